@@ -69,7 +69,7 @@ class QuantizerConfig(Section):
     @field_validator("transport")
     @classmethod
     def _registered(cls, value: str) -> str:
-        from vqlab.quantize.transport import transport_names
+        from vqlab.quantize.transports import transport_names
 
         if value not in transport_names():
             raise ValueError(f"must be one of {', '.join(transport_names())}")

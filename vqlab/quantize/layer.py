@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqlab.errors import InputError
 from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.search import code_sums, nearest_codes, scores
-from vqlab.quantize.transport import get_transport, transport
+from vqlab.quantize.transports import get_transport, transport
 from vqlab.quantize.usage import perplexity, relative_error, utilisation
 
 

@@ -1,0 +1,44 @@
+"""Checkpoints: model, Adam's moments and the step, as safetensors; nothing is pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vqlab.training.files import write_whole
+
+NAME = "checkpoint.safetensors"
+
+
+def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Adam, usage: np.ndarray) -> None:
+    """Write the whole state after ``step`` steps; usage is int64 (epochs, K)."""
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
+    tensors["usage"] = torch.from_numpy(usage)
+    cpu = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    write_whole(folder / NAME, lambda beside: save_file(cpu, beside, {"step": str(step)}))
+
+
+def load(folder: Path, model: nn.Module, optimizer: torch.optim.Adam, usage: np.ndarray) -> int:
+    """Restore the state in place and return its step; 0 where there is no checkpoint."""
+    if not (folder / NAME).is_file():
+        return 0
+    with safe_open(folder / NAME, framework="pt") as stored:
+        step = int(stored.metadata()["step"])
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
+    state = optimizer.state_dict()
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, index, name = key.split(".", 2)
+            moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**state, "state": moments})
+    usage[:] = tensors["usage"].numpy()
+    return step
