@@ -22,6 +22,7 @@ class Codebook(nn.Module):
     codes: Tensor
     counts: Tensor
     sums: Tensor
+    recent: Tensor
     step: Tensor
     filled: Tensor
 
@@ -39,6 +40,8 @@ class Codebook(nn.Module):
             self.register_buffer("codes", codes)
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("sums", codes.clone())
+        # Tokens per code since the last look: an EMA would need hundreds of steps to notice a dead code.
+        self.register_buffer("recent", torch.zeros(num_codes))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.tensor(init in ("uniform", "normal")))
 
@@ -73,6 +76,7 @@ class Codebook(nn.Module):
         if not bool(counts.sum() > 0):
             return 0
         self.step += 1
+        self.recent += counts
         self.counts.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         if self.update == "ema":
             self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
@@ -89,13 +93,13 @@ class Codebook(nn.Module):
         self.codes.copy_(torch.where(alive, self.sums / smoothed[:, None], self.codes))
 
     def _restart_dead(self, e: Float[Tensor, "N C"]) -> int:
-        uniform_share = self.counts.mean()
-        dead = self.counts < self.restart_share * uniform_share
+        dead = self.recent < self.restart_share * self.recent.mean()
+        self.recent.zero_()
         number = int(dead.sum())
         if number:
             fresh = draw_rows(e, number, self.generator(torch.device("cpu")))
             _from_first_rank(fresh)
-            self._place(dead, fresh, uniform_share.expand(number).clone())
+            self._place(dead, fresh, self.counts.mean().expand(number).clone())
         return number
 
     def _place(self, where: Tensor, codes: Float[Tensor, "n C"], counts: Float[Tensor, " n"]) -> None:
