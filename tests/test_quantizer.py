@@ -136,7 +136,9 @@ def test_gradient_update_follows_the_codebook_loss() -> None:
 
 
 def test_beta_weighs_the_commitment_term() -> None:
-    losses = [VectorQuantizer(4, 3, init="normal", beta=beta, channel_dim=-1)(vectors(9, 30, 3)).loss for beta in (1.0, 0.25)]
+    losses = [
+        VectorQuantizer(4, 3, init="normal", beta=beta, channel_dim=-1)(vectors(9, 30, 3)).loss for beta in (1.0, 0.25)
+    ]
     torch.testing.assert_close(losses[0], 4 * losses[1])
 
 

@@ -80,7 +80,9 @@ class LossConfig(Section):
     """The reconstruction term; the VQ term's weight is QuantizerConfig.beta."""
 
     reconstruction: Literal["mse", "l1"] = "mse"
-    scale_by_variance: bool = Field(True, description="divide by the training pixels' variance, so beta has one meaning on any data")
+    scale_by_variance: bool = Field(
+        True, description="divide by the training pixels' variance, so beta has one meaning on any data"
+    )
 
 
 class OptimConfig(Section):

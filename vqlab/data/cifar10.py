@@ -22,7 +22,9 @@ def load_cifar10() -> ImageData:
             "data cifar10: could not be downloaded; put cifar-10-python.tar.gz into the folder cifar10 of "
             "$VQLAB_CACHE (default ~/.cache/vqlab), or use --data folder:PATH with train/ and test/ class folders"
         ) from None
-    return ImageData("CIFAR-10", _images(train.data, train.targets), _images(test.data, test.targets), tuple(train.classes))
+    return ImageData(
+        "CIFAR-10", _images(train.data, train.targets), _images(test.data, test.targets), tuple(train.classes)
+    )
 
 
 def _images(pixels: np.ndarray, targets: list[int]) -> Images:

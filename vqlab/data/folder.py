@@ -34,9 +34,13 @@ def load_folder(path: str, size: int, on_broken: str) -> ImageData:
     else:
         stat = source.stat()
         text = f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {size} {on_broken}"
-        found = cached_arrays(hashlib.sha256(text.encode()).hexdigest()[:16], lambda: _read(_tar_files(source), path, size, on_broken))
+        found = cached_arrays(
+            hashlib.sha256(text.encode()).hexdigest()[:16], lambda: _read(_tar_files(source), path, size, on_broken)
+        )
     names = tuple(str(name) for name in found["class_names"])
-    train, test = (Images(torch.from_numpy(found[f"{part}_pixels"]), torch.from_numpy(found[f"{part}_labels"])) for part in _PARTS)
+    train, test = (
+        Images(torch.from_numpy(found[f"{part}_pixels"]), torch.from_numpy(found[f"{part}_labels"])) for part in _PARTS
+    )
     return ImageData(_title(source), train, test, names, tuple(str(name) for name in found["skipped"]))
 
 
@@ -74,11 +78,15 @@ def _read(files: Iterator[tuple[str, bytes]], path: str, size: int, on_broken: s
             found[place[0]].append((place[1], name, _pixels(content, name, size)))
         except (UnidentifiedImageError, OSError, SyntaxError):
             if on_broken == "refuse":
-                raise InputError(f"data folder:{path}: {name} is not a readable image; mend it or set data.on_broken=skip") from None
+                raise InputError(
+                    f"data folder:{path}: {name} is not a readable image; mend it or set data.on_broken=skip"
+                ) from None
             skipped.append(name)
     for part in _PARTS:
         if not found[part]:
-            raise InputError(f"data folder:{path}: no images in {part}/CLASS/; expected train/ and test/ with class folders of {', '.join(_ENDINGS)}")
+            raise InputError(
+                f"data folder:{path}: no images in {part}/CLASS/; expected train/ and test/ with class folders of images"
+            )
     return _arrays(found, skipped)
 
 
@@ -86,7 +94,9 @@ def _pixels(content: bytes, name: str, size: int) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("RGB"))
     if pixels.shape[:2] != (size, size):
-        raise InputError(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected {size}x{size}; resize it or set data.image_size")
+        raise InputError(
+            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected {size}x{size}; resize or set data.image_size"
+        )
     return pixels.transpose(2, 0, 1)
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from vqlab.data.images import ImageData, Images
+from vqlab.errors import InputError
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 _TRAIN = {
@@ -44,7 +45,8 @@ def _patches(part: dict[str, tuple[tuple[str, str], str]], names: tuple[str, ...
 def _path(home: tuple[str, str], file: str) -> Path:
     """The file inside the installed package, found without importing it."""
     spec = importlib.util.find_spec(home[0])
-    assert spec is not None and spec.origin is not None, f"{home[0]} is a dependency of vqlab"
+    if spec is None or spec.origin is None:
+        raise InputError(f"data photos: {home[0]} is not installed; install vqlab with its dependencies")
     return Path(spec.origin).parent / home[1] / file
 
 
@@ -54,6 +56,6 @@ def _cut(photo: Image.Image, size: int) -> list[np.ndarray]:
         small = photo.resize((round(photo.width / shrink), round(photo.height / shrink)), Image.Resampling.LANCZOS)
         pixels = np.asarray(small)
         for top in range(0, pixels.shape[0] - size + 1, size // 2):
-            for left in range(0, pixels.shape[1] - size + 1, size // 2):
-                cut.append(pixels[top : top + size, left : left + size])
+            lefts = range(0, pixels.shape[1] - size + 1, size // 2)
+            cut += [pixels[top : top + size, left : left + size] for left in lefts]
     return cut

@@ -66,9 +66,7 @@ class Codebook(nn.Module):
         self.filled.fill_(True)
 
     @torch.no_grad()
-    def update_from(
-        self, e: Float[Tensor, "N C"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]
-    ) -> int:
+    def update_from(self, e: Float[Tensor, "N C"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]) -> int:
         """One step of EMA and, when due, restarts; returns how many codes were restarted."""
         if _distributed():
             dist.all_reduce(counts)

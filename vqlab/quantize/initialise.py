@@ -35,9 +35,7 @@ def kmeans(
     return centres, counts
 
 
-def initial_codes(
-    init: str, num_codes: int, dim: int, generator: torch.Generator
-) -> Float[Tensor, "K D"]:
+def initial_codes(init: str, num_codes: int, dim: int, generator: torch.Generator) -> Float[Tensor, "K D"]:
     """Codes drawn before any data: ``normal`` N(0, 1), else U(−1/K, 1/K) as in van den Oord et al., 2017."""
     if init == "normal":
         return torch.randn(num_codes, dim, generator=generator)

@@ -119,7 +119,7 @@ class VectorQuantizer(nn.Module):
             z_q = z_q.movedim(-1, 1)
         return QuantizerOutput(z_q, indices.reshape(channel_last.shape[:-1]), loss, stats)
 
-    def decode(self, indices: Int[Tensor, "..."]) -> Tensor:
+    def decode(self, indices: Int[Tensor, ...]) -> Tensor:
         """z_q from indices alone, projection included; raises InputError for an index outside 0…K−1."""
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
             raise InputError(f"indices: must be in 0…{self.num_codes - 1}; were they made by another codebook?")

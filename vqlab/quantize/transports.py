@@ -101,7 +101,9 @@ def straight_through(g: Rows, e: Rows, q: Rows) -> Rows:
     return g
 
 
-@register("rotation", undefined=rotation_undefined, source="Fifty et al., Restructuring VQ with the Rotation Trick, 2024")
+@register(
+    "rotation", undefined=rotation_undefined, source="Fifty et al., Restructuring VQ with the Rotation Trick, 2024"
+)
 def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
     """∇ₑ = λRᵀg with R = I − 2rrᵀ + 2q̂êᵀ, r = (ê+q̂)/‖ê+q̂‖: the Householder form of RRT."""
     e_unit, q_unit, rescale = _units(e, q)
@@ -112,7 +114,11 @@ def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
     return rescale * (g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit)
 
 
-@register("rodrigues", undefined=rotation_undefined, source="Rodrigues, 1840, in the form without angles; same map as rotation")
+@register(
+    "rodrigues",
+    undefined=rotation_undefined,
+    source="Rodrigues, 1840, in the form without angles; same map as rotation",
+)
 def rodrigues(g: Rows, e: Rows, q: Rows) -> Rows:
     """∇ₑ = λRᵀg with K = q̂êᵀ − êq̂ᵀ and R = I + K + K²/(1+c): the Rodrigues form of RRT."""
     e_unit, q_unit, rescale = _units(e, q)

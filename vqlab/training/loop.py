@@ -104,7 +104,9 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.usage[epoch] += torch.bincount(out.quantized.indices.flatten(), minlength=self.usage.shape[1]).cpu().numpy()
+        self.usage[epoch] += (
+            torch.bincount(out.quantized.indices.flatten(), minlength=self.usage.shape[1]).cpu().numpy()
+        )
         self.step += 1
         if logging:
             self._log_step(images, out, error, loss, cosine, epoch, time.perf_counter() - began)
@@ -112,10 +114,19 @@ class _Training:
     def _anneal(self) -> None:
         quantizer = self.config.quantizer
         share = self.step / max(1, self.last_step - 1)
-        self.model.quantizer.temperature = quantizer.temperature * (quantizer.temperature_end / quantizer.temperature) ** share
+        self.model.quantizer.temperature = (
+            quantizer.temperature * (quantizer.temperature_end / quantizer.temperature) ** share
+        )
 
     def _log_step(
-        self, images: Tensor, out: VQVAEOutput, error: Tensor, loss: Tensor, cosine: float | None, epoch: int, seconds: float
+        self,
+        images: Tensor,
+        out: VQVAEOutput,
+        error: Tensor,
+        loss: Tensor,
+        cosine: float | None,
+        epoch: int,
+        seconds: float,
     ) -> None:
         self._add(
             {
@@ -138,7 +149,14 @@ class _Training:
         from vqlab.metrics.evaluation import measure
 
         self.model.eval()
-        self._add({"kind": "epoch", "step": self.step, "epoch": epoch, **measure(self.model, self.data, self.config, self.device)})
+        self._add(
+            {
+                "kind": "epoch",
+                "step": self.step,
+                "epoch": epoch,
+                **measure(self.model, self.data, self.config, self.device),
+            }
+        )
         write_whole(self.run.folder / "codebook.npz", self._write_codebook)
         self._save(finished=False)
 
@@ -160,7 +178,12 @@ class _Training:
         seconds = self.seconds_before + time.perf_counter() - self.started
         write_json(
             folder / "provenance.json",
-            {**describe(self.device, self.config.seed, self.data.fingerprint), "wall_seconds": seconds, "step": self.step, "finished": finished},
+            {
+                **describe(self.device, self.config.seed, self.data.fingerprint),
+                "wall_seconds": seconds,
+                "step": self.step,
+                "finished": finished,
+            },
         )
 
 

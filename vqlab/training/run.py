@@ -40,7 +40,9 @@ class Run:
         except (ValueError, KeyError, TypeError):
             raise InputError(f"run {folder}: config.json is not readable as a Run's; train it again") from None
         if version > FORMAT:
-            raise InputError(f"run {folder}: written in format {version} by a newer vqlab, this one reads {FORMAT}; upgrade vqlab")
+            raise InputError(
+                f"run {folder}: written in format {version} by a newer vqlab, this one reads {FORMAT}; upgrade vqlab"
+            )
         return cls(folder, Config.parse(values))
 
     @classmethod
@@ -52,7 +54,9 @@ class Run:
                 raise InputError(f"run {folder}: holds config {run.config.id}, not {config.id}; choose another folder")
             return run
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", {"format": FORMAT, "id": config.id, "config": config.model_dump(mode="json")})
+        write_json(
+            folder / "config.json", {"format": FORMAT, "id": config.id, "config": config.model_dump(mode="json")}
+        )
         return cls(folder, config)
 
     @property

@@ -1,0 +1,90 @@
+"""Runs: repeatable, resumable, and refused in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqlab import Config, InputError, Run, train
+
+TINY = {
+    "data.train_limit": 96,
+    "data.test_limit": 32,
+    "optim.batch_size": 16,
+    "optim.epochs": 2,
+    "model.hidden": 8,
+    "model.residual_hidden": 4,
+    "quantizer.num_codes": 16,
+    "quantizer.dim": 8,
+    "quantizer.restart_every": 3,
+    "evaluation.log_every": 4,
+}
+
+
+def tiny(**changes: object) -> Config:
+    return Config.profile("quick", **{**TINY, **changes})
+
+
+def same_weights(one: Run, other: Run) -> bool:
+    first, second = one.model().state_dict(), other.model().state_dict()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tiny(), tmp_path_factory.mktemp("runs"), "cpu")
+
+
+def test_two_trainings_of_one_config_give_the_same_weights(run: Run, tmp_path: Path) -> None:
+    assert same_weights(run, train(tiny(), tmp_path, "cpu"))
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+def test_a_stopped_and_resumed_training_gives_the_same_weights(run: Run, tmp_path: Path, steps: int) -> None:
+    assert not train(tiny(), tmp_path, "cpu", stop_after_steps=steps).finished
+    resumed = train(tiny(), tmp_path, "cpu")
+    assert same_weights(run, resumed)
+    assert (run.usage() == resumed.usage()).all()
+    assert list(run.metrics()["step"]) == list(resumed.metrics()["step"])
+
+
+def test_a_finished_run_is_returned_untouched(run: Run) -> None:
+    before = (run.folder / "model.safetensors").stat().st_mtime_ns
+    train(run.config, run.folder.parent, "cpu")
+    assert (run.folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_logs_what_later_rooms_read(run: Run) -> None:
+    rows = run.metrics()
+    for name in ("loss", "psnr", "perplexity", "perplexity_window", "utilisation", "relative_error",
+                 "gradient_cosine", "fallback_fraction", "images_per_second"):  # fmt: skip
+        assert rows[rows["kind"] == "train"][name].notna().all(), name
+    assert run.usage().sum(axis=1).tolist() == [96 * 64] * 2
+    assert list((run.folder / "events").iterdir())
+    assert run.evaluation()["perplexity_window"] == "data set"
+
+
+def test_a_run_of_another_config_or_a_newer_version_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds config"):
+        Run.create(run.folder, tiny(seed=5))
+    (tmp_path / "config.json").write_text(json.dumps({"format": 99, "config": {}}))
+    with pytest.raises(InputError, match="newer vqlab"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"quantizer.codes": 3}, "unknown config key"),
+        ({"quantizer.num_codes": 0}, "quantizer.num_codes=0"),
+        ({"quantizer.dim": 0}, "quantizer.dim=0"),
+        ({"optim.learning_rate": -1}, "optim.learning_rate=-1"),
+        ({"quantizer.transport": "spin"}, "rotation"),
+        ({"data.source": "imagenet"}, "folder:PATH"),
+    ],
+)
+def test_a_wrong_config_is_told_in_one_line(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(InputError, match=named) as told:
+        Config.profile("quick", **changes)
+    assert "\n" not in str(told.value)

@@ -1,0 +1,107 @@
+"""The ``vqlab`` command: parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vqlab.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="A lab for vector-quantized autoencoders.")
+
+Profile = Annotated[str, typer.Option(help="quick | paper | gpu")]
+Data = Annotated[str, typer.Option(help="photos | cifar10 | folder:PATH (folder or .tar.gz with train/ and test/)")]
+Seed = Annotated[int, typer.Option(help="seed of every random generator")]
+Runs = Annotated[Path, typer.Option(help="where Run folders live")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="a value, as quantizer.transport=rodrigues")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; found if not named")]
+
+
+@app.command()
+def run(
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
+    output: Annotated[Path, typer.Option(help="where the report goes")] = Path("report"),
+) -> None:  # fmt: skip
+    """Execute the ordered notebooks and write an offline report."""
+    from vqlab.config import Config
+    from vqlab.report import run_notebooks
+
+    Config.profile(profile, **{"data.source": data, "seed": seed})
+    index, failed = run_notebooks(
+        {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}, output, print
+    )
+    print(f"report: {index}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
+    device: Device = None,
+    change: Changes = None,
+) -> None:  # fmt: skip
+    """Train one Config (or return its finished Run) and print the Run folder."""
+    from vqlab.config import Config
+    from vqlab.training import train as train_config
+
+    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
+    finished = train_config(Config.profile(profile, **changes), runs, device, _show)
+    print(finished.folder)
+
+
+@app.command()
+def evaluate(folder: Annotated[Path, typer.Argument(metavar="RUN")], device: Device = None) -> None:
+    """Measure a Run on its test set and print the numbers as JSON."""
+    from vqlab.training import Run
+
+    print(json.dumps(Run.open(folder).evaluation(device), indent=2))
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token."""
+    from vqlab.report import notebooks_folder
+
+    start = notebooks_folder() / "00_start_here.ipynb"
+    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1", str(start)])
+
+
+def _key_value(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: write it as section.field=value")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _show(row: dict[str, Any]) -> None:
+    """A line an epoch, and one about every twentieth of the way."""
+    if row["kind"] == "epoch" or row["step"] % max(10, row["last_step"] // 20 // 10 * 10) == 1:
+        print(
+            f"step {row['step']}/{row['last_step']} {row['kind']} PSNR {row['psnr']:.2f} dB, "
+            f"perplexity {row['perplexity']:.0f} ({row['perplexity_window']})",
+            file=sys.stderr,
+        )
+
+
+def main() -> None:
+    """Run the command; wrong input is one line on standard error and status 2."""
+    try:
+        app()
+    except InputError as error:
+        sys.exit(_refuse(str(error)))
+    except OSError as error:
+        sys.exit(_refuse(f"{error.filename or 'a file'}: {error.strerror or error}; what was already written is kept"))
+
+
+def _refuse(message: str) -> int:
+    print("vqlab: " + " ".join(message.split()), file=sys.stderr)
+    return 2
