@@ -26,7 +26,7 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[s
     beside = path.with_name(f"{key}.{os.getpid()}.part.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(beside, **arrays)
+        np.savez(beside, allow_pickle=False, **arrays)
         os.replace(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)

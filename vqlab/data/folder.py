@@ -85,7 +85,7 @@ def _read(files: Iterator[tuple[str, bytes]], path: str, size: int, on_broken: s
     for part in _PARTS:
         if not found[part]:
             raise InputError(
-                f"data folder:{path}: no images in {part}/CLASS/; expected train/ and test/ with class folders of images"
+                f"data folder:{path}: no images in {part}/CLASS/; give train/ and test/ class folders of images"
             )
     return _arrays(found, skipped)
 
