@@ -48,10 +48,12 @@ def train(
 ) -> None:  # fmt: skip
     """Train one Config (or return its finished Run) and print the Run folder."""
     from vqlab.config import Config
+    from vqlab.progress import training_progress
     from vqlab.training import train as train_config
 
     changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
-    finished = train_config(Config.profile(profile, **changes), runs, device, _show)
+    with training_progress() as progress:
+        finished = train_config(Config.profile(profile, **changes), runs, device, progress)
     print(finished.folder)
 
 
@@ -80,16 +82,6 @@ def _key_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-def _show(row: dict[str, Any]) -> None:
-    """A line an epoch, and one about every twentieth of the way."""
-    if row["kind"] == "epoch" or row["step"] % max(10, row["last_step"] // 20 // 10 * 10) == 1:
-        print(
-            f"step {row['step']}/{row['last_step']} {row['kind']} PSNR {row['psnr']:.2f} dB, "
-            f"perplexity {row['perplexity']:.0f} ({row['perplexity_window']})",
-            file=sys.stderr,
-        )
 
 
 def main() -> None:
