@@ -26,15 +26,15 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; found if not n
 def run(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     output: Annotated[Path, typer.Option(help="where the report goes")] = Path("report"),
+    figures: Annotated[Path | None, typer.Option(help="a folder that gets each notebook's picture")] = None,
 ) -> None:  # fmt: skip
     """Execute the ordered notebooks and write an offline report."""
     from vqlab.config import Config
     from vqlab.report import run_notebooks
 
     Config.profile(profile, **{"data.source": data, "seed": seed})
-    index, failed = run_notebooks(
-        {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}, output, print
-    )
+    parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
+    index, failed = run_notebooks(parameters, output, print, figures=figures)
     print(f"report: {index}")
     if failed:
         raise typer.Exit(1)
