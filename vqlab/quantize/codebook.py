@@ -16,7 +16,8 @@ class Codebook(nn.Module):
     """K codes of C channels that move by EMA (sums over counts) or by gradient.
 
     Random numbers come from (seed, step), so a reloaded codebook goes on as if never stopped.
-    Under torch.distributed counts and sums are all-reduced and new codes come from rank 0.
+    Under torch.distributed counts and sums are all-reduced and new codes come from the joined
+    tokens, so ranks never drift and two ranks equal one process on the joined batch.
     """
 
     codes: Tensor
@@ -53,7 +54,10 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def prepare(self, e: Float[Tensor, "N C"], *, training: bool) -> None:
         """Fill the codes from the first training batch, where ``init`` asks for data."""
-        if not training or bool(self.filled) or len(e) == 0:
+        if not training or bool(self.filled):
+            return
+        e = _joined(e)
+        if len(e) == 0:
             return
         generator = self.generator(torch.device("cpu"))
         if self.init == "kmeans":
@@ -61,7 +65,6 @@ class Codebook(nn.Module):
         else:
             codes = draw_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))
-        _from_first_rank(codes, counts)
         self._place(torch.ones_like(self.counts, dtype=torch.bool), codes, counts.clamp_min(_LAPLACE))
         self.filled.fill_(True)
 
@@ -95,8 +98,7 @@ class Codebook(nn.Module):
         self.recent.zero_()
         number = int(dead.sum())
         if number:
-            fresh = draw_rows(e, number, self.generator(torch.device("cpu")))
-            _from_first_rank(fresh)
+            fresh = draw_rows(_joined(e), number, self.generator(torch.device("cpu")))
             self._place(dead, fresh, self.counts.mean().expand(number).clone())
         return number
 
@@ -111,7 +113,15 @@ def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _from_first_rank(*tensors: Tensor) -> None:
-    if _distributed():
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+def _joined(e: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
+    """The tokens of all ranks in rank order; ranks may hold different numbers of them."""
+    if not _distributed():
+        return e
+    sizes = [torch.zeros(1, dtype=torch.int64, device=e.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([len(e)], device=e.device))
+    longest = max(int(size) for size in sizes)
+    padded = e.new_zeros(longest, e.shape[1])
+    padded[: len(e)] = e
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])

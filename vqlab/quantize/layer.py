@@ -36,7 +36,7 @@ class VectorQuantizer(nn.Module):
     """Replaces every vector by its nearest code, with a chosen gradient transport.
 
     Input (B, D, *space) with ``channel_dim=1`` or (*any, D) with ``channel_dim=-1``; D is ``dim``.
-    Axes and their meaning: see DESIGN §3 in the README. EMA codebook: van den Oord et al.,
+    Axes and their values: the README's table. EMA codebook: van den Oord et al.,
     Neural Discrete Representation Learning, 2017, appendix A. Gumbel-softmax: Jang et al., 2016.
     Raises InputError for values out of range and for pairs of axes that make no sense.
     """
