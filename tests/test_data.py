@@ -92,3 +92,14 @@ def test_crops_are_windows_of_the_reflected_image_mirrored_or_not() -> None:
             for image in images.pixels for top in range(5) for left in range(5)
         ]  # fmt: skip
         assert any(np.array_equal(crop, c) or np.array_equal(crop, c[..., ::-1]) for c in candidates)
+
+
+def test_cifar10_without_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy at a closed port of this machine stands for no network: the download is really tried and refused."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("VQLAB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"put cifar-10-python\.tar\.gz into the folder"):
+        load_data(DataConfig(source="cifar10"))

@@ -1,6 +1,7 @@
 """Runs: repeatable, resumable, and refused in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,24 @@ def test_a_run_of_another_config_or_a_newer_version_is_refused(run: Run, tmp_pat
     (tmp_path / "config.json").write_text(json.dumps({"format": 99, "config": {}}))
     with pytest.raises(InputError, match="newer vqlab"):
         Run.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "model.safetensors", "checkpoint.safetensors", "config.json"])
+def test_a_damaged_file_is_named_and_nothing_else_is_touched(run: Run, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / run.config.id
+    shutil.copytree(run.folder, folder)
+    if name == "checkpoint.safetensors":
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes((folder / name).read_bytes()[:40])
+    before = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
+    with pytest.raises(InputError, match=name):
+        train(run.config, tmp_path).model()
+    assert sorted((path.name, path.stat().st_size) for path in folder.iterdir()) == before
+
+
+def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="device='nowhere'"):
+        train(tiny(), tmp_path, device="nowhere")
 
 
 @pytest.mark.parametrize(

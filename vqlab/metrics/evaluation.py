@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from vqlab.training import Run
 
 
-def evaluate(run: Run, device: str | None = None) -> dict[str, Any]:
+def evaluate(run: Run, device: str = "cpu") -> dict[str, Any]:
     """The Run's test-set metrics (see ``measure``); nothing is written, ``Run.evaluation`` keeps the answer."""
-    device = device or "cpu"
     return measure(run.model(device), run.data(), run.config, device)
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vqlab.training.files import write_whole
+from vqlab.training.files import read_tensors, write_whole
 
 NAME = "checkpoint.safetensors"
 
@@ -26,12 +25,13 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Adam,
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Adam, usage: np.ndarray) -> int:
-    """Restore the state in place and return its step; 0 where there is no checkpoint."""
+    """Restore the state in place and return its step; 0 where there is no checkpoint.
+
+    Raises InputError for a damaged file.
+    """
     if not (folder / NAME).is_file():
         return 0
-    with safe_open(folder / NAME, framework="pt") as stored:
-        step = int(stored.metadata()["step"])
-        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    tensors, metadata = read_tensors(folder / NAME)
     model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
     state = optimizer.state_dict()
     moments: dict[int, dict[str, Tensor]] = {}
@@ -41,4 +41,4 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Adam, usage: np.
             moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**state, "state": moments})
     usage[:] = tensors["usage"].numpy()
-    return step
+    return int(metadata["step"])

@@ -19,6 +19,7 @@ from vqlab.losses import reconstruction_loss
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VQVAE, VQVAEOutput
 from vqlab.training import checkpoint
+from vqlab.training.device import find_device
 from vqlab.training.files import write_json, write_whole
 from vqlab.training.logs import RunLog
 from vqlab.training.provenance import describe
@@ -38,12 +39,13 @@ def train(
 
     device: found (CUDA, else CPU) unless named. progress: called with each logged row.
     stop_after_steps: leave after so many steps of this call, with a checkpoint.
-    Raises InputError for data that cannot be read or a folder that holds another Config.
+    Raises InputError for data that cannot be read, an absent device or a folder that holds another Config.
     """
+    device = find_device(device)
     run = Run.create(Path(root) / config.id, config)
     if run.finished:
         return run
-    _Training(run, device or ("cuda" if torch.cuda.is_available() else "cpu"), progress).go(stop_after_steps)
+    _Training(run, device, progress).go(stop_after_steps)
     return run
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from vqlab.config import Config
 from vqlab.errors import InputError
-from vqlab.training.files import write_json
+from vqlab.training.device import find_device
+from vqlab.training.files import read_json, read_tensors, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """Versions, git state, device, seed, data fingerprint, wall seconds; empty before the first checkpoint."""
         path = self.folder / "provenance.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def metrics(self) -> pd.DataFrame:
         """Rows of metrics.jsonl: kind ``train`` (one per log step) and ``epoch`` (test set after each epoch)."""
@@ -87,15 +88,13 @@ class Run:
             return stored["usage"]
 
     def model(self, device: str = "cpu") -> VQVAE:
-        """The trained model in eval mode; raises InputError when training has not finished."""
-        from safetensors.torch import load_file
-
+        """The trained model in eval mode; raises InputError when unfinished or damaged."""
         from vqlab.models import VQVAE
 
         if not self.finished:
             raise InputError(f"run {self.folder}: training has not finished; `vqlab train` resumes it")
         model = VQVAE(self.config.model, self.config.quantizer, self.config.seed)
-        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        model.load_state_dict(read_tensors(self.folder / "model.safetensors")[0])
         return model.to(device).eval()
 
     def data(self) -> ImageData:
@@ -110,8 +109,8 @@ class Run:
 
         path = self.folder / "evaluation.json"
         if not path.is_file():
-            write_json(path, evaluate(self, device))
-        return json.loads(path.read_text())
+            write_json(path, evaluate(self, find_device(device)))
+        return read_json(path)
 
     def __repr__(self) -> str:
         return f"Run({self.config.id}, {'finished' if self.finished else 'unfinished'}, {self.folder})"
