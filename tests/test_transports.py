@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vqlab
-from vqlab.quantize import transport_gradient, transport_names
+from vqlab.quantize import VectorQuantizer, get_transport, transport_gradient, transport_names
 
 ROTATIONS = ("rotation", "rodrigues")
 
@@ -22,7 +22,11 @@ def rotation_matrix(e: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return torch.eye(len(e), dtype=e.dtype) - 2 * torch.outer(r, r) + 2 * torch.outer(q_unit, e_unit)
 
 
-@pytest.mark.parametrize("kind", transport_names())
+RULES = tuple(name for name in transport_names() if get_transport(name).value is None)
+VALUES = tuple(name for name in transport_names() if get_transport(name).value is not None)
+
+
+@pytest.mark.parametrize("kind", RULES)
 def test_forward_is_the_code_bit_for_bit(kind: str) -> None:
     _, e, q = rows(0, dtype=torch.float32)
     assert torch.equal(vqlab.transport(e, q, kind), q)
@@ -88,3 +92,34 @@ def test_rows_without_a_unique_rotation_get_straight_through() -> None:
 def test_an_unknown_transport_is_refused_with_the_known_ones() -> None:
     with pytest.raises(vqlab.InputError, match="rotation, rodrigues"):
         vqlab.transport(torch.ones(1, 2), torch.ones(1, 2), "spin")
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_training_value_lies_as_far_from_e_as_the_code_and_carries_its_written_out_gradient(kind: str) -> None:
+    g, e, q = rows(7)
+    noise = rows(8)[0]
+    z = vqlab.transport(e, q, kind, noise)
+    torch.testing.assert_close((z - e).norm(dim=1), (q - e).norm(dim=1))
+    towards = (q - e) / (q - e).norm(dim=1, keepdim=True)
+    along = (z - e) / (z - e).norm(dim=1, keepdim=True)
+    expected = g - (along * g).sum(dim=1, keepdim=True) * towards
+    torch.testing.assert_close(transport_gradient(g, e, q, kind, noise), expected)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_training_value_moves_learned_codes_and_is_gone_in_eval(kind: str) -> None:
+    layer = VectorQuantizer(8, 4, channel_dim=-1, transport=kind, update="gradient", init="normal", restart_every=0)
+    z_e = rows(9, dim=4, dtype=torch.float32)[0].requires_grad_()
+    out = layer(z_e)
+    out.z_q.square().sum().backward()
+    assert not torch.equal(out.z_q, layer.decode(out.indices))
+    assert layer.codebook.grad is not None
+    assert layer.codebook.grad.abs().sum() > 0
+    quiet = layer.eval()(z_e)
+    assert torch.equal(quiet.z_q, layer.decode(quiet.indices))
+
+
+def test_diveq_is_nearly_the_code() -> None:
+    _, e, q = rows(10)
+    assert (vqlab.transport(e, q, "diveq") - q).abs().max() < 0.2
+    assert (vqlab.transport(e, q, "nsvq") - q).abs().max() > 0.5

@@ -13,6 +13,7 @@ _HOMES = {
     "QuantizerOutput": "vqlab.quantize",
     "Run": "vqlab.training",
     "VectorQuantizer": "vqlab.quantize",
+    "probe": "vqlab.probe",
     "train": "vqlab.training",
     "transport": "vqlab.quantize",
 }

@@ -13,6 +13,9 @@ from vqlab.errors import InputError
 PROFILES = ("quick", "paper", "gpu")
 
 
+DEFAULTS = 1
+
+
 class Section(BaseModel):
     """A part of the Config: frozen, and unknown keys are refused."""
 
@@ -125,8 +128,12 @@ class Config(Section):
 
     @property
     def id(self) -> str:
-        """Twelve hex digits that name this Config (SHA-256 of its canonical JSON)."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Twelve hex digits that name this Config: SHA-256 of what differs from the defaults.
+
+        So a field that a later version adds leaves old ids as they are. A default that changes must
+        raise DEFAULTS, so that old and new runs never share an id.
+        """
+        text = json.dumps([DEFAULTS, self.model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod

@@ -1,6 +1,23 @@
 """The quantizer: nearest-code search, gradient transport, codebook, usage, the layer. Torch only."""
 
+import vqlab.quantize.reparameterised  # noqa: F401  (registers its transports)
 from vqlab.quantize.layer import QuantizerOutput, VectorQuantizer
-from vqlab.quantize.transports import register, transport, transport_gradient, transport_names
+from vqlab.quantize.transports import (
+    get_transport,
+    register,
+    register_value,
+    transport,
+    transport_gradient,
+    transport_names,
+)
 
-__all__ = ["QuantizerOutput", "VectorQuantizer", "register", "transport", "transport_gradient", "transport_names"]
+__all__ = [
+    "QuantizerOutput",
+    "VectorQuantizer",
+    "get_transport",
+    "register",
+    "register_value",
+    "transport",
+    "transport_gradient",
+    "transport_names",
+]

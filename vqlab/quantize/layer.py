@@ -108,7 +108,7 @@ class VectorQuantizer(nn.Module):
             else:
                 indices = nearest_codes(e.detach(), self.codebook.detach(), self.distance)
                 q = F.embedding(indices, self.codebook)
-                code_rows = transport(e, q, self.transport)
+                code_rows = self._carry(e, q)
             loss = self._loss(e, q)
             counts, sums = code_sums(e.detach(), indices, self.num_codes)
             stats = self._stats(e.detach(), q.detach(), counts)
@@ -133,6 +133,15 @@ class VectorQuantizer(nn.Module):
                 f"z_e has shape {tuple(z_e.shape)}; axis {axis} must have dim={self.dim} (set channel_dim or dim)"
             )
         return z_e.movedim(1, -1) if axis == 1 else z_e
+
+    def _carry(self, e: Tensor, q: Tensor) -> Tensor:
+        """The rows for the decoder, with the transport's way back; codes exactly, unless it trains by a value."""
+        if get_transport(self.transport).value is None:
+            return transport(e, q, self.transport)
+        if not self.training:
+            return transport(e, q, "straight_through")
+        noise = torch.randn(e.shape, generator=self.book.generator(e.device), device=e.device, dtype=e.dtype)
+        return transport(e, q, self.transport, noise)
 
     def _mix(self, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gumbel-softmax over the codes: rows for the decoder, indices, and the codes chosen."""

@@ -1,7 +1,8 @@
 """Gradient transports: what the encoder is told when the decoder's gradient arrives at a code.
 
-A transport is one function ``(g, e, q) -> grad_e`` on rows, plus one ``register`` line. The forward
-value is always the code itself, bit for bit; only the backward rule differs.
+A transport is one function ``(g, e, q) -> grad_e`` on rows, plus one ``register`` line: the forward
+value is the code itself, bit for bit, and only the backward rule differs. A method that also changes
+the value while training is one function ``(e, q, noise) -> z`` and one ``register_value`` line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vqlab.errors import InputError
 
 Rows = Float[Tensor, "N D"]
 Rule = Callable[[Rows, Rows, Rows], Rows]
+Value = Callable[[Rows, Rows, Rows], Rows]
 Mask = Callable[[Rows, Rows], Bool[Tensor, " N"]]
 
 # Squared length of ê+q̂ (or ê−q̂) below which float32 no longer knows its direction: 1e-3 rad.
@@ -28,12 +30,14 @@ _LARGEST_RESCALE = 1e6
 
 @dataclass(frozen=True)
 class Transport:
-    """A backward rule, the rows where it has no answer (straight-through is used there), its source."""
+    """A backward rule with the rows where it has no answer (straight-through is used there), or a
+    differentiable training value; and its source."""
 
     name: str
-    rule: Rule
-    undefined: Mask
     source: str
+    undefined: Mask
+    rule: Rule | None = None
+    value: Value | None = None
 
 
 _REGISTRY: dict[str, Transport] = {}
@@ -48,8 +52,21 @@ def register(name: str, *, undefined: Mask = never, source: str = "") -> Callabl
     """Decorator that adds a backward rule ``(g, e, q) -> grad_e`` to the registry under ``name``."""
 
     def add(rule: Rule) -> Rule:
-        _REGISTRY[name] = Transport(name, rule, undefined, source)
+        _REGISTRY[name] = Transport(name, source, undefined, rule=rule)
         return rule
+
+    return add
+
+
+def register_value(name: str, *, source: str = "") -> Callable[[Value], Value]:
+    """Decorator that adds a training value ``(e, q, noise) -> z``, differentiated by autograd.
+
+    noise: standard normal, (N, D). In eval mode the value is the code itself.
+    """
+
+    def add(value: Value) -> Value:
+        _REGISTRY[name] = Transport(name, source, never, value=value)
+        return value
 
     return add
 
@@ -140,15 +157,21 @@ def reflection(g: Rows, e: Rows, q: Rows) -> Rows:
     return rescale * (g - 2 * _dot(apart, g) / squared * apart)
 
 
-def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation") -> Rows:
-    """The gradient that ``kind`` hands to e when g arrives at q; (N, D) each, in float32 or better.
+def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise: Rows | None = None) -> Rows:
+    """The gradient that ``kind`` hands to e when g arrives at its output; (N, D) each, in float32 or better.
 
-    Rows where the rule is undefined get g itself. Raises InputError for an unknown kind.
+    Rows where the rule is undefined get g itself. noise: as in ``transport``. Raises InputError for an
+    unknown kind.
     """
     chosen = get_transport(kind)
     dtype = torch.promote_types(g.dtype, torch.float32)
-    wide = [t.to(dtype) for t in (g, e, q)]
-    carried = torch.where(chosen.undefined(wide[1], wide[2])[:, None], wide[0], chosen.rule(*wide))
+    wide = [t.detach().to(dtype) for t in (g, e, q)]
+    if chosen.rule is None:
+        with torch.enable_grad():
+            leaf = wide[1].requires_grad_()
+            (carried,) = torch.autograd.grad(transport(leaf, wide[2], kind, noise), leaf, wide[0])
+    else:
+        carried = torch.where(chosen.undefined(wide[1], wide[2])[:, None], wide[0], chosen.rule(*wide))
     return carried.to(g.dtype)
 
 
@@ -168,12 +191,18 @@ class _Carry(torch.autograd.Function):
             return transport_gradient(grads[0], e, q, ctx.kind).to(e.dtype), None, None
 
 
-def transport(z_e: Rows, z_q: Rows, kind: str = "rotation") -> Rows:
-    """z_q (N, D) unchanged, with ``kind``'s backward rule to z_e (N, D); z_q gets no gradient.
+def transport(z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None) -> Rows:
+    """z_q (N, D), with ``kind``'s way back to z_e (N, D).
 
-    Raises InputError for an unknown kind or for shapes that differ.
+    A backward rule leaves the value z_q bit for bit and gives z_q no gradient. A registered value may
+    differ from z_q and gives both a gradient; noise: standard normal, (N, D), the same each time unless
+    given. Raises InputError for an unknown kind or for shapes that differ.
     """
-    get_transport(kind)
+    chosen = get_transport(kind)
     if z_e.shape != z_q.shape or z_e.dim() != 2:
         raise InputError(f"z_e {tuple(z_e.shape)} and z_q {tuple(z_q.shape)} must both be (N, D)")
-    return _Carry.apply(z_e, z_q.detach(), kind)
+    if chosen.value is None:
+        return _Carry.apply(z_e, z_q.detach(), kind)
+    if noise is None:
+        noise = torch.randn(z_e.shape, generator=torch.Generator().manual_seed(0)).to(z_e)
+    return chosen.value(z_e, z_q, noise)

@@ -21,7 +21,9 @@ from vqlab.models import VQVAE, VQVAEOutput
 from vqlab.training import checkpoint
 from vqlab.training.device import find_device
 from vqlab.training.files import write_json, write_whole
+from vqlab.training.gradients import gradient_records, histograms, means
 from vqlab.training.logs import RunLog
+from vqlab.training.memory import peak_mib, reset_peak
 from vqlab.training.provenance import describe
 from vqlab.training.run import Run
 
@@ -66,6 +68,7 @@ class _Training:
         self.last_step = self.steps_an_epoch * config.optim.epochs
         self.seconds_before = float(run.provenance.get("wall_seconds", 0.0))
         self.started = time.perf_counter()
+        reset_peak(device)
         self.log = RunLog(run.folder, self.step)
 
     def go(self, stop_after_steps: int | None) -> None:
@@ -101,7 +104,7 @@ class _Training:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.config.optim.precision == "bf16"):
             out = self.forward(images)
             error = reconstruction_loss(out.reconstruction, images, self.config.loss, self.variance)
-        cosine = gradient_cosine(error, out) if logging else None
+        records = gradient_records(error, out) if logging else None
         loss = error + out.quantized.loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -110,8 +113,8 @@ class _Training:
             torch.bincount(out.quantized.indices.flatten(), minlength=self.usage.shape[1]).cpu().numpy()
         )
         self.step += 1
-        if logging:
-            self._log_step(images, out, error, loss, cosine, epoch, time.perf_counter() - began)
+        if records:
+            self._log_step(images, out, error, loss, records, epoch, time.perf_counter() - began)
 
     def _anneal(self) -> None:
         quantizer = self.config.quantizer
@@ -126,7 +129,7 @@ class _Training:
         out: VQVAEOutput,
         error: Tensor,
         loss: Tensor,
-        cosine: float | None,
+        records: dict[str, Tensor],
         epoch: int,
         seconds: float,
     ) -> None:
@@ -141,10 +144,11 @@ class _Training:
                 "psnr": float(psnr(out.reconstruction.detach().float(), images).mean()),
                 "perplexity_window": "batch",
                 **{name: float(value) for name, value in out.quantized.stats.items()},
-                "gradient_cosine": cosine,
+                **means(records),
                 "images_per_second": len(images) / seconds,
             }
         )
+        self.log.angles.add({"step": self.step, "epoch": epoch, **histograms(records)})
 
     @torch.no_grad()
     def _end_of_epoch(self, epoch: int) -> None:
@@ -183,15 +187,8 @@ class _Training:
             {
                 **describe(self.device, self.config.seed, self.data.fingerprint),
                 "wall_seconds": seconds,
+                "peak_memory_mib": peak_mib(self.device),
                 "step": self.step,
                 "finished": finished,
             },
         )
-
-
-def gradient_cosine(error: Tensor, out: VQVAEOutput) -> float:
-    """Mean over tokens of the cosine between the error's gradient at z_q and what is carried to z_e."""
-    z_q, z_e = out.quantized.z_q, out.z_e
-    (at_codes,) = torch.autograd.grad(error, z_q, retain_graph=True)
-    (carried,) = torch.autograd.grad(z_q, z_e, at_codes, retain_graph=True)
-    return float(torch.nn.functional.cosine_similarity(at_codes.float(), carried.float(), dim=1).mean())

@@ -8,16 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 PACKAGES = ("vqlab", "torch", "torchvision", "numpy", "piq", "safetensors")
 
 
 def describe(device: str, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Package versions, Python, git state of the package's checkout, device, seed, data fingerprint."""
+    """Package versions, Python, git state of the package's checkout, device, threads, seed, data fingerprint."""
     return {
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "git": _git_state(),
         "device": device,
+        "threads": torch.get_num_threads(),
         "seed": seed,
         "data_fingerprint": fingerprint,
     }

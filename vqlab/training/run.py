@@ -12,6 +12,7 @@ from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.training.device import find_device
 from vqlab.training.files import read_json, read_tensors, write_json
+from vqlab.training.logs import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +76,13 @@ class Run:
         """Rows of metrics.jsonl: kind ``train`` (one per log step) and ``epoch`` (test set after each epoch)."""
         import pandas as pd
 
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return pd.DataFrame([json.loads(line) for line in lines])
+        return pd.DataFrame(read_rows(self.folder / "metrics.jsonl"))
+
+    def angles(self) -> pd.DataFrame:
+        """Histograms over a step's tokens, one row per log step; edges: vqlab.training.gradients.EDGES."""
+        import pandas as pd
+
+        return pd.DataFrame(read_rows(self.folder / "angles.jsonl"))
 
     def usage(self) -> np.ndarray:
         """Tokens per code in each epoch of training, int64 (epochs, K)."""

@@ -1,0 +1,53 @@
+"""What the transport did to the gradient at a step of training: means and histograms over its tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqlab.models import VQVAEOutput
+from vqlab.probe import token_records
+
+# Histogram edges of each logged quantity: degrees, or the logarithm to base 10 of a ratio.
+EDGES = {
+    "angle_gradients": torch.linspace(0, 180, 91),
+    "angle_codes": torch.linspace(0, 180, 91),
+    "angle_at_q": torch.linspace(0, 180, 91),
+    "angle_at_e": torch.linspace(0, 180, 91),
+    "log_rescale": torch.linspace(-1, 1, 81),
+    "log_length_ratio": torch.linspace(-1, 1, 81),
+}
+
+
+def gradient_records(error: Tensor, out: VQVAEOutput) -> dict[str, Tensor]:
+    """``token_records`` of a step; error: the reconstruction term, whose graph stays usable."""
+    z_q, z_e = out.quantized.z_q, out.z_e
+    (at_codes,) = torch.autograd.grad(error, z_q, retain_graph=True)
+    (carried,) = torch.autograd.grad(z_q, z_e, at_codes, retain_graph=True)
+    return token_records(*(t.detach().movedim(1, -1).reshape(-1, t.shape[1]) for t in (z_e, z_q, at_codes, carried)))
+
+
+def histograms(records: dict[str, Tensor]) -> dict[str, list[int]]:
+    """Tokens in each bin of EDGES; values beyond the ends count in the end bins, NaN nowhere."""
+    values = {
+        **records,
+        "log_rescale": records["rescale"].log10(),
+        "log_length_ratio": records["length_ratio"].log10(),
+    }
+    return {name: _counts(values[name], edges) for name, edges in EDGES.items()}
+
+
+def _counts(values: Tensor, edges: Tensor) -> list[int]:
+    known = values[values.isfinite()].cpu()
+    bins = torch.bucketize(known, edges[1:-1])
+    return torch.bincount(bins, minlength=len(edges) - 1).tolist()
+
+
+def means(records: dict[str, Tensor]) -> dict[str, Any]:
+    """The step's columns of metrics.jsonl: means over tokens, and the share more than 90° from their code."""
+    names = {"cos_gradients": "gradient_cosine", "length_ratio": "gradient_length_ratio",
+             "angle_codes": "angle_codes", "rescale": "rescale"}  # fmt: skip
+    values = {new: float(records[name].nanmean()) for name, new in names.items()}
+    return {**values, "obtuse_share": float((records["angle_codes"] > 90).float().mean())}
