@@ -13,7 +13,7 @@ _HOMES = {
     "QuantizerOutput": "vqlab.quantize",
     "Run": "vqlab.training",
     "VectorQuantizer": "vqlab.quantize",
-    "probe": "vqlab.probe",
+    "probe": "vqlab.probing",
     "train": "vqlab.training",
     "transport": "vqlab.quantize",
 }

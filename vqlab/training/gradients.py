@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqlab.models import VQVAEOutput
-from vqlab.probe import token_records
+from vqlab.probing import token_records
 
 # Histogram edges of each logged quantity: degrees, or the logarithm to base 10 of a ratio.
 EDGES = {
