@@ -1,10 +1,12 @@
-"""Figures from a Run, for print: matplotlib through seaborn, colour-blind palette."""
+"""Figures from a Run and its images, for print."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+
+from vqlab.plots.style import axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,28 +15,17 @@ if TYPE_CHECKING:
     from vqlab.training import Run
 
 
-def _axes(columns: int, title: str) -> tuple[Figure, list]:
-    import seaborn as sns
-    from matplotlib.figure import Figure
-
-    sns.set_theme(style="whitegrid", palette="colorblind")
-    figure = Figure(figsize=(4.2 * columns, 3.4), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    return figure, list(axes)
-
-
 def curves(run: Run) -> Figure:
     """PSNR, perplexity and the gradient's cosine over the steps of training, each of one batch."""
     rows = run.metrics()
     rows = rows[rows["kind"] == "train"]
-    figure, axes = _axes(3, f"Training of run {run.config.id} ({run.config.quantizer.transport})")
+    figure, panels = axes(3, f"Training of run {run.config.id} ({run.config.quantizer.transport})")
     labels = {
         "psnr": "PSNR of a training batch (dB)",
         "perplexity": "perplexity (window: batch)",
         "gradient_cosine": "cos(∇ at z_q, ∇ at z_e)",
     }
-    for axis, (name, label) in zip(axes, labels.items(), strict=True):
+    for axis, (name, label) in zip(panels, labels.items(), strict=True):
         axis.plot(rows["step"], rows[name])
         axis.set(xlabel="step", ylabel=label)
     return figure
@@ -42,7 +33,7 @@ def curves(run: Run) -> Figure:
 
 def image_grid(images: Images, count: int = 16, title: str = "Images") -> Figure:
     """The first ``count`` images in a row."""
-    figure, (axis,) = _axes(1, title)
+    figure, (axis,) = axes(1, title)
     figure.set_size_inches(10, 1.4)
     axis.imshow(torch.cat(list(images.pixels[:count]), dim=2).permute(1, 2, 0).numpy())
     axis.set_axis_off()
@@ -56,7 +47,7 @@ def reconstructions(run: Run, count: int = 12) -> Figure:
     chosen = torch.linspace(0, len(data.test) - 1, count).long()
     images = data.test.pixels[chosen].float() / 255
     rows = torch.stack([images, run.model()(images).reconstruction])
-    figure, (axis,) = _axes(1, f"{data.name}: test images (above) and reconstructions (below)")
+    figure, (axis,) = axes(1, f"{data.name}: test images (above) and reconstructions (below)")
     figure.set_size_inches(10, 2.2)
     axis.imshow(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).permute(1, 2, 0).numpy())
     axis.set_axis_off()
@@ -66,7 +57,7 @@ def reconstructions(run: Run, count: int = 12) -> Figure:
 def usage(run: Run) -> Figure:
     """How often each code was used in the last epoch, most used first."""
     counts = run.usage()[-1]
-    figure, (axis,) = _axes(1, f"Code usage in the last epoch: {(counts > 0).sum()} of {len(counts)} codes used")
+    figure, (axis,) = axes(1, f"Code usage in the last epoch: {(counts > 0).sum()} of {len(counts)} codes used")
     axis.plot(sorted(counts, reverse=True))
     axis.set(xlabel="rank of the code", ylabel="tokens in the epoch")
     return figure
