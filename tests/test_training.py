@@ -107,3 +107,9 @@ def test_a_wrong_config_is_told_in_one_line(changes: dict[str, object], named: s
     with pytest.raises(InputError, match=named) as told:
         Config.profile("quick", **changes)
     assert "\n" not in str(told.value)
+
+
+def test_a_diverging_training_stops_with_a_reason(tmp_path: Path) -> None:
+    wild = {"optim.learning_rate": 1.0, "model.residual_blocks": 16, "optim.epochs": 4}
+    with pytest.raises(InputError, match=r"diverged.*learning_rate"):
+        train(tiny(**wild), tmp_path, "cpu")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vqlab.config import Config
 from vqlab.data import ImageData, batches, load_data
+from vqlab.errors import InputError
 from vqlab.losses import reconstruction_loss
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VQVAE, VQVAEOutput
@@ -41,7 +42,8 @@ def train(
 
     device: found (CUDA, else CPU) unless named. progress: called with each logged row.
     stop_after_steps: leave after so many steps of this call, with a checkpoint.
-    Raises InputError for data that cannot be read, an absent device or a folder that holds another Config.
+    Raises InputError for data that cannot be read, an absent device, a loss
+    that is no number, or a folder that holds another Config.
     """
     device = find_device(device)
     run = Run.create(Path(root) / config.id, config)
@@ -106,6 +108,11 @@ class _Training:
             error = reconstruction_loss(out.reconstruction, images, self.config.loss, self.variance)
         records = gradient_records(error, out) if logging else None
         loss = error + out.quantized.loss
+        if not bool(loss.isfinite()):
+            raise InputError(
+                f"training diverged: the loss at step {self.step + 1} is {float(loss.detach())}; lower optim.learning_rate "
+                "or use optim.precision=fp32 (the last checkpoint is kept)"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

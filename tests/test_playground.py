@@ -1,0 +1,61 @@
+"""The plane: fields, descent, the shifted origin, and its figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vqlab import InputError
+from vqlab.playground import Plane, square_grid
+from vqlab.plots import playground, playground_figure
+from vqlab.quantize import transport_names
+
+
+def far(kind: str, distance: float) -> float:
+    """Largest difference to straight-through when the origin is ``distance`` away."""
+    plane = replace(Plane(), origin=(-distance, -distance))
+    points = square_grid(9)
+    return float((plane.gradient(points, kind) - plane.gradient(points, "straight_through")).norm(dim=1).max())
+
+
+def test_rotation_turns_into_straight_through_far_from_the_origin_and_reflection_does_not() -> None:
+    near, away, farthest = (far("rotation", distance) for distance in (0.0, 10.0, 1000.0))
+    assert near > 1 > away > farthest
+    assert farthest < 0.02
+    assert far("reflection", 1000.0) > 1
+
+
+def test_cells_are_the_nearest_codes() -> None:
+    plane, points = Plane(), square_grid(11)
+    assert torch.equal(plane.cells(points), torch.cdist(points, plane.codes).argmin(dim=1))
+
+
+def test_straight_through_descends_to_a_cell_of_lower_loss() -> None:
+    plane, points = Plane(), square_grid(7)
+    paths = plane.descend(points, "straight_through", steps=60)
+    assert paths.shape == (61, 49, 2)
+    assert plane.loss(paths[-1]).mean() < 0.5 * plane.loss(points).mean()
+
+
+def test_codes_that_are_not_in_the_plane_are_refused() -> None:
+    with pytest.raises(InputError, match="codes: shape"):
+        Plane(codes=torch.zeros(3, 5))
+
+
+def test_the_touchable_figure_has_every_transport_in_its_menu_and_a_labelled_slider() -> None:
+    figure = playground()
+    (menu,) = figure.layout.updatemenus
+    assert [button.label for button in menu.buttons] == list(transport_names())
+    assert [step.label for step in figure.layout.sliders[0].steps] == [frame.name for frame in figure.frames]
+    assert figure.layout.xaxis.title.text
+    assert figure.layout.yaxis.title.text
+    arrows = [json.dumps(frame.data[2].to_plotly_json()["x"][:40]) for frame in figure.frames]
+    assert len(set(arrows)) == len(arrows)
+
+
+def test_the_printed_figure_has_a_panel_for_each_transport_and_distance() -> None:
+    figure = playground_figure(("rotation", "nsvq", "diveq"), (0.0, 10.0))
+    assert [axis.get_title() for axis in figure.axes[:6]] == ["rotation", "nsvq", "diveq"] * 2
