@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
+from vqlab.losses import reconstruction_loss
+from vqlab.probing import Probe
+from vqlab.quantize import get_transport
 from vqlab.training import Run, train
 
 if TYPE_CHECKING:
@@ -162,6 +165,11 @@ class StudyTable:
         return good
 
 
+def profile_seeds(profile: str, first: int = 0) -> tuple[int, ...]:
+    """The seeds a study of this profile takes, from ``first`` on: two for ``quick``, three for the others."""
+    return tuple(range(first, first + (2 if profile == "quick" else 3)))
+
+
 def interval(values: pd.Series) -> tuple[float, float, float]:
     """Mean and 95 % interval by Student's t; the ends are NaN for fewer than two values."""
     from scipy import stats
@@ -175,3 +183,21 @@ def interval(values: pd.Series) -> tuple[float, float, float]:
 
 def _text(mean: float, low: float, high: float) -> str:
     return f"{mean:.4g}" if math.isnan(low) else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def probe_transports(run: Run, kinds: Sequence[str], images: int = 128) -> dict[str, pd.DataFrame]:
+    """What each transport would do in the trained model of ``run``: a probe's table by transport.
+
+    The gradient is that of the Run's reconstruction loss on its first training ``images``; the model, in eval
+    mode, and the codes stay as they are. Raises InputError for a transport that is not registered.
+    """
+    model, data = run.model(), run.data()
+    batch = data.train.pixels[:images].float() / 255
+    variance = float(batch.var())
+    tables = {}
+    for kind in kinds:
+        model.quantizer.transport = get_transport(kind).name
+        with Probe(model.quantizer) as seen:
+            reconstruction_loss(model(batch).reconstruction, batch, run.config.loss, variance).backward()
+        tables[kind] = seen.table()
+    return tables

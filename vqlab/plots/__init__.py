@@ -2,6 +2,7 @@
 
 from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
 from vqlab.plots.playground import playground, playground_figure
+from vqlab.plots.rotations import costs, near_opposite_errors
 from vqlab.plots.runs import curves, image_grid, reconstructions, usage
 from vqlab.plots.studies import study_intervals
 
@@ -9,8 +10,10 @@ __all__ = [
     "angle_preservation",
     "angles_over_training",
     "carried_by_angle",
+    "costs",
     "curves",
     "image_grid",
+    "near_opposite_errors",
     "playground",
     "playground_figure",
     "reconstructions",

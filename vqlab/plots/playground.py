@@ -143,4 +143,4 @@ def _menu(kinds: Sequence[str], ground: int) -> dict[str, Any]:
 def _slider() -> dict[str, Any]:
     now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": f"{shift:g}", "method": "animate", "args": [[f"{shift:g}"], now]} for shift in SHIFTS]
-    return {"steps": steps, "currentvalue": {"prefix": "distance of the origin: "}}
+    return {"steps": steps, "currentvalue": {"prefix": "distance of the origin: "}, "pad": {"t": 45}}

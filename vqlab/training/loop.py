@@ -110,8 +110,8 @@ class _Training:
         loss = error + out.quantized.loss
         if not bool(loss.isfinite()):
             raise InputError(
-                f"training diverged: the loss at step {self.step + 1} is {float(loss.detach())}; lower optim.learning_rate "
-                "or use optim.precision=fp32 (the last checkpoint is kept)"
+                f"training diverged: the loss at step {self.step + 1} is {float(loss.detach())}; "
+                "lower optim.learning_rate or use optim.precision=fp32 (the last checkpoint is kept)"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
