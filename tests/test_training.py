@@ -50,6 +50,16 @@ def test_a_stopped_and_resumed_training_gives_the_same_weights(run: Run, tmp_pat
     assert list(run.metrics()["step"]) == list(resumed.metrics()["step"])
 
 
+def test_a_training_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_to_the_same_weights(
+    run: Run, tmp_path: Path
+) -> None:
+    asked = iter([False, False, True])
+    stopped = train(tiny(), tmp_path, "cpu", should_stop=lambda: next(asked))
+    assert stopped.provenance["step"] == 3
+    assert not stopped.finished
+    assert same_weights(run, train(tiny(), tmp_path, "cpu"))
+
+
 def test_a_finished_run_is_returned_untouched(run: Run) -> None:
     before = (run.folder / "model.safetensors").stat().st_mtime_ns
     train(run.config, run.folder.parent, "cpu")

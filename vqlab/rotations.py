@@ -70,12 +70,14 @@ def near_opposite(dim: int = 64, count: int = 500, seed: int = 0) -> pd.DataFram
         angle = torch.deg2rad(torch.tensor(180 - gap, dtype=torch.float64))
         q = angle.cos() * e_unit + angle.sin() * away
         exact = exact_gradient(g, e, q)
-        single = [x.float() for x in (g, e, q)]
+        g32, e32, q32 = g.float(), e.float(), q.float()
         errors = {
-            form: float(((transport_gradient(*single, form).double() - exact).norm(dim=1) / exact.norm(dim=1)).median())
+            form: float(
+                ((transport_gradient(g32, e32, q32, form).double() - exact).norm(dim=1) / exact.norm(dim=1)).median()
+            )
             for form in ("rotation", "rodrigues")
         }
-        fallback = get_transport("rotation").undefined(single[1], single[2]).float().mean()
+        fallback = get_transport("rotation").undefined(e32, q32).float().mean()
         rows.append({"gap": gap, **errors, "fallback_share": float(fallback)})
     return pd.DataFrame(rows)
 

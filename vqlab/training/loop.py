@@ -37,11 +37,13 @@ def train(
     device: str | None = None,
     progress: Progress | None = None,
     stop_after_steps: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Run:
     """The Run of ``config`` under ``root``: returned if finished, resumed if interrupted, else trained.
 
     device: found (CUDA, else CPU) unless named. progress: called with each logged row.
-    stop_after_steps: leave after so many steps of this call, with a checkpoint.
+    stop_after_steps: leave after so many steps of this call, with a checkpoint. should_stop: asked after
+    every step; True leaves with a checkpoint too.
     Raises InputError for data that cannot be read, an absent device, a loss
     that is no number, or a folder that holds another Config.
     """
@@ -49,16 +51,20 @@ def train(
     run = Run.create(Path(root) / config.id, config)
     if run.finished:
         return run
-    _Training(run, device, progress).go(stop_after_steps)
+    _Training(run, device, progress, should_stop).go(stop_after_steps)
     return run
 
 
 class _Training:
     """One call of ``train``: the live objects and the step they have reached."""
 
-    def __init__(self, run: Run, device: str, progress: Progress | None) -> None:
+    def __init__(
+        self, run: Run, device: str, progress: Progress | None, should_stop: Callable[[], bool] | None
+    ) -> None:
         config = run.config
         self.run, self.config, self.device, self.progress = run, config, device, progress
+        self.should_stop = should_stop or (lambda: False)
+        self.stopped = False
         self.data: ImageData = load_data(config.data)
         self.variance = float(self.data.train.pixels.numpy().astype(np.float64).var() / 255**2)
         self.model = VQVAE(config.model, config.quantizer, config.seed).to(device)
@@ -77,7 +83,7 @@ class _Training:
         """Train to the end, or for ``stop_after_steps`` steps; a checkpoint is left in any case."""
         stop = self.last_step if stop_after_steps is None else min(self.last_step, self.step + stop_after_steps)
         try:
-            while self.step < stop:
+            while self.step < stop and not self.stopped:
                 self._epoch(stop)
             self._save(finished=self.step >= self.last_step)
         finally:
@@ -92,7 +98,8 @@ class _Training:
             crop_padding=data.crop_padding, start=start, device=self.device,
         ):  # fmt: skip
             self._one_step(images, epoch)
-            if self.step >= stop:
+            self.stopped = self.should_stop()
+            if self.stopped or self.step >= stop:
                 break
             if self.step % self.config.evaluation.checkpoint_every == 0:
                 self._save(finished=False)
