@@ -12,7 +12,7 @@ import typer
 
 from vqlab.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A lab for vector-quantized autoencoders.")
+app = typer.Typer(add_completion=False, help="A lab for vector-quantized autoencoders.")
 
 Profile = Annotated[str, typer.Option(help="quick | paper | gpu")]
 Data = Annotated[str, typer.Option(help="photos | cifar10 | folder:PATH (folder or .tar.gz with train/ and test/)")]
@@ -30,9 +30,11 @@ def run(
 ) -> None:  # fmt: skip
     """Execute the ordered notebooks and write an offline report."""
     from vqlab.config import Config
+    from vqlab.data import load_data
     from vqlab.report import run_notebooks
 
-    Config.profile(profile, **{"data.source": data, "seed": seed})
+    # What cannot be read is told at once, not by every notebook in turn.
+    load_data(Config.profile(profile, **{"data.source": data, "seed": seed}).data)
     parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
     index, failed = run_notebooks(parameters, output, print, figures=figures)
     print(f"report: {index}")
@@ -87,7 +89,12 @@ def _key_value(text: str) -> tuple[str, Any]:
 def main() -> None:
     """Run the command; wrong input is one line on standard error and status 2."""
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.TyperException as error:
+        sys.exit(_refuse(f"{error.format_message()} See `vqlab --help`."))
+    except typer.Abort:
+        print("vqlab: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
     except InputError as error:
         sys.exit(_refuse(str(error)))
     except OSError as error:
