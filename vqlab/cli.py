@@ -19,6 +19,7 @@ Data = Annotated[str, typer.Option(help="photos | cifar10 | folder:PATH (folder 
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]
 Runs = Annotated[Path, typer.Option(help="where Run folders live")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="a value, as quantizer.transport=rodrigues")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; found if not named")]
 
 
@@ -60,11 +61,14 @@ def train(
 
 
 @app.command()
-def evaluate(folder: Annotated[Path, typer.Argument(metavar="RUN")], device: Device = None) -> None:
+def evaluate(
+    folder: RunFolder, device: Device = None,
+    inception: Annotated[bool | None, typer.Option(help="FID and KID too; found: on CUDA only")] = None,
+) -> None:  # fmt: skip
     """Measure a Run on its test set and print the numbers as JSON."""
     from vqlab.training import Run
 
-    print(json.dumps(Run.open(folder).evaluation(device), indent=2))
+    print(json.dumps(Run.open(folder).evaluation(device, inception=inception), indent=2))
 
 
 @app.command()
