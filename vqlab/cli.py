@@ -72,6 +72,25 @@ def evaluate(
 
 
 @app.command()
+def sample(
+    folder: RunFolder, device: Device = None, seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="images")] = 64,
+    output: Annotated[Path, typer.Option(help="the picture, .png")] = Path("samples.png"),
+    label: Annotated[int | None, typer.Option(help="priors: place of a class")] = None,
+    temperature: Annotated[float | None, typer.Option(help="transformer: above 0")] = None,
+    top_k: Annotated[int | None, typer.Option(help="transformer: only the k likeliest codes")] = None,
+    top_p: Annotated[float | None, typer.Option(help="transformer: only the likeliest codes of this share")] = None,
+) -> None:  # fmt: skip
+    """Draw images from a Run (vae, gan or a prior) into one picture and print its path."""
+    from vqlab.plots import sample_sheet
+    from vqlab.training import Run
+
+    given = {"label": label, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    how = {name: value for name, value in given.items() if value is not None}
+    print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **how))
+
+
+@app.command()
 def lab() -> None:
     """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token."""
     from vqlab.report import notebooks_folder

@@ -107,7 +107,7 @@ class PriorConfig(Section):
     drop_label: float = Field(0.1, ge=0, le=1, description="share of labels hidden, so that none may be given too")
     noise_steps: int = Field(1000, ge=10, le=10_000, description="diffusion: steps of the noise schedule")
     sample_steps: int = Field(50, ge=1, le=1000, description="diffusion: denoising steps of a sample (DDIM)")
-    epochs: int = Field(3, ge=1, le=100_000, description="passes over the code grids")
+    epochs: int = Field(2, ge=1, le=100_000, description="passes over the code grids")
     batch_size: int = Field(64, ge=1, le=65_536, description="code grids a step")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's first step size; falls linearly to 0")
 
@@ -172,6 +172,8 @@ class Config(Section):
             raise ValueError(f"prior.kind={self.prior.kind}: a prior needs codes; set model.kind=vqvae")
         if self.prior.width % self.prior.heads:
             raise ValueError(f"prior.width={self.prior.width} must divide by prior.heads={self.prior.heads}")
+        if self.prior.sample_steps > self.prior.noise_steps:
+            raise ValueError(f"prior.sample_steps={self.prior.sample_steps}: at most prior.noise_steps")
         if self.model.kind == "gan" and self.data.image_size != 32:
             raise ValueError(f"data.image_size={self.data.image_size}: the GAN baseline is for 32 px; set 32")
         return self

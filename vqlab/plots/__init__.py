@@ -1,22 +1,30 @@
 """Figures: seaborn for print, plotly to touch."""
 
 from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
+from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
 from vqlab.plots.runs import curves, image_grid, reconstructions, usage
+from vqlab.plots.samples import completions, interpolations, neighbours, sample_grids, sample_sheet
 from vqlab.plots.studies import study_intervals
 
 __all__ = [
     "angle_preservation",
     "angles_over_training",
     "carried_by_angle",
+    "completions",
     "costs",
     "curves",
     "image_grid",
+    "interpolations",
     "near_opposite_errors",
+    "neighbours",
     "playground",
     "playground_figure",
     "reconstructions",
+    "sample_grids",
+    "sample_sheet",
     "study_intervals",
+    "tradeoff",
     "usage",
 ]

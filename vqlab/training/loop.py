@@ -36,7 +36,7 @@ def train(
 
     device: found (CUDA, else CPU) unless named. progress: called with each logged row.
     stop_after_steps: leave after so many steps of this call, with a checkpoint. should_stop: asked after
-    every step; True leaves with a checkpoint too.
+    every step; True leaves with a checkpoint too. A prior's VQ-VAE is trained first where it is not finished.
     Raises InputError for data that cannot be read, an absent device, a loss
     that is no number, or a folder that holds another Config.
     """
@@ -44,6 +44,10 @@ def train(
     run = Run.create(Path(root) / config.id, config)
     if run.finished:
         return run
+    if config.codec() != config:
+        codec = train(config.codec(), root, device, progress, should_stop=should_stop)
+        if not codec.finished:
+            return run
     _Training(run, device, progress, should_stop).go(stop_after_steps)
     return run
 
@@ -126,6 +130,7 @@ class _Training:
                 **describe(self.device, self.config.seed, self.recipe.data.fingerprint),
                 "wall_seconds": seconds,
                 "peak_memory_mib": peak_mib(self.device),
+                **self.recipe.origin,
                 "classes": len(self.recipe.data.class_names),
                 "step": self.step,
                 "finished": finished,

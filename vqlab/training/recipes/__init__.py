@@ -15,8 +15,12 @@ __all__ = ["Place", "Recipe", "Report", "recipe_for"]
 def recipe_for(run: Run, device: str) -> Recipe:
     """The recipe of the Run's kind, with fresh weights on ``device``."""
     from vqlab.training.recipes.gan import GANRecipe
+    from vqlab.training.recipes.priors import DiffusionRecipe, TransformerRecipe
     from vqlab.training.recipes.vae import VAERecipe
     from vqlab.training.recipes.vqvae import VQVAERecipe
 
-    recipes: dict[str, type[Recipe]] = {"vqvae": VQVAERecipe, "vae": VAERecipe, "gan": GANRecipe}
+    recipes: dict[str, type[Recipe]] = {
+        "vqvae": VQVAERecipe, "vae": VAERecipe, "gan": GANRecipe,
+        "transformer": TransformerRecipe, "diffusion": DiffusionRecipe,
+    }  # fmt: skip
     return recipes[run.config.kind](run, device)

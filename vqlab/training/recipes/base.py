@@ -50,6 +50,7 @@ class Recipe(ABC):
     """The live objects of one kind of model and what a step does with them.
 
     All state is in ``model``, ``optimizers`` and ``arrays`` (int64, changed in place), which checkpoints hold;
+    ``origin`` is what provenance.json is to tell beside the usual.
     a step's random numbers come from ``noise_generator``, which knows only the Config's seed and the step.
     """
 
@@ -58,6 +59,7 @@ class Recipe(ABC):
         self.data = load_data(run.config.data)
         self.optimizers: dict[str, torch.optim.Adam] = {}
         self.arrays: dict[str, np.ndarray] = {}
+        self.origin: dict[str, Any] = {}
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
         self.prepare()
 
