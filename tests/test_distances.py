@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from test_training import tiny
 from vqlab import InputError, Run, train
 from vqlab.config import DataConfig
 from vqlab.data import ImageData, Images, load_data
+from vqlab.generation import noise_distances
 from vqlab.metrics import (
     Moments,
     frechet_distance,
@@ -25,7 +25,6 @@ from vqlab.metrics import (
     precision_recall,
     real_distances,
 )
-from vqlab.metrics.distances import sample_distances
 
 
 @pytest.fixture(autouse=True)
@@ -128,17 +127,8 @@ def digits(digits_folder: Path) -> ImageData:
     return load_data(DataConfig(source=f"folder:{digits_folder}"))
 
 
-def noisy(data: ImageData, share: float) -> torch.Tensor:
-    images = data.test.pixels.float() / 255
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    return (images + share * noise).clamp(0, 1)
-
-
 def test_real_test_images_are_near_and_noise_takes_them_away(digits: ImageData) -> None:
-    distances = [
-        sample_distances(partial(noisy(digits, share).split, 250), digits, "cpu", inception=False)
-        for share in (0.0, 0.1, 0.2, 0.4)
-    ]
+    distances = noise_distances(digits, (0.0, 0.1, 0.2, 0.4))
     fd = [row["sample_fd_classifier"] for row in distances]
     assert fd == sorted(fd)
     assert fd[1] > 1.5 * fd[0]

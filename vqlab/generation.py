@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from vqlab.data import ImageData, Images
 from vqlab.errors import InputError
 from vqlab.metrics import real_distances
+from vqlab.metrics.distances import sample_distances
 from vqlab.quantize.search import nearest_codes
 from vqlab.studies import StudyTable, interval
 from vqlab.training import Run
@@ -49,7 +51,7 @@ def arms(profile: str) -> dict[str, dict[str, Any]]:
     ``quick`` takes smaller networks, so that all of them are trained in about a minute.
     """
     small = profile == "quick"
-    prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 4} if small else {}
+    prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 3, "prior.sample_steps": 25} if small else {}
     return {
         "VQ-VAE": {},
         "VAE": {"model.kind": "vae"},
@@ -146,6 +148,22 @@ def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> F
     shares = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)
     path = (1 - shares) * one + shares * other
     return model.decode(nearest_codes(path.flatten(0, 2), table, "euclidean").view(path.shape[:3]))
+
+
+def noise_distances(
+    data: ImageData, shares: Sequence[float], count: int = 2000, seed: int = 0, device: str = "cpu"
+) -> list[dict[str, Any]]:
+    """The sample_… distances of up to ``count`` test images with noise; shares: its standard deviations.
+
+    The check of the metric itself: a distance that can be trusted grows with the noise. Pixels stay in [0, 1].
+    """
+    pixels = spaced_images(data, min(count, len(data.test)))
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+    rows = []
+    for share in shares:
+        parts = [part.to(device) for part in (pixels + share * noise).clamp(0, 1).split(_CHUNK)]
+        rows.append(sample_distances(partial(iter, parts), data, device, inception=False))
+    return rows
 
 
 def spaced_images(data: ImageData, count: int) -> Float[Tensor, "count 3 H W"]:

@@ -5,7 +5,15 @@ from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
 from vqlab.plots.runs import curves, image_grid, reconstructions, usage
-from vqlab.plots.samples import completions, interpolations, neighbours, sample_grids, sample_sheet
+from vqlab.plots.samples import (
+    completions,
+    distance_by_noise,
+    interpolations,
+    neighbours,
+    sample_grids,
+    sample_settings,
+    sample_sheet,
+)
 from vqlab.plots.studies import study_intervals
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "completions",
     "costs",
     "curves",
+    "distance_by_noise",
     "image_grid",
     "interpolations",
     "near_opposite_errors",
@@ -23,6 +32,7 @@ __all__ = [
     "playground_figure",
     "reconstructions",
     "sample_grids",
+    "sample_settings",
     "sample_sheet",
     "study_intervals",
     "tradeoff",

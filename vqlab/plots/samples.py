@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,22 @@ def sample_grids(runs: Mapping[str, Run], count: int = 12, rows: int = 2, seed: 
     panels = {f"real ({data.name})": data.train.pixels[: rows * count].float() / 255}
     panels |= {name: torch.cat(list(run.samples(rows * count, seed=seed))) for name, run in runs.items()}
     return _panels(panels, count, f"{data.name}: training images, and samples of each model")
+
+
+def sample_settings(run: Run, settings: Mapping[str, Mapping[str, Any]], count: int = 12, seed: int = 0) -> Figure:
+    """A row of ``count`` samples of one prior for each of its settings (temperature, top_k, top_p, label)."""
+    rows = {name: torch.cat(list(run.samples(count, seed=seed, **how))) for name, how in settings.items()}
+    return _panels(rows, count, f"{run.data().name}: samples of a {run.config.kind} by setting, one seed")
+
+
+def distance_by_noise(shares: Sequence[float], distances: Sequence[Mapping[str, Any]]) -> Figure:
+    """FD-classifier and kernel distance of test images with noise, to the training images."""
+    figure, panels = axes(2, "Noise on real images: a distance that can be trusted grows")
+    labels = {"sample_fd_classifier": "FD-classifier to the training images", "sample_kd_classifier": "KD-classifier"}
+    for axis, colour, (name, label) in zip(panels, colours(2), labels.items(), strict=True):
+        axis.plot(shares, [row[name] for row in distances], "o-", color=colour)
+        axis.set(xlabel="standard deviation of the noise (pixels in [0, 1])", ylabel=label)
+    return figure
 
 
 def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Figure:
