@@ -27,7 +27,7 @@ _SHEET = 8
 def sample_grids(runs: Mapping[str, Run], count: int = 12, rows: int = 2, seed: int = 0) -> Figure:
     """``rows`` × ``count`` samples of each Run, real training images above them."""
     data = next(iter(runs.values())).data()
-    panels = {f"real ({data.name})": data.train.pixels[: rows * count].float() / 255}
+    panels = {"real": data.train.pixels[: rows * count].float() / 255}
     panels |= {name: torch.cat(list(run.samples(rows * count, seed=seed))) for name, run in runs.items()}
     return _panels(panels, count, f"{data.name}: training images, and samples of each model")
 
@@ -63,10 +63,11 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
     left.imshow(_tiles(pairs, count))
     left.set_axis_off()
     left.set_title("samples (above), nearest training image (below)", fontsize=9)
+    bins = np.linspace(0, float(torch.cat([found.distances, real.distances]).max()), 40).tolist()
     for values, label, colour in zip(
         (found.distances, real.distances), ("samples", "real test images"), colours(2), strict=True
     ):
-        right.hist(values.numpy(), bins=30, alpha=0.6, density=True, label=label, color=colour)
+        right.hist(values.numpy(), bins=bins, alpha=0.6, density=True, label=label, color=colour)
     right.set(xlabel="distance to the nearest training image (RMS of pixels in [0, 1])", ylabel="density")
     right.legend()
     return figure
