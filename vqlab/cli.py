@@ -65,6 +65,32 @@ def evaluate(folder: Annotated[Path, typer.Argument(metavar="RUN")], device: Dev
     print(json.dumps(Run.open(folder).evaluation(device), indent=2))
 
 
+Storage = Annotated[
+    str | None, typer.Option(envvar="VQLAB_STORAGE", help="SQL URL that workers share; else RUNS/studies.journal")
+]
+
+
+@app.command()
+def grid(
+    name: Annotated[str, typer.Argument(help="utilisation | scaling | initialisation, or a name for your own axes")],
+    axis: Annotated[list[str] | None, typer.Option(help="an axis of your own, as quantizer.decay=[0.95,0.99]")] = None,
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
+    device: Device = None, change: Changes = None, storage: Storage = None,
+    retry: Annotated[bool, typer.Option("--retry", help="try points again whose training failed")] = False,
+    table: Annotated[Path | None, typer.Option(help="a CSV file that gets the rows")] = None,
+) -> None:  # fmt: skip
+    """Train every point of a grid once and print the table; run it again, anywhere, to add a worker or resume."""
+    from vqlab.tuning import grid_of
+
+    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
+    asked = grid_of(name, dict(map(_key_value, axis or [])), profile, **changes)
+    result = asked.run(runs, device, lambda line: print(line, flush=True), storage=storage, retry=retry)
+    if table:
+        result.rows.to_csv(table, index=False)
+    print(result.formatted().to_string(index=False, float_format="{:.4g}".format))
+    print(f"best PSNR: {result.command()}")
+
+
 @app.command()
 def lab() -> None:
     """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token."""
@@ -77,7 +103,7 @@ def lab() -> None:
 def _key_value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f"--set {text}: write it as section.field=value")
+        raise InputError(f"{text}: write it as section.field=value")
     try:
         return key, json.loads(value)
     except ValueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,3 +23,8 @@ def utilisation(counts: Float[Tensor, " K"]) -> Float[Tensor, ""]:
 def relative_error(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
     """Mean over rows of ‖e−q‖²/‖e‖²."""
     return ((e - q).square().sum(1) / e.square().sum(1).clamp_min(1e-12)).mean()
+
+
+def code_bits(codes: float) -> float:
+    """log₂ of a number of codes: the bits of one index at fixed length (K) or at its entropy (perplexity)."""
+    return math.log2(codes)
