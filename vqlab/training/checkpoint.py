@@ -15,7 +15,7 @@ NAME = "checkpoint.safetensors"
 
 
 def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Adam, usage: np.ndarray) -> None:
-    """Write the whole state after ``step`` steps; usage is int64 (epochs, K)."""
+    """Write the whole state after ``step`` steps; usage is int64 (windows, K)."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
@@ -40,5 +40,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Adam, usage: np.
             _, index, name = key.split(".", 2)
             moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**state, "state": moments})
-    usage[:] = tensors["usage"].numpy()
+    stored = tensors["usage"].numpy()
+    # A checkpoint of an earlier version counted whole epochs: they go to the first window of each.
+    usage.reshape(len(stored), -1, usage.shape[1])[:, 0] = stored
     return int(metadata["step"])

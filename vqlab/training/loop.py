@@ -30,6 +30,13 @@ from vqlab.training.run import Run
 
 Progress = Callable[[dict[str, Any]], None]
 
+_WINDOWS = 24
+
+
+def windows_an_epoch(epochs: int) -> int:
+    """Windows in which usage is counted in each epoch: about 24 in a training, at least one an epoch."""
+    return max(1, _WINDOWS // epochs)
+
 
 def train(
     config: Config,
@@ -70,7 +77,8 @@ class _Training:
         self.model = VQVAE(config.model, config.quantizer, config.seed).to(device)
         self.forward = torch.compile(self.model) if config.optim.compile else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.optim.learning_rate)
-        self.usage = np.zeros((config.optim.epochs, config.quantizer.num_codes), np.int64)
+        self.windows = windows_an_epoch(config.optim.epochs)
+        self.usage = np.zeros((config.optim.epochs * self.windows, config.quantizer.num_codes), np.int64)
         self.step = checkpoint.load(run.folder, self.model, self.optimizer, self.usage)
         self.steps_an_epoch = math.ceil(len(self.data.train) / config.optim.batch_size)
         self.last_step = self.steps_an_epoch * config.optim.epochs
@@ -123,7 +131,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.usage[epoch] += (
+        self.usage[self.step * self.windows // self.steps_an_epoch] += (
             torch.bincount(out.quantized.indices.flatten(), minlength=self.usage.shape[1]).cpu().numpy()
         )
         self.step += 1
@@ -181,8 +189,10 @@ class _Training:
         self._save(finished=False)
 
     def _write_codebook(self, path: Path) -> None:
+        epochs = self.usage.reshape(-1, self.windows, self.usage.shape[1]).sum(axis=1)
+        codebook = self.model.quantizer.codebook.detach().cpu().numpy()
         with path.open("wb") as file:
-            np.savez_compressed(file, usage=self.usage, codebook=self.model.quantizer.codebook.detach().cpu().numpy())
+            np.savez_compressed(file, usage=epochs, windows=self.usage, codebook=codebook)
 
     def _add(self, row: dict[str, Any]) -> None:
         self.log.add(row)

@@ -92,6 +92,12 @@ class Run:
         with np.load(path, allow_pickle=False) as stored:
             return stored["usage"]
 
+    def usage_windows(self) -> np.ndarray:
+        """Tokens per code in equal windows of training, int64 (windows, K); a Run of an earlier version has epochs."""
+        usage = self.usage()
+        with np.load(self.folder / "codebook.npz", allow_pickle=False) as stored:
+            return stored["windows"] if "windows" in stored else usage
+
     def model(self, device: str = "cpu") -> VQVAE:
         """The trained model in eval mode; raises InputError when unfinished or damaged."""
         from vqlab.models import VQVAE
