@@ -92,6 +92,25 @@ def grid(
 
 
 @app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    apply: Annotated[bool, typer.Option("--apply", help="train with the changes; show before and after")] = False,
+    device: Device = None,
+) -> None:
+    """Name the symptoms in a Run's logs with their evidence, the likely cause and the change to try."""
+    from vqlab import doctor as rules
+    from vqlab.progress import training_progress
+    from vqlab.training import Run
+
+    asked = Run.open(folder)
+    print(rules.report(asked))
+    if apply:
+        with training_progress() as progress:
+            result = rules.apply(asked, device, progress)
+        print(f"\n{result.table().to_string()}\nafter: {result.after.folder}")
+
+
+@app.command()
 def lab() -> None:
     """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token."""
     from vqlab.report import notebooks_folder

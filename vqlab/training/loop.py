@@ -135,6 +135,10 @@ class _Training:
             torch.bincount(out.quantized.indices.flatten(), minlength=self.usage.shape[1]).cpu().numpy()
         )
         self.step += 1
+        restarts = float(out.quantized.stats["restarts"])
+        if restarts:
+            # Restarts fall between the steps that are logged in full.
+            self.log.add({"kind": "restart", "step": self.step, "epoch": epoch, "restarts": restarts})
         if records:
             self._log_step(images, out, error, loss, records, epoch, time.perf_counter() - began)
 
