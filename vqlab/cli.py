@@ -77,6 +77,7 @@ def grid(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None, storage: Storage = None,
     retry: Annotated[bool, typer.Option("--retry", help="try points again whose training failed")] = False,
+    so_far: Annotated[bool, typer.Option("--so-far", help="train nothing, show what is finished")] = False,
     table: Annotated[Path | None, typer.Option(help="a CSV file that gets the rows")] = None,
 ) -> None:  # fmt: skip
     """Train every point of a grid once and print the table; run it again, anywhere, to add a worker or resume."""
@@ -84,11 +85,32 @@ def grid(
 
     changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
     asked = grid_of(name, dict(map(_key_value, axis or [])), profile, **changes)
-    result = asked.run(runs, device, lambda line: print(line, flush=True), storage=storage, retry=retry)
+    if so_far:
+        result = asked.table(runs, storage=storage)
+    else:
+        result = asked.run(runs, device, _say, storage=storage, retry=retry)
     if table:
         result.rows.to_csv(table, index=False)
     print(result.formatted().to_string(index=False, float_format="{:.4g}".format))
     print(f"best PSNR: {result.command()}")
+
+
+@app.command()
+def tune(
+    trials: Annotated[int, typer.Option(min=1, help="how many Configs to try, all workers together")] = 20,
+    over: Annotated[list[str] | None, typer.Option(help='quantizer.beta=[0.25,1] or {"low":0.1,"high":2}')] = None,
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
+    device: Device = None, change: Changes = None, storage: Storage = None,
+) -> None:  # fmt: skip
+    """Search for a Config with TPE and pruning; run it again, anywhere, to add a worker or resume."""
+    from vqlab.config import Config
+    from vqlab.tuning import Tuning, space_of
+
+    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
+    tuning = Tuning("tune", Config.profile(profile, **changes), space_of(dict(map(_key_value, over or []))), trials)
+    study = tuning.run(runs, device, _say, storage=storage)
+    command = tuning.command(study)
+    print(f"best PSNR on the test images, {study.best_value:.2f} dB: {command}")
 
 
 @app.command()
@@ -117,6 +139,10 @@ def lab() -> None:
 
     start = notebooks_folder() / "00_start_here.ipynb"
     os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1", str(start)])
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _key_value(text: str) -> tuple[str, Any]:

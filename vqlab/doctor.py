@@ -180,7 +180,7 @@ def ema_window(logs: Logs) -> Finding | None:
         return None
     return Finding(
         "decay against batch",
-        f"the EMA remembers {window:.3g} of {logs.last_step} steps; ‖z_e−q‖²/‖z_e‖² was {lag:.2f} in the second quarter",
+        f"the EMA remembers {window:.3g} of {logs.last_step} steps; the relative error was {lag:.2f} in quarter 2",
         "the codes lag behind an encoder that moves",
         {"quantizer.decay": _decay(max(logs.last_step / 10, EMA_TOKENS / logs.tokens_a_code))},
     )

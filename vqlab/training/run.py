@@ -96,7 +96,7 @@ class Run:
         """Tokens per code in equal windows of training, int64 (windows, K); a Run of an earlier version has epochs."""
         usage = self.usage()
         with np.load(self.folder / "codebook.npz", allow_pickle=False) as stored:
-            return stored["windows"] if "windows" in stored else usage
+            return stored.get("windows", usage)
 
     def model(self, device: str = "cpu") -> VQVAE:
         """The trained model in eval mode; raises InputError when unfinished or damaged."""

@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,10 @@ class Claims:
     def trials(self) -> list[FrozenTrial]:
         """All trials in their order, as they are in the storage now."""
         return self.study.get_trials(deepcopy=False)
+
+    def unfinished(self) -> bool:
+        """Whether any trial waits or runs."""
+        return any(trial.state.name in ("WAITING", "RUNNING") for trial in self.trials())
 
     def enqueue(self, points: Mapping[str, Mapping[str, Any]], retry: bool = False) -> None:
         """Queue every point that has no trial that stands or is broken; retry: broken ones again, too."""
@@ -186,8 +190,3 @@ def _process(pid: int) -> str | None:
 def point_name(params: Mapping[str, Any]) -> str:
     """One text for equal params, whatever their order."""
     return json.dumps(dict(sorted(params.items())))
-
-
-def unfinished(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether any trial waits or runs."""
-    return any(trial.state.name in ("WAITING", "RUNNING") for trial in trials)

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,18 @@ from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.quantize.usage import code_bits
 from vqlab.studies import MEASURES
-from vqlab.training import train
-from vqlab.tuning.claims import Claims, broken, point_name, point_of, stands, unfinished
-from vqlab.tuning.storage import open_storage, storage_errors
+from vqlab.tuning.claims import broken, point_name, point_of, stands
+from vqlab.tuning.commands import command
+from vqlab.tuning.storage import storage_errors
+from vqlab.tuning.worker import Worker, short
 
 if TYPE_CHECKING:
     import pandas as pd
-    from optuna import Study, Trial
+    from optuna import Trial
     from optuna.trial import FrozenTrial
 
-    from vqlab.tuning.claims import Held
-
+RATES = {"fixed_bits": "bits an image (fixed length)", "entropy_bits": "bits an image (entropy)"}
 Value = bool | int | float | str | None
-_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not self.axes:
-            raise InputError(f"grid {self.name}: has no axes; give at least one, as quantizer.decay=0.95,0.99")
+            raise InputError(f"grid {self.name}: has no axes; give at least one, as quantizer.decay=[0.95,0.99]")
         for axis, values in self.axes.items():
             if not values or len(set(values)) < len(values):
                 raise InputError(f"grid {self.name}: axis {axis} needs at least one value, and none twice")
@@ -77,107 +75,72 @@ class Grid:
         say: called with a line for each point that this worker finishes. Raises InputError for a storage out of
         reach.
         """
-        with storage_errors():
-            worker = _Worker(self, Path(root), device, say or (lambda line: None), storage)
-            worker.work(retry)
+        with storage_errors(storage):
+            worker = _GridWorker(self, Path(root), device, say, storage, retry=retry)
+            worker.work()
             return worker.table()
 
     def table(self, root: str | Path = "runs", *, storage: str | None = None) -> GridTable:
         """What is known of every point so far; nothing is trained."""
-        with storage_errors():
-            return _Worker(self, Path(root), None, lambda line: None, storage).table()
+        with storage_errors(storage):
+            return _GridWorker(self, Path(root), None, None, storage).table()
 
 
-class _Worker:
-    """One process at work on one grid."""
+class _GridWorker(Worker):
+    """Queues every point of the grid once."""
 
     def __init__(
-        self, grid: Grid, root: Path, device: str | None, say: Callable[[str], None], storage: str | None
-    ) -> None:
-        import optuna
-
-        self.grid, self.root, self.device, self.say = grid, root, device, say
+        self, grid: Grid, root: Path, device: str | None, say: Callable[[str], None] | None, storage: str | None,
+        *, retry: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(grid.study_name, root, device, say, storage)
+        self.grid, self.retry = grid, retry
         self.points = {point_name(point): point for point in grid.points()}
-        opened = open_storage(root, storage)
-        self.study: Study = optuna.create_study(
-            storage=opened, study_name=grid.study_name, load_if_exists=True, direction="maximize",
-            sampler=optuna.samplers.RandomSampler(seed=grid.base.seed),
-        )  # fmt: skip
-        self.claims = Claims(self.study, opened)
+        self.size = len(self.points)
 
-    def work(self, retry: bool) -> None:
-        """Take points until none is left and none runs elsewhere."""
-        while True:
-            self.claims.release_lost()
-            self.claims.enqueue(self.points, retry)
-            retry = False
-            trial = self.claims.take()
-            if trial is not None:
-                with self.claims.holding(trial) as held:
-                    self._train(trial, held)
-            elif unfinished(self.claims.trials()):
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
+    def queue(self) -> None:
+        """Queue the points that have no trial; once, those that failed too if asked."""
+        self.claims.enqueue(self.points, retry=self.retry)
+        self.retry = False
 
-    def _train(self, trial: Trial, held: Held) -> None:
-        from optuna.trial import TrialState
-
+    def config(self, trial: Trial) -> Config:
+        """The base with the trial's point."""
         point = {axis: trial.suggest_categorical(axis, values) for axis, values in self.grid.axes.items()}
-        config = self.grid.base.replace(**point)
-        try:
-            run = train(config, self.root, self.device, should_stop=lambda: held.lost)
-            row = None if held.lost else {**measures(run.evaluation(self.device), run.provenance), "run": config.id}
-        except OSError:
-            raise
-        except Exception as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-            self.study.tell(trial, state=TrialState.FAIL)
-            self._say(point, f"{type(error).__name__}: {error}")
-            return
-        if row is not None:
-            trial.set_user_attr("row", row)
-            self.study.tell(trial, row["psnr"])
-            self._say(point, f"PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} (test set)")
-
-    def _say(self, point: Mapping[str, Value], outcome: str) -> None:
-        done = sum(trial.state.name == "COMPLETE" for trial in self.claims.trials())
-        told = ", ".join(f"{short(axis)}={value}" for axis, value in point.items())
-        self.say(f"[{done}/{len(self.points)}] {told}: {outcome}")
+        return self.grid.base.replace(**point)
 
     def table(self) -> GridTable:
+        """The best known trial of every point: a standing one, else one that says why it failed."""
         import pandas as pd
 
         found: dict[str, FrozenTrial] = {}
         for trial in sorted(self.claims.trials(), key=lambda trial: (stands(trial), broken(trial), -trial.number)):
             found[point_of(trial)] = trial
-        rows = [{**point, **_row(found.get(name))} for name, point in self.points.items()]
+        rows = [
+            {**point, **_row(found.get(name), config)}
+            for (name, point), config in zip(self.points.items(), self.grid.configs(), strict=True)
+        ]
         return GridTable(self.grid, pd.DataFrame(rows), self.root)
 
 
-def measures(evaluation: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """MEASURES of a Run as numbers, and its rate in bits an image: of fixed-length codes and at the codes' entropy."""
-    known = {name: {**evaluation, **provenance}.get(name) for name in MEASURES}
-    tokens = evaluation["tokens"] / evaluation["images"]
-    return {
-        **{name: value for name, value in known.items() if value is not None},
-        "entropy_bits": tokens * code_bits(evaluation["perplexity"]),
-        "tokens_per_image": tokens,
-        "data": evaluation["data"],
-    }
-
-
-def _row(trial: FrozenTrial | None) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys((*MEASURES, "entropy_bits", "tokens_per_image"), math.nan)
+def _row(trial: FrozenTrial | None, config: Config) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys((*MEASURES, *RATES), math.nan)
     row |= {"run": "", "data": "", "error": "not finished yet"}
     if trial is None or trial.state.name != "COMPLETE":
         return row if trial is None or not broken(trial) else {**row, "error": trial.user_attrs["error"]}
-    return {**row, **trial.user_attrs["row"], "error": ""}
+    measured = trial.user_attrs["row"]
+    known = {name: measured[name] for name in (*MEASURES, "run", "data") if name in measured}
+    return {**row, **known, **rates(config, measured["perplexity"]), "error": ""}
+
+
+def rates(config: Config, perplexity: float) -> dict[str, float]:
+    """Bits an image: codes an image × log₂ K at fixed length, × log₂ perplexity (of the test set) at the entropy."""
+    codes = (config.data.image_size >> config.model.downsample) ** 2
+    return {"fixed_bits": codes * code_bits(config.quantizer.num_codes), "entropy_bits": codes * code_bits(perplexity)}
 
 
 @dataclass(frozen=True)
 class GridTable:
-    """The measured points of a Grid: ``rows`` has one row a point (axes, run, error, MEASURES, rates)."""
+    """The measured points of a Grid: ``rows`` has one row a point, in its order (axes, run, error, MEASURES, RATES)."""
 
     grid: Grid
     rows: pd.DataFrame
@@ -190,50 +153,19 @@ class GridTable:
             raise InputError(f"grid {self.grid.name}: no point is finished: {'; '.join(self.rows['error'].unique())}")
         return good
 
-    def best(self, measure: str = "psnr") -> dict[str, Any]:
-        """The point (changes to the base) with the largest ``measure``; the first of equals."""
-        row = self.good().loc[self.good()[measure].idxmax()]
-        points = dict(zip(map(point_name, self.grid.points()), self.grid.points(), strict=True))
-        return next(point for point in points.values() if all(_same(row[axis], value) for axis, value in point.items()))
+    def best(self, measure: str = "psnr") -> Config:
+        """The Config of the row with the largest ``measure``; the first of equals."""
+        values = self.rows[measure].where(self.rows["error"] == "")
+        self.good()
+        return self.grid.configs()[int(values.argmax())]
 
     def command(self, measure: str = "psnr") -> str:
         """The command that gives the best row's Run again."""
-        return command(self.grid.base.replace(**self.best(measure)))
+        return command(self.best(measure))
 
-    def formatted(self, columns: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
-        """The rows for reading: short axis names, columns by their labels, best PSNR first."""
-        names = {**MEASURES, "entropy_bits": "bits an image (entropy)", "tokens_per_image": "codes an image"}
-        chosen = self.rows[[*self.grid.axes, *columns, *(["error"] if (self.rows["error"] != "").any() else [])]]
-        chosen = chosen.sort_values("psnr", ascending=False) if "psnr" in columns else chosen
-        return chosen.rename(columns={**{axis: short(axis) for axis in self.grid.axes}, **names}).reset_index(drop=True)
-
-
-def _same(one: Any, other: Value) -> bool:
-    return bool(one == other) or (other is None and one is None)
-
-
-def short(axis: str) -> str:
-    """The last part of a dotted field."""
-    return axis.rpartition(".")[2]
-
-
-def command(config: Config) -> str:
-    """The shortest ``vqlab train`` command for ``config``: the nearest profile and what differs from it."""
-    from vqlab.config import PROFILES
-
-    return min((_command(config, profile) for profile in PROFILES), key=len)
-
-
-def _command(config: Config, profile: str) -> str:
-    like = Config.profile(profile, **{"data.source": config.data.source, "seed": config.seed})
-    base, wanted = _flat(like.model_dump()), _flat(config.model_dump())
-    changes = [f"--set {key}={json.dumps(value)}" for key, value in wanted.items() if base[key] != value]
-    words = ["vqlab train", f"--profile {profile}", f"--data {config.data.source}", f"--seed {config.seed}", *changes]
-    return " ".join(words).replace('"', "")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+    def formatted(self, measures: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
+        """The rows for reading: short axis names, columns by their labels, best PSNR first; failures say why."""
+        failed = ["error"] if (self.rows["error"] != "").any() else []
+        names = {**MEASURES, **RATES, **{axis: short(axis) for axis in self.grid.axes}}
+        ordered = self.rows.sort_values("psnr", ascending=False)
+        return ordered[[*self.grid.axes, *measures, *failed]].rename(columns=names).reset_index(drop=True)

@@ -51,21 +51,20 @@ def _open_sql(url: str) -> BaseStorage:
     if where.drivername == "postgresql":
         where = where.set(drivername="postgresql+psycopg")
     wait = {"connect_args": {"connect_timeout": _CONNECT_SECONDS}} if "postgresql" in where.drivername else {}
-    shown = where.render_as_string(hide_password=True)
     full = where.render_as_string(hide_password=False)
-    with storage_errors(shown):
+    with storage_errors(full):
         try:
             return RDBStorage(full, engine_kwargs={"pool_pre_ping": True, **wait})
         except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
             # Two workers made the tables of an empty database at once: the other one's are there now.
             return RDBStorage(full, engine_kwargs={"pool_pre_ping": True, **wait})
         except ImportError as error:
-            raise InputError(f"storage {shown}: {' '.join(str(error).split())}") from None
+            raise InputError(f"storage {_shown(full)}: {' '.join(str(error).split())}") from None
 
 
 @contextmanager
-def storage_errors(name: str = "") -> Iterator[None]:
-    """Turn a storage that fails into InputError with one line; finished Runs and trials are kept."""
+def storage_errors(url: str | None = None) -> Iterator[None]:
+    """Turn a storage that fails into InputError with one line, no password in it; what is finished is kept."""
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
 
@@ -74,4 +73,10 @@ def storage_errors(name: str = "") -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise InputError(f"storage {name}: out of reach ({reason}); what was finished is kept, run again") from None
+        raise InputError(f"storage {_shown(url)}: out of reach ({reason}); run again when it is back") from None
+
+
+def _shown(url: str | None) -> str:
+    import sqlalchemy
+
+    return JOURNAL if url is None else sqlalchemy.make_url(url).render_as_string(hide_password=True)
