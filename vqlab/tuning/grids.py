@@ -159,6 +159,14 @@ class GridTable:
         self.good()
         return self.grid.configs()[int(values.argmax())]
 
+    def effects(self, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> pd.DataFrame:
+        """Each axis apart from the others: the mean of every measure over the finished points with each value."""
+        import pandas as pd
+
+        good = self.good()
+        parts = {short(axis): good.groupby(axis, sort=False)[list(measures)].mean() for axis in self.grid.axes}
+        return pd.concat(parts, names=["axis", "value"]).rename(columns=MEASURES)
+
     def command(self, measure: str = "psnr") -> str:
         """The command that gives the best row's Run again."""
         return command(self.best(measure))
