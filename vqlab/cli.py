@@ -90,6 +90,73 @@ def sample(
     print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **how))
 
 
+Storage = Annotated[
+    str | None, typer.Option(envvar="VQLAB_STORAGE", help="SQL URL that workers share; else RUNS/studies.journal")
+]
+
+
+@app.command()
+def grid(
+    name: Annotated[str, typer.Argument(help="utilisation | scaling | initialisation, or a name for your own axes")],
+    axis: Annotated[list[str] | None, typer.Option(help="an axis of your own, as quantizer.decay=[0.95,0.99]")] = None,
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
+    device: Device = None, change: Changes = None, storage: Storage = None,
+    retry: Annotated[bool, typer.Option("--retry", help="try points again whose training failed")] = False,
+    so_far: Annotated[bool, typer.Option("--so-far", help="train nothing, show what is finished")] = False,
+    table: Annotated[Path | None, typer.Option(help="a CSV file that gets the rows")] = None,
+) -> None:  # fmt: skip
+    """Train every point of a grid once and print the table; run it again, anywhere, to add a worker or resume."""
+    from vqlab.tuning import grid_of
+
+    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
+    asked = grid_of(name, dict(map(_key_value, axis or [])), profile, **changes)
+    if so_far:
+        result = asked.table(runs, storage=storage)
+    else:
+        result = asked.run(runs, device, _say, storage=storage, retry=retry)
+    if table:
+        result.rows.to_csv(table, index=False)
+    print(result.formatted().to_string(index=False, float_format="{:.4g}".format))
+    print(f"best PSNR: {result.command()}")
+
+
+@app.command()
+def tune(
+    trials: Annotated[int, typer.Option(min=1, help="how many Configs to try, all workers together")] = 20,
+    over: Annotated[list[str] | None, typer.Option(help='quantizer.beta=[0.25,1] or {"low":0.1,"high":2}')] = None,
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
+    device: Device = None, change: Changes = None, storage: Storage = None,
+) -> None:  # fmt: skip
+    """Search for a Config with TPE and pruning; run it again, anywhere, to add a worker or resume."""
+    from vqlab.config import Config
+    from vqlab.tuning import Tuning, space_of
+
+    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
+    tuning = Tuning("tune", Config.profile(profile, **changes), space_of(dict(map(_key_value, over or []))), trials)
+    study = tuning.run(runs, device, _say, storage=storage)
+    command = tuning.command(study)
+    print(f"best PSNR on the test images, {study.best_value:.2f} dB: {command}")
+
+
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    apply: Annotated[bool, typer.Option("--apply", help="train with the changes; show before and after")] = False,
+    device: Device = None,
+) -> None:
+    """Name the symptoms in a Run's logs with their evidence, the likely cause and the change to try."""
+    from vqlab import doctor as rules
+    from vqlab.progress import training_progress
+    from vqlab.training import Run
+
+    asked = Run.open(folder)
+    print(rules.report(asked))
+    if apply:
+        with training_progress() as progress:
+            result = rules.apply(asked, device, progress)
+        print(f"\n{result.table().to_string()}\nafter: {result.after.folder}")
+
+
 @app.command()
 def lab() -> None:
     """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token."""
@@ -99,10 +166,14 @@ def lab() -> None:
     os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1", str(start)])
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def _key_value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f"--set {text}: write it as section.field=value")
+        raise InputError(f"{text}: write it as section.field=value")
     try:
         return key, json.loads(value)
     except ValueError:

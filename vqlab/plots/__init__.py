@@ -1,6 +1,16 @@
 """Figures: seaborn for print, plotly to touch."""
 
+from vqlab.plots.codebook import (
+    code_patches,
+    lives,
+    perplexity_windows,
+    projection,
+    rank_frequency,
+    usage_over_training,
+    usage_slider,
+)
 from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
+from vqlab.plots.grids import heat_explorer, heat_maps, layer_costs, rate_quality, tuning_history
 from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
@@ -20,21 +30,33 @@ __all__ = [
     "angle_preservation",
     "angles_over_training",
     "carried_by_angle",
+    "code_patches",
     "completions",
     "costs",
     "curves",
     "distance_by_noise",
+    "heat_explorer",
+    "heat_maps",
     "image_grid",
     "interpolations",
+    "layer_costs",
+    "lives",
     "near_opposite_errors",
     "neighbours",
+    "perplexity_windows",
     "playground",
     "playground_figure",
+    "projection",
+    "rank_frequency",
+    "rate_quality",
     "reconstructions",
     "sample_grids",
     "sample_settings",
     "sample_sheet",
     "study_intervals",
     "tradeoff",
+    "tuning_history",
     "usage",
+    "usage_over_training",
+    "usage_slider",
 ]

@@ -23,7 +23,7 @@ class QuantizerOutput:
     z_q: like z_e, every vector a code. indices: z_e's shape without the channel, int64.
     loss: scalar, β‖e−sg[q]‖² plus ‖sg[e]−q‖² where the codebook learns by gradient (means over elements).
     stats: scalars over this batch (the window): perplexity, utilisation, dead_codes, relative_error,
-    fallback_fraction, restarts.
+    z_e_norm and code_norm (means over tokens of ‖e‖ and ‖q‖), fallback_fraction, restarts.
     """
 
     z_q: Tensor
@@ -168,6 +168,8 @@ class VectorQuantizer(nn.Module):
             "utilisation": utilisation(counts),
             "dead_codes": (counts == 0).sum().float(),
             "relative_error": relative_error(e, q) if len(e) else e.new_zeros(()),
+            "z_e_norm": e.norm(dim=1).sum() / max(1, len(e)),
+            "code_norm": q.norm(dim=1).sum() / max(1, len(e)),
             "fallback_fraction": undefined.float().sum() / max(1, len(e)),
         }
 

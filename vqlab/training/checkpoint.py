@@ -42,7 +42,9 @@ def load(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays)
     for prefix, optimizer in optimizers.items():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(tensors, f"{prefix}.")})
     for name, array in arrays.items():
-        array[:] = tensors[name].numpy()
+        stored = tensors[name].numpy()
+        # A checkpoint of an earlier version counted usage in whole epochs: they go to the first window of each.
+        array.reshape(len(stored), -1, *array.shape[1:])[:, 0] = stored
     return int(metadata["step"])
 
 

@@ -22,11 +22,18 @@ EDGES = {
 
 
 def gradient_records(error: Tensor, out: VQVAEOutput) -> dict[str, Tensor]:
-    """``token_records`` of a step; error: the reconstruction term, whose graph stays usable."""
+    """``token_records`` of a step, and ``commitment_share``; error: the reconstruction term, its graph stays usable.
+
+    commitment_share, 0…1: how much of the pull on z_e is commitment, c/(c+r), where c and r are the lengths of the
+    gradients of the VQ loss and of the reconstruction term at a token; NaN where there is no pull.
+    """
     z_q, z_e = out.quantized.z_q, out.z_e
     (at_codes,) = torch.autograd.grad(error, z_q, retain_graph=True)
     (carried,) = torch.autograd.grad(z_q, z_e, at_codes, retain_graph=True)
-    return token_records(*(t.detach().movedim(1, -1).reshape(-1, t.shape[1]) for t in (z_e, z_q, at_codes, carried)))
+    (committed,) = torch.autograd.grad(out.quantized.loss, z_e, retain_graph=True)
+    e, q, at_q, at_e = (t.detach().movedim(1, -1).reshape(-1, t.shape[1]) for t in (z_e, z_q, at_codes, carried))
+    pull = committed.movedim(1, -1).reshape(-1, e.shape[1]).norm(dim=1)
+    return {**token_records(e, q, at_q, at_e), "commitment_share": pull / (pull + at_e.norm(dim=1))}
 
 
 def histograms(records: dict[str, Tensor]) -> dict[str, list[int]]:
@@ -48,6 +55,6 @@ def _counts(values: Tensor, edges: Tensor) -> list[int]:
 def means(records: dict[str, Tensor]) -> dict[str, Any]:
     """The step's columns of metrics.jsonl: means over tokens, and the share more than 90° from their code."""
     names = {"cos_gradients": "gradient_cosine", "length_ratio": "gradient_length_ratio",
-             "angle_codes": "angle_codes", "rescale": "rescale"}  # fmt: skip
+             "angle_codes": "angle_codes", "rescale": "rescale", "commitment_share": "commitment_share"}  # fmt: skip
     values = {new: float(records[name].nanmean()) for name, new in names.items()}
     return {**values, "obtuse_share": float((records["angle_codes"] > 90).float().mean())}

@@ -23,6 +23,13 @@ from vqlab.training.run import Run
 
 Progress = Callable[[dict[str, Any]], None]
 
+_WINDOWS = 24
+
+
+def windows_an_epoch(epochs: int) -> int:
+    """Windows in which usage is counted in each epoch: about 24 in a training, at least one an epoch."""
+    return max(1, _WINDOWS // epochs)
+
 
 def train(
     config: Config,
@@ -98,7 +105,9 @@ class _Training:
         logging = self.step % self.config.evaluation.log_every == 0
         report = self.recipe.step(batch, Place(self.step, epoch, self.last_step), logging=logging)
         self.step += 1
-        if report:
+        if report and report.restarts:
+            self.log.add({"kind": "restart", "step": self.step, "epoch": epoch, "restarts": report.restarts})
+        if report and report.row:
             speed = len(batch[0]) / (time.perf_counter() - began)
             self._add("train", epoch, {**report.row, "images_per_second": speed})
         if report and report.angles:

@@ -93,6 +93,12 @@ class Run:
         with np.load(path, allow_pickle=False) as stored:
             return stored["usage"]
 
+    def usage_windows(self) -> np.ndarray:
+        """Tokens per code in equal windows of training, int64 (windows, K); a Run of an earlier version has epochs."""
+        usage = self.usage()
+        with np.load(self.folder / "codebook.npz", allow_pickle=False) as stored:
+            return stored.get("windows", usage)
+
     def model(self, device: str = "cpu") -> Any:
         """The trained model of the Config's kind (VQVAE, VAE, GAN or a prior), in eval mode.
 

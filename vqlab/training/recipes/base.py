@@ -40,10 +40,14 @@ class Place:
 
 @dataclass
 class Report:
-    """What a logged step has to tell: numbers for metrics.jsonl, histograms for angles.jsonl."""
+    """What a step has to tell: numbers for metrics.jsonl and histograms for angles.jsonl where it is logged in full.
 
-    row: dict[str, Any]
+    restarts: codes restarted in this step, told of every step, since most fall between the logged ones.
+    """
+
+    row: dict[str, Any] | None = None
     angles: dict[str, list[int]] | None = None
+    restarts: float = 0.0
 
 
 class Recipe(ABC):

@@ -17,6 +17,13 @@ from vqlab.training.files import write_whole
 from vqlab.training.gradients import gradient_records, histograms, means
 from vqlab.training.recipes.base import Error, Place, Recipe, ReconstructionError, Report, per_term
 
+_WINDOWS = 24
+
+
+def windows_an_epoch(epochs: int) -> int:
+    """Windows in which usage is counted in each epoch: about 24 in a training, at least one an epoch."""
+    return max(1, _WINDOWS // epochs)
+
 
 class VQVAERecipe(Recipe):
     """van den Oord et al., Neural Discrete Representation Learning, 2017; logs what the transport did."""
@@ -24,11 +31,12 @@ class VQVAERecipe(Recipe):
     model: VQVAE
 
     def prepare(self) -> None:
-        """Adam, the reconstruction error, and the tokens of each code in each epoch."""
+        """Adam, the reconstruction error, and the tokens of each code in windows of training."""
         self.forward = self.compiled(self.model)
         self.optimizers = {"adam": self.adam(self.model)}
         self.error = ReconstructionError(self)
-        self.usage = np.zeros((self.epochs, self.config.quantizer.num_codes), np.int64)
+        self.windows = windows_an_epoch(self.epochs)
+        self.usage = np.zeros((self.epochs * self.windows, self.config.quantizer.num_codes), np.int64)
         self.arrays = {"usage": self.usage}
 
     def step(self, batch: Batch, place: Place, *, logging: bool) -> Report | None:
@@ -42,8 +50,12 @@ class VQVAERecipe(Recipe):
         loss = error.total + out.quantized.loss
         self.descend(loss, self.optimizers["adam"], place)
         indices = out.quantized.indices.flatten()
-        self.usage[place.epoch] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
-        return self._report(images, out, error, loss, records) if records else None
+        window = place.step * self.windows // self.steps_an_epoch
+        self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
+        restarts = float(out.quantized.stats["restarts"])
+        if records:
+            return Report(self._row(images, out, error, loss, records), histograms(records), restarts)
+        return Report(restarts=restarts) if restarts else None
 
     def measure(self) -> dict[str, Any]:
         """Pixel metrics and perplexity over the test set."""
@@ -58,10 +70,10 @@ class VQVAERecipe(Recipe):
         ratio = quantizer.temperature_end / quantizer.temperature
         self.model.quantizer.temperature = quantizer.temperature * ratio**place.share
 
-    def _report(
+    def _row(
         self, images: Tensor, out: VQVAEOutput, error: Error, loss: Tensor, records: dict[str, Tensor]
-    ) -> Report:
-        row = {
+    ) -> dict[str, Any]:
+        return {
             "loss": float(loss.detach()),
             "reconstruction_loss": float(error.pixels.detach()),
             "vq_loss": float(out.quantized.loss.detach()),
@@ -72,8 +84,9 @@ class VQVAERecipe(Recipe):
             **{name: float(value) for name, value in out.quantized.stats.items()},
             **means(records),
         }
-        return Report(row, histograms(records))
 
     def _write_codebook(self, path: Path) -> None:
+        epochs = self.usage.reshape(self.epochs, self.windows, -1).sum(axis=1)
+        codebook = self.model.quantizer.codebook.detach().cpu().numpy()
         with path.open("wb") as file:
-            np.savez_compressed(file, usage=self.usage, codebook=self.model.quantizer.codebook.detach().cpu().numpy())
+            np.savez_compressed(file, usage=epochs, windows=self.usage, codebook=codebook)

@@ -1,0 +1,108 @@
+"""Tuning: as many trials as asked for, hopeless ones pruned, the same ones again after a kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from test_training import TINY, tiny
+
+from vqlab import InputError, Run
+from vqlab.tuning import SPACE, Range, Tuning, open_storage, space_of
+
+SPACE_OF_TESTS = {"quantizer.beta": Range(0.1, 2.0, log=True), "optim.learning_rate": (1e-6, 3e-3)}
+
+
+def tuning(trials: int = 8) -> Tuning:
+    return Tuning("mine", tiny(**{"optim.epochs": 3}), SPACE_OF_TESTS, trials)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def study(root: Path) -> optuna.Study:
+    return tuning().run(root, "cpu")
+
+
+def test_it_makes_the_trials_asked_for_and_the_best_is_a_run(root: Path, study: optuna.Study) -> None:
+    assert [trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials] == [True] * 8
+    best = Run.open(root / tuning().best(study).id)
+    assert best.evaluation()["psnr"] == study.best_value == max(t.value for t in study.trials if t.value is not None)
+    assert best.config.optim.learning_rate == 3e-3
+
+
+def test_hopeless_runs_are_pruned_and_left_unfinished(root: Path, study: optuna.Study) -> None:
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
+    assert pruned
+    for trial in pruned:
+        assert trial.params["optim.learning_rate"] == 1e-6
+        assert max(trial.intermediate_values) < 2
+        assert not Run.open(root / tuning().base.replace(**trial.params).id).finished
+
+
+def test_a_resumed_tuning_makes_the_trials_of_an_uninterrupted_one(
+    root: Path, study: optuna.Study, tmp_path: Path
+) -> None:
+    tuning(3).run(root / "again", "cpu")
+    again = tuning().run(root / "again", "cpu")
+    assert [trial.params for trial in again.trials[:3]] == [trial.params for trial in study.trials[:3]]
+    assert len(again.trials) == 8
+    before = len(tuning().run(root, "cpu").trials)
+    assert before == 8
+
+
+def test_a_trial_of_a_killed_worker_is_done_again_with_its_params(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    from vqlab.tuning.claims import _here
+
+    started = optuna.create_study(
+        study_name=tuning(2).study_name, storage=open_storage(tmp_path), direction="maximize"
+    ).ask()
+    started.suggest_float("quantizer.beta", 0.1, 2.0, log=True)
+    started.suggest_categorical("optim.learning_rate", (1e-6, 3e-3))
+    started.set_user_attr("worker", {**_here(), "pid": gone.pid})
+    done = tuning(2).run(tmp_path, "cpu").trials
+    assert [trial.state.name for trial in done] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert started.params in [trial.params for trial in done[1:]]
+
+
+def test_two_workers_together_make_the_trials_asked_for(tmp_path: Path) -> None:
+    words = ["tune", "--trials", "5", "--runs", str(tmp_path), "--over", "quantizer.beta=[0.25,0.5,1.0]"]
+    words += [f"--set={key}={value}" for key, value in TINY.items()]
+    both = [
+        subprocess.Popen([sys.executable, "-m", "vqlab", *words], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [one.communicate(timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert all("vqlab train --profile quick" in text for text in outputs)
+    (summary,) = optuna.get_all_study_summaries(open_storage(tmp_path))
+    trials = optuna.load_study(study_name=summary.study_name, storage=open_storage(tmp_path)).trials
+    assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) == 5
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ({"quantizer.codes": [1]}, "unknown config key"),
+        ({"quantizer.beta": 3}, "write choices as"),
+        ({"quantizer.beta": {"low": 2, "high": 1}}, "low must be under high"),
+        ({"quantizer.beta": {"low": 0, "high": 1, "log": True}}, "above 0"),
+        ({"quantizer.decay": {"low": 0.5, "high": 1.5}}, "quantizer.decay=1.5"),
+    ],
+)
+def test_a_senseless_space_is_refused(space: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        Tuning("mine", tiny(), space_of(space))
+
+
+def test_without_a_space_the_paper_fields_are_tuned() -> None:
+    assert space_of({}) == SPACE
+    with pytest.raises(InputError, match="trials=0"):
+        Tuning("mine", tiny(), SPACE, 0)
