@@ -1,5 +1,6 @@
 """Figures: seaborn for print, plotly to touch."""
 
+from vqlab.plots.codes import code_grid_panels
 from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
 from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
@@ -21,6 +22,7 @@ __all__ = [
     "angles_over_training",
     "carried_by_angle",
     "completions",
+    "code_grid_panels",
     "costs",
     "curves",
     "distance_by_noise",

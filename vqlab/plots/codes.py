@@ -1,0 +1,44 @@
+"""Figures of code grids and codebooks, for print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from vqlab.plots.style import axes
+from vqlab.tokenizer import Tokenizer, error_map, scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def code_grid_panels(
+    tokenizer: Tokenizer, image: Float[Tensor, "3 H W"], grid: Int[Tensor, "h w"], title: str
+) -> Figure:
+    """An image, what ``grid`` decodes to, the absolute error, and the grid with each code's own patch and number."""
+    decoded = tokenizer.decode(grid)
+    measured = scores(image, decoded)
+    figure, panels = axes(4, title, width=2.9, height=3.1)
+    panels[0].imshow(image.permute(1, 2, 0))
+    panels[1].imshow(decoded.permute(1, 2, 0))
+    error = panels[2].imshow(error_map(image, decoded), cmap="cividis", vmin=0, vmax=0.5)
+    figure.colorbar(error, ax=panels[2], label="mean over colours, of 1", shrink=0.7, extend="max")
+    panels[3].imshow(_mosaic(tokenizer.code_patches, grid))
+    size = tokenizer.patch
+    for row, codes in enumerate(grid.tolist()):
+        for column, code in enumerate(codes):
+            panels[3].text((column + 0.5) * size - 0.5, (row + 0.5) * size - 0.5, str(code), size=6, color="white",
+                           ha="center", va="center", bbox={"color": "black", "alpha": 0.45, "pad": 0.6})  # fmt: skip
+    told = f"reconstruction\nPSNR {measured['psnr']:.2f} dB, SSIM {measured['ssim']:.3f}"
+    for panel, name in zip(panels, ("original", told, "absolute error", "code grid"), strict=True):
+        panel.set_title(name, fontsize=10)
+        panel.set_axis_off()
+    return figure
+
+
+def _mosaic(patches: UInt8[Tensor, "K 3 p p"], grid: Int[Tensor, "h w"]) -> UInt8[Tensor, "H W 3"]:
+    rows = [torch.cat(list(patches[codes]), dim=2) for codes in grid]
+    return torch.cat(rows, dim=1).permute(1, 2, 0)

@@ -1,0 +1,6 @@
+"""Views of Runs to touch in JupyterLab; each leaves a static twin where nobody is there to touch it."""
+
+from vqlab.widgets.base import Explorer, headless
+from vqlab.widgets.reconstruction import ReconstructionExplorer
+
+__all__ = ["Explorer", "ReconstructionExplorer", "headless"]
