@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -116,3 +117,14 @@ def scores(image: Image, reconstruction: Image) -> dict[str, float]:
 def error_map(image: Image, reconstruction: Image) -> Float[np.ndarray, "H W"]:
     """Mean over colours of the absolute error of each pixel, in [0, 1]."""
     return (image - reconstruction).abs().mean(dim=0).numpy()
+
+
+def tiled(tiles: UInt8[Tensor, "N 3 H W"], columns: int | None = None) -> UInt8[Tensor, "3 R C"]:
+    """Tiles in rows of ``columns`` (a square unless given), white where there are none."""
+    count, channels, height, width = tiles.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = torch.full((rows * columns, channels, height, width), 255, dtype=torch.uint8)
+    sheet[:count] = tiles
+    sheet = sheet.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
+    return sheet.reshape(channels, rows * height, columns * width)

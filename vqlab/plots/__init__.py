@@ -3,6 +3,8 @@
 from vqlab.plots.codes import code_grid_panels
 from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
 from vqlab.plots.perceptual import tradeoff
+from vqlab.plots.codes import code_grid_panels, code_in_use
+from vqlab.plots.gradients import angle_histogram, angle_preservation, angles_over_training, carried_by_angle
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
 from vqlab.plots.runs import curves, image_grid, reconstructions, usage
@@ -18,11 +20,13 @@ from vqlab.plots.samples import (
 from vqlab.plots.studies import study_intervals
 
 __all__ = [
+    "angle_histogram",
     "angle_preservation",
     "angles_over_training",
     "carried_by_angle",
     "completions",
     "code_grid_panels",
+    "code_in_use",
     "costs",
     "curves",
     "distance_by_noise",

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vqlab.plots.style import axes
-from vqlab.tokenizer import Tokenizer, error_map, scores
+from vqlab.plots.style import axes, colours
+from vqlab.tokenizer import Tokenizer, error_map, scores, tiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,3 +42,23 @@ def code_grid_panels(
 def _mosaic(patches: UInt8[Tensor, "K 3 p p"], grid: Int[Tensor, "h w"]) -> UInt8[Tensor, "H W 3"]:
     rows = [torch.cat(list(patches[codes]), dim=2) for codes in grid]
     return torch.cat(rows, dim=1).permute(1, 2, 0)
+
+
+def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
+    """Usage of all codes in ``epoch`` (from 1) with ``code`` marked, its patch, and the patches nearest to it."""
+    counts = tokenizer.run.usage()[epoch - 1]
+    order = (-counts).argsort(kind="stable")
+    rank = int((order == code).argmax())
+    figure, (left, middle, right) = axes(3, f"Code {code} of {tokenizer.num_codes}, epoch {epoch}", width=3.6, height=3)
+    left.bar(range(len(order)), counts[order], width=1, color=colours(1)[0], linewidth=0)
+    left.axvline(rank, color=colours(4)[3])
+    left.set(xlabel="rank of the code by use", ylabel="tokens in the epoch", title=f"{(counts > 0).sum()} codes used")
+    middle.imshow(tokenizer.code_patches[code].permute(1, 2, 0))
+    middle.set_title("the code, decoded")
+    found = tokenizer.nearest_patches(code, count)
+    if len(found):
+        right.imshow(tiled(found, 6).permute(1, 2, 0))
+    right.set_title(f"{len(found)} image patches nearest to it,\nwith their surroundings", fontsize=10)
+    for panel in (middle, right):
+        panel.set_axis_off()
+    return figure

@@ -1,6 +1,9 @@
 """Views of Runs to touch in JupyterLab; each leaves a static twin where nobody is there to touch it."""
 
 from vqlab.widgets.base import Explorer, headless
+from vqlab.widgets.codebook import CodebookExplorer
+from vqlab.widgets.gradient import GradientExplorer
+from vqlab.widgets.playground import PlanePlayground
 from vqlab.widgets.reconstruction import ReconstructionExplorer
 
-__all__ = ["Explorer", "ReconstructionExplorer", "headless"]
+__all__ = ["CodebookExplorer", "Explorer", "GradientExplorer", "PlanePlayground", "ReconstructionExplorer", "headless"]

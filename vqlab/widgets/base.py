@@ -133,7 +133,7 @@ _STYLE = """
 .vqlab{color:var(--jp-ui-font-color1)}
 .vqlab-message{min-height:1.4em;border-left:3px solid #d55e00;padding-left:.5em}
 .vqlab-message:empty{border-color:transparent}
-.vqlab-picture img{width:100%;height:100%;object-fit:contain;image-rendering:pixelated}
+.vqlab .vqlab-whole{flex:0 0 auto}
 .vqlab img.vqlab-picture{image-rendering:pixelated;object-fit:contain}
 .vqlab .js-plotly-plot .main-svg{background:transparent !important}
 .vqlab .js-plotly-plot text{fill:var(--jp-ui-font-color1) !important}

@@ -7,35 +7,38 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 import numpy as np
 
-from vqlab.tokenizer import as_bytes, error_map, scores
+from vqlab.tokenizer import as_bytes, error_map, scores, tiled
 from vqlab.widgets.grid import CodeGrid
-from vqlab.widgets.pictures import data_url, error_png, png, tiled
+from vqlab.widgets.layout import column, row
+from vqlab.widgets.pictures import data_url, error_png, png
+from vqlab.widgets.view import View
 
 if TYPE_CHECKING:
     from vqlab.widgets.reconstruction import ReconstructionExplorer
 
-_SIDE = "200px"
+_SIDE = "190px"
 _PALETTE = 256
 _PALETTE_COLUMNS = 32
 
 
-class ReconstructionView:
-    """Sends what a person does to the explorer, and shows the explorer's state."""
+class ReconstructionView(View):
+    """Pictures above, tools and palette below."""
+
+    explorer: ReconstructionExplorer
 
     def __init__(self, explorer: ReconstructionExplorer) -> None:
-        self.explorer = explorer
-        self._showing = False
+        super().__init__(explorer)
         self._controls()
         self._pictures()
         self._grids()
         self._listen()
         shown = (self.original, self.reconstruction, self.error)
-        columns = [w.VBox([label, picture]) for label, picture in zip(self.labels, shown, strict=True)]
+        columns = [column(label, picture) for label, picture in zip(self.labels, shown, strict=True)]
         self.box = w.VBox([
-            w.HBox([self.run, self.kind, self.index, self.upload]),
-            w.HBox([*columns, w.VBox([self.grid_label, self.grid])], layout=w.Layout(grid_gap="12px")),
-            w.HBox([self.tool, self.code, self.noise, self.add_noise, self.undo, self.reset]),
-            w.VBox([self.palette_label, self.palette]),
+            row(self.run, self.kind, self.index, self.upload),
+            row(*columns, column(self.grid_label, self.grid)),
+            row(self.tool, self.code, self.noise, self.add_noise, self.undo, self.reset),
+            column(self.palette_label, self.palette),
         ])  # fmt: skip
 
     def _controls(self) -> None:
@@ -46,10 +49,12 @@ class ReconstructionView:
         self.kind = w.Dropdown(description="class", **narrow)
         self.index = w.IntSlider(description="image", min=0, max=0)
         self.upload = w.FileUpload(accept=".png,.jpg,.jpeg", description="your image", multiple=False)
-        self.tool = w.ToggleButtons(options=TOOLS, description="tool", style={"button_width": "60px"})
+        self.tool = w.ToggleButtons(
+            options=TOOLS, description="tool", style={"button_width": "60px"}, layout=w.Layout(width="auto")
+        )
         self.tool.tooltips = ["take the code of a cell", "put the code in hand", "exchange the two codes everywhere"]
-        self.code = w.BoundedIntText(description="code in hand", min=0, layout=w.Layout(width="170px"))
-        self.noise = w.IntSlider(description="noise (%)", min=0, max=100, layout=w.Layout(width="240px"))
+        self.code = w.BoundedIntText(description="code", min=0, layout=w.Layout(width="160px"))
+        self.noise = w.IntSlider(description="noise (%)", min=0, max=100, layout=w.Layout(width="230px"))
         self.add_noise, self.undo, self.reset = (
             w.Button(description=text, layout=w.Layout(width="90px")) for text in ("add noise", "undo", "reset")
         )
@@ -76,38 +81,30 @@ class ReconstructionView:
         explorer = self.explorer
         for control, key in ((self.run, "run"), (self.kind, "class"), (self.index, "index"), (self.tool, "tool"),
                              (self.code, "code"), (self.noise, "noise")):  # fmt: skip
-            control.observe(lambda change, key=key: self._changed(key, change["new"]), "value")
+            self.bind(control, key)
         self.upload.observe(lambda _: self._uploaded(), "value")
-        for button, action in ((self.add_noise, explorer.add_noise), (self.undo, explorer.undo),
-                               (self.reset, explorer.reset)):  # fmt: skip
-            button.on_click(lambda _, action=action: explorer.attempt(action))
+        self.press(self.add_noise, explorer.add_noise)
+        self.press(self.undo, explorer.undo)
+        self.press(self.reset, explorer.reset)
         self.grid.on_choose(lambda row, column: explorer.attempt(lambda: explorer.choose(row, column)))
         self.palette.on_choose(lambda row, column: explorer.change(code=self.palette.cells[row][column]))
 
-    def _changed(self, key: str, value: Any) -> None:
-        if self._showing:
-            return
-        self.explorer.change(**{key: value})
-        if self.explorer.message:
-            self.show({}, self.explorer.state)
-
     def _uploaded(self) -> None:
-        if self.upload.value and not self._showing:
+        if self.upload.value:
             file = self.upload.value[0]
             self.explorer.attempt(lambda: self.explorer.take_upload(bytes(file["content"]), file["name"]))
 
-    def show(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Bring the page from state ``old`` ({}: all of it) to state ``new``; the grid's pictures come first."""
-        differs = {key for key in new if new.get(key) != old.get(key)}
-        self._showing = True
-        try:
-            if differs & {"run"}:
-                self._show_run(new)
-            if differs & {"run", "class", "index", "upload", "grid"}:
-                self._show_pictures(new, fresh=bool(differs - {"grid"}))
-            self._show_controls(new, differs)
-        finally:
-            self._showing = False
+    def draw(self, state: dict[str, Any], differs: set[str]) -> None:
+        """The pictures first: they are what a person waits for."""
+        if "run" in differs:
+            self._show_run(state)
+        if differs & {"run", "class", "index", "upload", "grid"}:
+            self._show_pictures(state, fresh=bool(differs - {"grid"}))
+        if differs & {"run", "class"}:
+            self.index.max = len(self.explorer._members(state)) - 1
+        self.grid.marked = self.palette.marked = [state["code"]]
+        side = len(state["grid"])
+        self.grid_label.value = f"code grid<br>{side}×{side} codes; {state['tool']}, code {state['code']}"
 
     def _show_run(self, state: dict[str, Any]) -> None:
         tokenizer = self.explorer.tokenizer
@@ -117,7 +114,7 @@ class ReconstructionView:
         self.code.max = tokenizer.num_codes - 1
         for grid in (self.grid, self.palette):
             grid.sprite_columns, grid.sprite = columns, url
-        self.grid.size = max(12, min(28, 224 // len(state["grid"])))
+        self.grid.size = max(12, min(28, 190 // len(state["grid"])))
         self.palette.cells = [order[at : at + _PALETTE_COLUMNS] for at in range(0, len(order), _PALETTE_COLUMNS)]
         self.palette_label.value = f"the {len(order)} most used of {tokenizer.num_codes} codes"
 
@@ -126,19 +123,9 @@ class ReconstructionView:
         self.reconstruction.value = png(as_bytes(reconstruction))
         self.grid.cells = state["grid"]
         measured = scores(image, reconstruction)
-        self.labels[1].value = f"reconstruction: PSNR {measured['psnr']:.2f} dB, SSIM {measured['ssim']:.3f}"
+        self.labels[1].value = f"reconstruction<br>PSNR {measured['psnr']:.2f} dB, SSIM {measured['ssim']:.3f}"
         self.error.value = error_png(error_map(image, reconstruction))
         if fresh:
             self.original.value = png(as_bytes(image))
-            self.labels[0].value = self.explorer._name(state)
-            self.labels[2].value = "absolute error (yellow: 0.5 or more)"
-
-    def _show_controls(self, state: dict[str, Any], differs: set[str]) -> None:
-        if differs & {"run", "class"}:
-            self.index.max = len(self.explorer._members(state)) - 1
-        for control, key in ((self.run, "run"), (self.kind, "class"), (self.index, "index"), (self.tool, "tool"),
-                             (self.code, "code"), (self.noise, "noise")):  # fmt: skip
-            control.value = state[key]
-        self.grid.marked = self.palette.marked = [state["code"]]
-        side = len(state["grid"])
-        self.grid_label.value = f"code grid, {side}×{len(state['grid'][0])}"
+            self.labels[0].value = f"original<br>{self.explorer._name(state)}"
+            self.labels[2].value = "absolute error<br>dark: 0, yellow: 0.5 or more"
