@@ -119,8 +119,9 @@ def error_map(image: Image, reconstruction: Image) -> Float[np.ndarray, "H W"]:
     return (image - reconstruction).abs().mean(dim=0).numpy()
 
 
-def tiled(tiles: UInt8[Tensor, "N 3 H W"], columns: int | None = None) -> UInt8[Tensor, "3 R C"]:
-    """Tiles in rows of ``columns`` (a square unless given), white where there are none."""
+def tiled(tiles: UInt8[Tensor, "N 3 H W"], columns: int | None = None, gap: int = 0) -> UInt8[Tensor, "3 R C"]:
+    """Tiles in rows of ``columns`` (a square unless given), ``gap`` white pixels apart, white where there are none."""
+    tiles = F.pad(tiles, (0, gap, 0, gap), value=255)
     count, channels, height, width = tiles.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

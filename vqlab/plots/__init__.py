@@ -17,6 +17,7 @@ from vqlab.plots.samples import (
     sample_settings,
     sample_sheet,
 )
+from vqlab.plots.runs import curves, image_grid, reconstructions, training_so_far, usage
 from vqlab.plots.studies import study_intervals
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "sample_sheet",
     "study_intervals",
     "tradeoff",
+    "training_so_far",
     "usage",
 ]

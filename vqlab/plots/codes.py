@@ -57,7 +57,7 @@ def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
     middle.set_title("the code, decoded")
     found = tokenizer.nearest_patches(code, count)
     if len(found):
-        right.imshow(tiled(found, 6).permute(1, 2, 0))
+        right.imshow(tiled(found, 6, gap=2).permute(1, 2, 0))
     right.set_title(f"{len(found)} image patches nearest to it,\nwith their surroundings", fontsize=10)
     for panel in (middle, right):
         panel.set_axis_off()

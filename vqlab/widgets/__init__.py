@@ -3,7 +3,16 @@
 from vqlab.widgets.base import Explorer, headless
 from vqlab.widgets.codebook import CodebookExplorer
 from vqlab.widgets.gradient import GradientExplorer
+from vqlab.widgets.live import LiveTraining
 from vqlab.widgets.playground import PlanePlayground
 from vqlab.widgets.reconstruction import ReconstructionExplorer
 
-__all__ = ["CodebookExplorer", "Explorer", "GradientExplorer", "PlanePlayground", "ReconstructionExplorer", "headless"]
+__all__ = [
+    "CodebookExplorer",
+    "Explorer",
+    "GradientExplorer",
+    "LiveTraining",
+    "PlanePlayground",
+    "ReconstructionExplorer",
+    "headless",
+]

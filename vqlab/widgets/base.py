@@ -22,11 +22,17 @@ HEADLESS = "VQLAB_HEADLESS"
 
 
 def headless() -> bool:
-    """Whether nobody is there to touch a widget: the variable VQLAB_HEADLESS is set, as ``vqlab run`` does.
+    """Whether nobody is there to touch a widget: outside a Jupyter kernel, and where VQLAB_HEADLESS is set.
 
-    A kernel cannot see whether a page listens to it, so whoever starts it without one has to say so.
+    A kernel cannot see whether a page listens to it, so whoever starts it without one says so, as ``vqlab run``
+    does; VQLAB_HEADLESS=0 says that somebody is there.
     """
-    return os.environ.get(HEADLESS, "") not in ("", "0")
+    said = os.environ.get(HEADLESS)
+    if said is not None:
+        return said not in ("", "0")
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is None
 
 
 class Explorer(traitlets.HasTraits):

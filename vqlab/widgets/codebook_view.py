@@ -95,7 +95,7 @@ class CodebookView(View):
             f"<br>(the middle third of each, in the first {tokenizer.token_images} test images)"
         )
         if len(found):
-            sheet = tiled(found, min(_COLUMNS, len(found)))
+            sheet = tiled(found, min(_COLUMNS, len(found)), gap=2)
             self.patches.layout.width = f"{_TILE * min(_COLUMNS, len(found))}px"
             self.patches.value = png(sheet)
         self.patches.layout.visibility = "visible" if len(found) else "hidden"
