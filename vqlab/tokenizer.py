@@ -34,6 +34,7 @@ class Tokenizer:
         if not run.folder.is_dir():
             raise InputError(f"run {run.folder}: the folder is gone; train it again or choose another run")
         self.run, self.model = run, run.model()
+        self.usage: Int64[np.ndarray, "epochs K"] = run.usage()
         self.num_codes = run.config.quantizer.num_codes
         self.patch = 1 << run.config.model.downsample
         self._data = data

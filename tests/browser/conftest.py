@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install -e '.[test]'")
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
-
 from lab_page import CHROMIUM_ARGUMENTS, LabServer, Notebook, keep
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from vqlab import Config, Run, train
 

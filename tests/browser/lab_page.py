@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ class Notebook(Watched):
         self.page.goto(server.url(name), wait_until="domcontentloaded", timeout=60_000)
         self.page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=90_000)
         self.page.wait_for_function(READY, timeout=120_000)
+        self.page.evaluate("() => { window.jupyterapp.shell.collapseLeft(); }")
+        self.until("() => !document.getElementById('jupyterlab-splash')")
 
     def command(self, name: str) -> None:
         """Start a command of JupyterLab without waiting for its end."""
@@ -162,16 +165,32 @@ class Notebook(Watched):
         """The part of an explorer that has the class vqlab-``name``."""
         return self.page.locator(f".vqlab-{name}").first
 
+    def changes(self, name: str, act: Callable[[], object]) -> None:
+        """``act`` must put other bytes into the picture ``name``."""
+        before = self.picture(name)
+        act()
+        self.until("([name, old]) => document.querySelector(`img.vqlab-${name}`).src !== old", [name, before])
+
+    def redraws(self, name: str, act: Callable[[], object]) -> None:
+        """``act`` must change the drawn bars or lines of the chart ``name``."""
+        drawn = (
+            "name => [...document.querySelectorAll(`.vqlab-${name} .trace path`)].map(p => p.getAttribute('d')).join()"
+        )
+        self.until(f"name => ({drawn})(name) !== ''", name)
+        before = self.page.evaluate(drawn, name)
+        act()
+        self.until(f"([name, old]) => ({drawn})(name) !== old", [name, before])
+
     def picture(self, name: str) -> str:
         """The address of a picture's present bytes; each new picture has a new one."""
         return self.page.locator(f"img.vqlab-{name}").first.get_attribute("src") or ""
 
     def theme(self, name: str) -> None:
         """Use the JupyterLab theme ``name``, such as "JupyterLab Dark"."""
-        self.page.evaluate(
-            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
+        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+        self.until(
+            "name => document.body.dataset.jpThemeName === name && !document.getElementById('jupyterlab-splash')", name
         )
-        self.until("name => document.body.dataset.jpThemeName === name", name)
 
 
 def keep(page: Watched, name: str) -> Path:

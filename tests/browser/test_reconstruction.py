@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from lab_page import READY, Notebook, keep
 from PIL import Image
-
-from lab_page import Notebook, keep
+from playwright.sync_api import expect
 
 from vqlab import Run
 
@@ -40,35 +40,28 @@ def opened(notebook: Callable[..., Notebook], runs: dict[str, Run]) -> Notebook:
     return page
 
 
-def changes(page: Notebook, name: str, act: Callable[[], object]) -> None:
-    """``act`` makes another picture ``name``."""
-    before = page.picture(name)
-    act()
-    page.until(f"old => document.querySelector('img.vqlab-{name}').src !== old", before)
-
-
 def test_images_codes_and_runs_are_switched_and_the_picture_follows(
     notebook: Callable[..., Notebook], runs: dict[str, Run]
 ) -> None:
     page = opened(notebook, runs)
     keyboard = page.page.keyboard
     page.widget("index").locator(".noUi-handle").focus()
-    changes(page, "original", lambda: keyboard.press("ArrowRight"))
-    changes(page, "original", lambda: page.widget("kind").locator("select").select_option("coffee"))
-    changes(page, "reconstruction", lambda: page.widget("run").locator("select").select_option("straight-through"))
+    page.changes("original", lambda: keyboard.press("ArrowRight"))
+    page.changes("original", lambda: page.widget("kind").locator("select").select_option("coffee"))
+    page.changes("reconstruction", lambda: page.widget("run").locator("select").select_option("straight-through"))
     page.page.get_by_role("button", name="brush").click()
     page.page.locator(".vqlab-palette [role=gridcell]").nth(2).click()
-    changes(page, "reconstruction", lambda: page.page.locator(".vqlab-grid [role=gridcell]").nth(9).click())
+    page.changes("reconstruction", lambda: page.page.locator(".vqlab-grid [role=gridcell]").nth(9).click())
     page.page.locator(".vqlab-grid [role=gridcell]").nth(9).focus()
     keyboard.press("ArrowDown")
-    changes(page, "reconstruction", lambda: keyboard.press("Enter"))
+    page.changes("reconstruction", lambda: keyboard.press("Enter"))
     told = page.widget("scores").inner_text()
     assert "dB" in told
     assert "SSIM" in told
-    changes(page, "reconstruction", lambda: page.page.get_by_role("button", name="undo").click())
-    changes(page, "reconstruction", lambda: page.page.get_by_role("button", name="add noise").click())
-    changes(page, "error", lambda: page.page.get_by_role("button", name="reset").click())
-    changes(page, "original", lambda: page.run("explorer.state = {'class': 'all', 'index': 33}"))
+    page.changes("reconstruction", lambda: page.page.get_by_role("button", name="undo").click())
+    page.changes("reconstruction", lambda: page.page.get_by_role("button", name="add noise").click())
+    page.changes("error", lambda: page.page.get_by_role("button", name="reset").click())
+    page.changes("original", lambda: page.run("explorer.state = {'class': 'all', 'index': 33}"))
     assert "'index': 33" in page.run("print(explorer.state)")
     page.theme("JupyterLab Dark")
     keep(page, "reconstruction_dark")
@@ -89,3 +82,63 @@ def test_a_code_edit_reaches_the_eye_within_150_ms(
     with capsys.disabled():
         print(f"\ncode edit to decoded picture in the browser: median {median:.0f} ms, 90 % under {slow:.0f} ms")
     assert median < 150
+
+
+def _png(mode: str, size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size, 128 if mode == "L" else (200, 40, 40, 90)[: len(mode)]).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_uploads_that_are_no_image_or_too_large_are_one_line_and_good_ones_are_shown(
+    notebook: Callable[..., Notebook], runs: dict[str, Run]
+) -> None:
+    page = opened(notebook, runs)
+    message = page.page.locator(".vqlab-message")
+
+    def upload(name: str, content: bytes) -> None:
+        with page.page.expect_file_chooser() as chooser:
+            page.widget("upload").click()
+        chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": content})
+
+    upload("note.png", b"this is no image")
+    expect(message).to_have_text("note.png: is not a PNG or JPEG image; choose another file")
+    upload("huge.png", _png("L", (20_000, 5_000)))
+    expect(message).to_contain_text("20000x5000 pixels, at most 50,000,000")
+    upload("broken.png", _png("RGB", (40, 40))[:60])
+    expect(message).to_contain_text("broken.png: a damaged image")
+    page.changes("original", lambda: upload("wide.png", _png("RGBA", (64, 48))))
+    expect(message).to_contain_text("transparency on white, the middle square, resized to 32x32")
+    page.changes("original", lambda: upload("grey.png", _png("L", (32, 32))))
+    expect(message).to_contain_text("grey to RGB")
+
+
+def test_a_run_folder_that_vanishes_is_a_line_and_what_is_open_goes_on(
+    notebook: Callable[..., Notebook], runs: dict[str, Run], tmp_path: Path
+) -> None:
+    copies = {}
+    for name, run in runs.items():
+        folder = shutil.copytree(run.folder, tmp_path / name)
+        copies[name] = Run.open(folder)
+    page = opened(notebook, copies)
+    for run in copies.values():
+        shutil.rmtree(run.folder)
+    page.widget("run").locator("select").select_option("straight-through")
+    expect(page.page.locator(".vqlab-message")).to_contain_text("the folder is gone")
+    expect(page.widget("run").locator("select")).to_have_value("rotation")
+    page.changes("reconstruction", lambda: page.page.get_by_role("button", name="add noise").click())
+
+
+def test_after_a_restart_of_the_kernel_the_cells_run_again(
+    notebook: Callable[..., Notebook], runs: dict[str, Run]
+) -> None:
+    page = opened(notebook, runs)
+    page.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.until(READY)
+    page.page.locator(".vqlab-grid [role=gridcell]").nth(3).click()
+    expect(page.page.locator(".vqlab-grid .vqlab-codes")).to_have_attribute(
+        "data-lost", re.compile("run the cell again")
+    )
+    page.run_all()
+    page.until("() => document.querySelector('img.vqlab-reconstruction')?.naturalWidth === 32")
+    page.changes("reconstruction", lambda: page.page.get_by_role("button", name="add noise").click())

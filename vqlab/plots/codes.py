@@ -46,7 +46,7 @@ def _mosaic(patches: UInt8[Tensor, "K 3 p p"], grid: Int[Tensor, "h w"]) -> UInt
 
 def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
     """Usage of all codes in ``epoch`` (from 1) with ``code`` marked, its patch, and the patches nearest to it."""
-    counts = tokenizer.run.usage()[epoch - 1]
+    counts = tokenizer.usage[epoch - 1]
     order = (-counts).argsort(kind="stable")
     rank = int((order == code).argmax())
     figure, (left, middle, right) = axes(3, f"Code {code} of {tokenizer.num_codes}, epoch {epoch}", width=3.6, height=3)

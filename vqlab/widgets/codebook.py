@@ -28,8 +28,8 @@ class CodebookExplorer(Explorer):
         super().__init__()
         self._sources = Sources(runs)
         name = self._sources.names[0]
-        last = self._sources.tokenizer(name).run.usage()[-1]
-        self.state = {"run": name, "epoch": len(self._sources.runs[name].usage()), "code": int(last.argmax())}
+        usage = self._sources.tokenizer(name).usage
+        self.state = {"run": name, "epoch": len(usage), "code": int(usage[-1].argmax())}
         self.state = state
 
     @property
@@ -39,7 +39,7 @@ class CodebookExplorer(Explorer):
 
     def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
         """Codes from the most used to the least in the chosen epoch, and each one's tokens."""
-        counts = self.tokenizer.run.usage()[self.state["epoch"] - 1]
+        counts = self.tokenizer.usage[self.state["epoch"] - 1]
         order = np.argsort(-counts, kind="stable")
         return order, counts[order]
 
@@ -57,8 +57,7 @@ class CodebookExplorer(Explorer):
 
     def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         one_of("run", state["run"], self._sources.names)
-        run = self._sources.tokenizer(state["run"]).run
-        epochs, codes = run.usage().shape
+        epochs, codes = self._sources.tokenizer(state["run"]).usage.shape
         if "run" in changed:
             state["epoch"] = epochs if "epoch" not in changed else state["epoch"]
             state["code"] = min(state["code"], codes - 1) if "code" not in changed else state["code"]

@@ -67,7 +67,7 @@ class CodebookView(View):
 
     def draw(self, state: dict[str, Any], differs: set[str]) -> None:
         """The bars always, the code's pictures where it is another code."""
-        epochs, codes = self.explorer.tokenizer.run.usage().shape
+        epochs, codes = self.explorer.tokenizer.usage.shape
         self.epoch.max, self.code.max = epochs, codes - 1
         self._show_usage(state)
         if differs & {"run", "code"}:

@@ -109,7 +109,7 @@ class ReconstructionView(View):
     def _show_run(self, state: dict[str, Any]) -> None:
         tokenizer = self.explorer.tokenizer
         url, columns = data_url(png(tiled(tokenizer.code_patches))), int(np.ceil(tokenizer.num_codes**0.5))
-        order = np.argsort(-tokenizer.run.usage()[-1], kind="stable")[:_PALETTE].tolist()
+        order = np.argsort(-tokenizer.usage[-1], kind="stable")[:_PALETTE].tolist()
         self.kind.options = self.explorer.classes(state["run"])
         self.code.max = tokenizer.num_codes - 1
         for grid in (self.grid, self.palette):

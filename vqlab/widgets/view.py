@@ -35,8 +35,7 @@ class View:
         self._showing = True
         try:
             self.draw(new, {key for key in new if key not in old or new[key] != old[key]})
-            for control, key in self._bound:
-                control.value = new[key]
+            self._set_controls(new)
         finally:
             self._showing = False
 
@@ -48,7 +47,13 @@ class View:
         if self._showing:
             return
         self.explorer.change(**{key: value})
-        if self.explorer.message:
-            message = self.explorer.message
-            self.show({}, self.explorer.state)
-            self.explorer.message = message
+        if self.explorer.state[key] != value:
+            self._showing = True
+            try:
+                self._set_controls(self.explorer.state)
+            finally:
+                self._showing = False
+
+    def _set_controls(self, state: dict[str, Any]) -> None:
+        for control, key in self._bound:
+            control.value = state[key]

@@ -17,7 +17,11 @@ function render({ model, el, signal }) {
   const columns = () => model.get("cells")[0]?.length ?? 0;
   const choose = (index) => {
     const width = columns();
-    model.send({ row: Math.floor(index / width), column: index % width });
+    try {
+      model.send({ row: Math.floor(index / width), column: index % width });
+    } catch {
+      table.setAttribute("data-lost", "the kernel was restarted: run the cell again");
+    }
   };
 
   function label(cell, index, code) {

@@ -46,7 +46,11 @@ function render({ model, el, signal }) {
     latest = message;
     if (waiting) return;
     waiting = true;
-    model.send(latest);
+    try {
+      model.send(latest);
+    } catch {
+      svg.setAttribute("aria-label", "the kernel was restarted: run the cell again");
+    }
     latest = null;
   }
   function answered() {
