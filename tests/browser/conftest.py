@@ -1,7 +1,7 @@
 """One Chromium, one JupyterLab and two small Runs for all tests of pages.
 
-Screenshots go to tests/browser/shots. With VQLAB_FIGURES=FOLDER the two of the README are written there, from a
-Run that was trained longer: ``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k readme``.
+Screenshots go to tests/browser/shots. With VQLAB_FIGURES=FOLDER the README's go there too, from Runs that were
+trained longer: ``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "switched or dragged"``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SMALL = {
     "model.residual_hidden": 8, "quantizer.num_codes": 64, "quantizer.dim": 16, "optim.learning_rate": 2e-3,
     "evaluation.log_every": 2,
 }  # fmt: skip
+LONGER = {"optim.epochs": 10, "optim.learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A Run for each of two transports."""
-    changes = {} if "VQLAB_FIGURES" in os.environ else SMALL
+    changes = LONGER if "VQLAB_FIGURES" in os.environ else SMALL
     root = tmp_path_factory.mktemp("runs")
     base = Config.profile("quick", **changes)
     kinds = {"rotation": "rotation", "straight-through": "straight_through"}

@@ -193,6 +193,14 @@ class Notebook(Watched):
         )
 
 
+def keep_for_readme(page: Watched, name: str) -> None:
+    """Keep a picture of the explorer alone; where VQLAB_FIGURES names a folder, there too."""
+    SHOTS.mkdir(exist_ok=True)
+    for folder in (SHOTS, os.environ.get("VQLAB_FIGURES")):
+        if folder is not None:
+            page.page.locator(".jp-OutputArea-output").first.screenshot(path=Path(folder) / f"{name}.png")
+
+
 def keep(page: Watched, name: str) -> Path:
     """Keep a picture of the page as a test artefact."""
     SHOTS.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from lab_page import Notebook, keep
+from lab_page import Notebook, keep, keep_for_readme
 from playwright.sync_api import expect
 
 from vqlab import Run
@@ -46,6 +46,9 @@ def test_steps_transports_and_dragged_codes_change_what_is_drawn(
     field = plane.locator("path.field").get_attribute("d")
     page.page.locator(".vqlab-transport select").nth(1).select_option("straight_through")
     expect(plane.locator("path.field")).not_to_have_attribute("d", field or "")
+    page.page.locator(".vqlab-transport select").nth(1).select_option("rotation")
+    expect(plane.locator("path.field")).to_have_attribute("d", field or "")
+    keep_for_readme(page, "gradient_explorer")
     page.theme("JupyterLab Dark")
     plane.scroll_into_view_if_needed()
     keep(page, "gradient_dark")

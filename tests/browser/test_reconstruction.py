@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_page import READY, Notebook, keep
+from lab_page import READY, Notebook, keep, keep_for_readme
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -63,6 +63,10 @@ def test_images_codes_and_runs_are_switched_and_the_picture_follows(
     page.changes("error", lambda: page.page.get_by_role("button", name="reset").click())
     page.changes("original", lambda: page.run("explorer.state = {'class': 'all', 'index': 33}"))
     assert "'index': 33" in page.run("print(explorer.state)")
+    page.run("explorer.state = {'class': 'temple', 'index': 5, 'tool': 'brush'}")
+    for index in (10, 11, 18, 19):
+        page.changes("reconstruction", page.page.locator(".vqlab-grid [role=gridcell]").nth(index).click)
+    keep_for_readme(page, "reconstruction_explorer")
     page.theme("JupyterLab Dark")
     keep(page, "reconstruction_dark")
     page.theme("JupyterLab Light")

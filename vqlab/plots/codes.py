@@ -22,11 +22,11 @@ def code_grid_panels(
     decoded = tokenizer.decode(grid)
     measured = scores(image, decoded)
     figure, panels = axes(4, title, width=2.9, height=3.1)
-    panels[0].imshow(image.permute(1, 2, 0))
-    panels[1].imshow(decoded.permute(1, 2, 0))
+    panels[0].imshow(image.permute(1, 2, 0).numpy())
+    panels[1].imshow(decoded.permute(1, 2, 0).numpy())
     error = panels[2].imshow(error_map(image, decoded), cmap="cividis", vmin=0, vmax=0.5)
     figure.colorbar(error, ax=panels[2], label="mean over colours, of 1", shrink=0.7, extend="max")
-    panels[3].imshow(_mosaic(tokenizer.code_patches, grid))
+    panels[3].imshow(_mosaic(tokenizer.code_patches, grid).numpy())
     size = tokenizer.patch
     for row, codes in enumerate(grid.tolist()):
         for column, code in enumerate(codes):
@@ -53,11 +53,11 @@ def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
     left.bar(range(len(order)), counts[order], width=1, color=colours(1)[0], linewidth=0)
     left.axvline(rank, color=colours(4)[3])
     left.set(xlabel="rank of the code by use", ylabel="tokens in the epoch", title=f"{(counts > 0).sum()} codes used")
-    middle.imshow(tokenizer.code_patches[code].permute(1, 2, 0))
+    middle.imshow(tokenizer.code_patches[code].permute(1, 2, 0).numpy())
     middle.set_title("the code, decoded")
     found = tokenizer.nearest_patches(code, count)
     if len(found):
-        right.imshow(tiled(found, 6, gap=2).permute(1, 2, 0))
+        right.imshow(tiled(found, 6, gap=2).permute(1, 2, 0).numpy())
     right.set_title(f"{len(found)} image patches nearest to it,\nwith their surroundings", fontsize=10)
     for panel in (middle, right):
         panel.set_axis_off()

@@ -74,7 +74,9 @@ def training_so_far(rows: list[dict[str, Any]], images: Tensor, reconstructions:
         axis.set(xlabel="step", ylabel=label)
     left.legend()
     shown = images if reconstructions is None else torch.cat([images, reconstructions])
-    right.imshow(torch.cat([torch.cat(list(part), dim=2) for part in shown.split(len(images))], dim=1).permute(1, 2, 0))
+    right.imshow(
+        torch.cat([torch.cat(list(part), dim=2) for part in shown.split(len(images))], dim=1).permute(1, 2, 0).numpy()
+    )
     right.set_title("test images" + (" and reconstructions" if reconstructions is not None else ""), fontsize=10)
     right.set_axis_off()
     return figure

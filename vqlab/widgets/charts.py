@@ -7,19 +7,29 @@ from contextlib import contextmanager
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
+_LAYOUT = {
+    "width": 760, "height": 320, "margin": {"l": 60, "r": 20, "t": 45, "b": 50}, "showlegend": False, "bargap": 0,
+    "template": "plotly_white", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+}  # fmt: skip
 # Colour-blind palette of Okabe and Ito (2008).
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 
 def chart(traces: list[Any], title: str, x: str, y: str, **layout: Any) -> go.FigureWidget:
     """A FigureWidget with named axes (units in the names), on the page's own ground."""
-    settings = {"width": 760, "height": 320, "margin": {"l": 60, "r": 20, "t": 45, "b": 50}, "showlegend": False}
-    return go.FigureWidget(
-        traces,
-        {"title": title, "template": "plotly_white", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-         "xaxis": {"title": x}, "yaxis": {"title": y}, **settings, **layout},
-    )  # fmt: skip
+    return go.FigureWidget(traces, {"title": title, "xaxis": {"title": x}, "yaxis": {"title": y}, **_LAYOUT, **layout})
+
+
+def charts(left: list[Any], right: list[Any], axes: tuple[tuple[str, str], tuple[str, str]]) -> go.FigureWidget:
+    """Two charts in one FigureWidget, since each carries its own 5 MB of script; axes: (x, y) names of each."""
+    figure = make_subplots(1, 2, column_widths=[0.58, 0.42], subplot_titles=(" ", " "), horizontal_spacing=0.1)
+    for column, (traces, (x, y)) in enumerate(zip((left, right), axes, strict=True), 1):
+        figure.add_traces(traces, rows=1, cols=column)
+        figure.update_xaxes(title=x, col=column)
+        figure.update_yaxes(title=y, col=column)
+    return go.FigureWidget(figure.update_layout({**_LAYOUT, "width": 980}))
 
 
 @contextmanager

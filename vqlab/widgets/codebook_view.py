@@ -38,7 +38,7 @@ class CodebookView(View):
             for name, text in (("more", "more used"), ("less", "less used"))
         )
         self.bars = named("usage", chart([go.Bar(marker={"line": {"width": 0}})], "", "rank of the code by use",
-                                         "tokens in the epoch", bargap=0))  # fmt: skip
+                                         "tokens in the epoch"))  # fmt: skip
         self.told = named("told", w.HTML())
         self.code_picture = named("code-picture", w.Image(format="png", layout={"width": "60px", "height": "60px"}))
         self.patches = named("patches", w.Image(format="png"))
@@ -90,12 +90,14 @@ class CodebookView(View):
         tokenizer = self.explorer.tokenizer
         found = tokenizer.nearest_patches(code, PATCHES)
         self.code_picture.value = png(tokenizer.code_patches[code])
+        where = f"the first {tokenizer.token_images} test images"
         self.patches_told.value = (
-            f"the {len(found)} image patches nearest to it, with their surroundings"
-            f"<br>(the middle third of each, in the first {tokenizer.token_images} test images)"
+            f"the {len(found)} patches nearest to it in {where}<br>(the middle third; around it, its surroundings)"
+            if len(found)
+            else f"no patch of {where} chose it"
         )
         if len(found):
             sheet = tiled(found, min(_COLUMNS, len(found)), gap=2)
             self.patches.layout.width = f"{_TILE * min(_COLUMNS, len(found))}px"
             self.patches.value = png(sheet)
-        self.patches.layout.visibility = "visible" if len(found) else "hidden"
+        self.patches.layout.display = None if len(found) else "none"

@@ -32,7 +32,7 @@ class GradientView(View):
         self.step = named("step", w.IntSlider(description="logged step", min=0, max=0, **wide))
         for key in ("run", "transport", "quantity", "step"):
             self.bind(getattr(self, key), key)
-        self.bars = named("angles", chart([go.Bar(marker={"color": BLUE})], "", "", "tokens", bargap=0))
+        self.bars = named("angles", chart([go.Bar(marker={"color": BLUE})], "", "", "tokens"))
         self.box = column(row(self.run, self.transport, self.quantity, self.step), self.bars, explorer.playground.view)
 
     def draw(self, state: dict[str, Any], differs: set[str]) -> None:

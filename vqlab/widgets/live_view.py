@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import torch
 
 from vqlab.tokenizer import as_bytes, tiled
-from vqlab.widgets.charts import BLUE, GREEN, ORANGE, chart, redrawn
+from vqlab.widgets.charts import BLUE, GREEN, ORANGE, charts, redrawn
 from vqlab.widgets.layout import column, named, row
 from vqlab.widgets.live import CURVES
 from vqlab.widgets.pictures import png
@@ -40,14 +40,13 @@ class LiveView(View):
         self.curve = named("curve", w.Dropdown(options=labels, description="curve", layout=w.Layout(width="380px")))
         self.bind(self.curve, "curve")
         lines = [go.Scatter(mode="lines", line={"color": BLUE}), go.Scatter(mode="markers", marker={"color": ORANGE})]
-        self.curves = named("curves", chart(lines, "", "step", "", width=520))
-        self.usage = named("live-usage", chart([go.Bar(marker={"color": GREEN})], "", "rank of the code by use",
-                                               "tokens", width=420, bargap=0))  # fmt: skip
+        names = (("step", ""), ("rank of the code by use", "tokens"))
+        self.curves = named("curves", charts(lines, [go.Bar(marker={"color": GREEN})], names))
         self.pictures = named("live-pictures", w.Image(format="png"))
         self.pictures.add_class("vqlab-picture")
         self.pictures.layout.width = f"{_TILE * len(explorer.images)}px"
         self.box = column(
-            row(self.start, self.pause, self.stop, self.bar, self.told), self.curve, row(self.curves, self.usage),
+            row(self.start, self.pause, self.stop, self.bar, self.told), self.curve, self.curves,
             w.HTML("fixed test images, and their reconstructions as they are now"), self.pictures,
         )  # fmt: skip
 
@@ -55,7 +54,6 @@ class LiveView(View):
         """Everything: it changes with every call."""
         self._draw_buttons(state["status"])
         self._draw_curves(state["curve"])
-        self._draw_usage()
         made = self.explorer.reconstructions
         blank = torch.full_like(self.explorer.images, 0.5)
         both = torch.cat([self.explorer.images, blank if made is None else made])
@@ -75,17 +73,13 @@ class LiveView(View):
     def _draw_curves(self, key: str) -> None:
         rows = [row for row in self.explorer.rows if key in row]
         with redrawn(self.curves) as figure:
-            for trace, kind in zip(figure.data, ("train", "epoch"), strict=True):
+            for trace, kind in zip(figure.data[:2], ("train", "epoch"), strict=True):
                 shown = [row for row in rows if row["kind"] == kind]
                 trace.x, trace.y = [row["step"] for row in shown], [row[key] for row in shown]
-            figure.layout.title.text = "line: training batches, dots: test set"
+            figure.layout.annotations[0].text = "line: training batches, dots: test set"
             figure.layout.yaxis.title.text = CURVES[key]
-
-    def _draw_usage(self) -> None:
-        counts = self.explorer.counts
-        if counts is None:
-            return
-        with redrawn(self.usage) as figure:
-            figure.data[0].y = counts.sort(descending=True).values.tolist()
-            figure.data[0].x = list(range(len(counts)))
-            figure.layout.title.text = f"{int((counts > 0).sum())} of {len(counts)} codes used by 64 test images"
+            counts = self.explorer.counts
+            if counts is not None:
+                figure.data[2].x, figure.data[2].y = list(range(len(counts))), counts.sort(descending=True)[0].tolist()
+                used = int((counts > 0).sum())
+                figure.layout.annotations[1].text = f"{used} of {len(counts)} codes used by 64 test images"
