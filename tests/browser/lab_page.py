@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,37 @@ def own_environment(home: Path) -> dict[str, str]:
     return {**quiet, **{name: str(home / folder) for name, folder in folders.items()}}
 
 
-class LabServer:
-    """JupyterLab in ``root`` with a random token; ``close`` ends it and its kernels."""
+class Server:
+    """A process that serves pages, in a group of its own; ``close`` ends it and its kernels."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def wait_for_line(self, pattern: str, seconds: float = 90) -> str:
+        """What ``pattern`` finds in the log, when it does; raises AssertionError with the log when it never does."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            found = re.search(pattern, self.log.read_text())
+            if found:
+                return found.group()
+            time.sleep(0.2)
+        raise AssertionError(f"{pattern} never came: {self.log.read_text()[-2000:]}")
+
+    def close(self) -> None:
+        """End the process's own group."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class LabServer(Server):
+    """JupyterLab in ``root`` with a random token."""
 
     def __init__(self, root: Path, home: Path) -> None:
         self.root, self.port, self.token = root, free_port(), secrets.token_hex(16)
@@ -65,38 +94,12 @@ class LabServer:
             f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}",
             "--LabApp.expose_app_in_browser=True",
         ]  # fmt: skip
-        environment = {**own_environment(home), "JUPYTER_TOKEN": self.token}
-        self.log = home / "lab.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        wait_for(f"http://127.0.0.1:{self.port}/api/status?token={self.token}", self.process, self.log)
+        super().__init__(command, root, {**own_environment(home), "JUPYTER_TOKEN": self.token}, home / "lab.log")
+        self.wait_for_line(rf"http://127\.0\.0\.1:{self.port}/lab")
 
     def url(self, name: str) -> str:
         """The page of the notebook ``name``, with nothing left over from earlier pages."""
         return f"http://127.0.0.1:{self.port}/lab/tree/{name}?reset&token={self.token}"
-
-    def close(self) -> None:
-        """End the server's own process group."""
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:
-    """Return when ``url`` answers; raises AssertionError with the log when the process ends or time runs out."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=2).read()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(f"{url} never answered: {log.read_text()[-2000:]}")
 
 
 class Watched:

@@ -98,12 +98,11 @@ def test_uploads_that_are_no_image_or_too_large_are_one_line_and_good_ones_are_s
     notebook: Callable[..., Notebook], runs: dict[str, Run]
 ) -> None:
     page = opened(notebook, runs)
+    chooser = page.page.get_by_label("your image")
     message = page.page.locator(".vqlab-message")
 
     def upload(name: str, content: bytes) -> None:
-        with page.page.expect_file_chooser() as chooser:
-            page.widget("upload").click()
-        chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": content})
+        chooser.set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
 
     upload("note.png", b"this is no image")
     expect(message).to_have_text("note.png: is not a PNG or JPEG image; choose another file")
@@ -111,6 +110,8 @@ def test_uploads_that_are_no_image_or_too_large_are_one_line_and_good_ones_are_s
     expect(message).to_contain_text("20000x5000 pixels, at most 50,000,000")
     upload("broken.png", _png("RGB", (40, 40))[:60])
     expect(message).to_contain_text("broken.png: a damaged image")
+    upload("photo.png", bytes(12_000_000))
+    expect(message).to_have_text("photo.png: 12.0 MB, at most 9 MB can be sent; shrink the image")
     page.changes("original", lambda: upload("wide.png", _png("RGBA", (64, 48))))
     expect(message).to_contain_text("transparency on white, the middle square, resized to 32x32")
     page.changes("original", lambda: upload("grey.png", _png("L", (32, 32))))

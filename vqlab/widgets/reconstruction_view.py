@@ -11,6 +11,7 @@ from vqlab.tokenizer import as_bytes, error_map, scores, tiled
 from vqlab.widgets.grid import CodeGrid
 from vqlab.widgets.layout import column, row
 from vqlab.widgets.pictures import data_url, error_png, png
+from vqlab.widgets.upload import Upload
 from vqlab.widgets.view import View
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ReconstructionView(View):
         self.run = w.Dropdown(options=self.explorer._sources.names, description="run", **narrow)
         self.kind = w.Dropdown(description="class", **narrow)
         self.index = w.IntSlider(description="image", min=0, max=0)
-        self.upload = w.FileUpload(accept=".png,.jpg,.jpeg", description="your image", multiple=False)
+        self.upload = Upload()
         self.tool = w.ToggleButtons(
             options=TOOLS, description="tool", style={"button_width": "60px"}, layout=w.Layout(width="auto")
         )
@@ -82,17 +83,15 @@ class ReconstructionView(View):
         for control, key in ((self.run, "run"), (self.kind, "class"), (self.index, "index"), (self.tool, "tool"),
                              (self.code, "code"), (self.noise, "noise")):  # fmt: skip
             self.bind(control, key)
-        self.upload.observe(lambda _: self._uploaded(), "value")
+        self.upload.on_file(
+            lambda content, name: explorer.attempt(lambda: explorer.take_upload(content, name)),
+            lambda refusal: explorer.set_trait("message", str(refusal)),
+        )
         self.press(self.add_noise, explorer.add_noise)
         self.press(self.undo, explorer.undo)
         self.press(self.reset, explorer.reset)
         self.grid.on_choose(lambda row, column: explorer.attempt(lambda: explorer.choose(row, column)))
         self.palette.on_choose(lambda row, column: explorer.change(code=self.palette.cells[row][column]))
-
-    def _uploaded(self) -> None:
-        if self.upload.value:
-            file = self.upload.value[0]
-            self.explorer.attempt(lambda: self.explorer.take_upload(bytes(file["content"]), file["name"]))
 
     def draw(self, state: dict[str, Any], differs: set[str]) -> None:
         """The pictures first: they are what a person waits for."""
