@@ -18,6 +18,7 @@ from test_training import same_weights, tiny
 
 from vqlab import InputError, Run, train
 from vqlab.metrics import psnr
+from vqlab.models import sample_codes
 from vqlab.tokenizer import Tokenizer, tiled
 from vqlab.widgets import (
     CodebookExplorer,
@@ -26,6 +27,7 @@ from vqlab.widgets import (
     LiveTraining,
     PlanePlayground,
     ReconstructionExplorer,
+    SampleExplorer,
     headless,
 )
 from vqlab.widgets.edits import changed_cells, noised, painted, swapped
@@ -217,6 +219,34 @@ def test_what_is_moved_in_the_plane_moves_the_gradient() -> None:
         plane.move("point", 0, (9.0, 0.0))
     with pytest.raises(InputError, match="codes"):
         plane.state = {"codes": "many"}
+
+
+def test_samples_follow_the_prior_and_keep_what_is_given(run: Run) -> None:
+    small = {"prior.kind": "transformer", "prior.epochs": 1, "prior.width": 16, "prior.layers": 1, "prior.heads": 2}
+    prior = train(run.config.replace(**small), run.folder.parent, "cpu")
+    explorer = SampleExplorer(prior, seed=3, temperature=0.7, top_k=5)
+    drawn = sample_codes(
+        prior.model(), 8, temperature=0.7, top_k=5, generator=torch.Generator().manual_seed(3)
+    )  # fmt: skip
+    assert torch.equal(explorer.codes(), drawn)
+    explorer.keep_rows(4)
+    kept = explorer.tokenizer.encode(explorer.image)
+    assert (explorer.codes()[:, :4] == kept[:4]).all()
+    explorer.toggle(7, 7)
+    assert (explorer.codes()[:, 7, 7] == kept[7, 7]).all()
+    assert opened(explorer)._view.given.cells[6] == [-1] * 8
+    assert "image/png" in explorer._repr_mimebundle_()
+    for state, told in (
+        ({"given": [[2]]}, "8 rows of 8"),
+        ({"label": "cow"}, "label='cow'"),
+        ({"seed": -1}, "seed=-1"),
+    ):
+        with pytest.raises(InputError, match=told):
+            explorer.state = state
+    with pytest.raises(InputError, match="transformer prior"):
+        SampleExplorer(run)
+    with pytest.raises(InputError, match="VQ-VAE's Run"):
+        ReconstructionExplorer(prior)
 
 
 def test_a_live_training_stops_resumes_and_ends_with_the_weights_of_a_plain_one(

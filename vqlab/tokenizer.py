@@ -27,12 +27,16 @@ _SSIM_WINDOW = 11
 class Tokenizer:
     """The model of ``run`` on CPU, in eval mode; what is slow to make is made once, when asked for.
 
-    Raises InputError for a Run whose folder is gone, that has not finished or is damaged.
+    Raises InputError for a Run whose folder is gone, that is no VQ-VAE's, has not finished or is damaged.
     """
 
     def __init__(self, run: Run, data: ImageData | None = None) -> None:
         if not run.folder.is_dir():
             raise InputError(f"run {run.folder}: the folder is gone; train it again or choose another run")
+        if run.config.kind != "vqvae":
+            raise InputError(
+                f"run {run.folder}: is a {run.config.kind}, which has no codes of its own; give a VQ-VAE's Run"
+            )
         self.run, self.model = run, run.model()
         self.usage: Int64[np.ndarray, "epochs K"] = run.usage()
         self.num_codes = run.config.quantizer.num_codes

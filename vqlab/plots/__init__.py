@@ -1,13 +1,11 @@
 """Figures: seaborn for print, plotly to touch."""
 
-from vqlab.plots.codes import code_grid_panels
-from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
-from vqlab.plots.perceptual import tradeoff
-from vqlab.plots.codes import code_grid_panels, code_in_use
+from vqlab.plots.codes import code_grid_panels, code_in_use, drawn_samples
 from vqlab.plots.gradients import angle_histogram, angle_preservation, angles_over_training, carried_by_angle
+from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
-from vqlab.plots.runs import curves, image_grid, reconstructions, usage
+from vqlab.plots.runs import curves, image_grid, reconstructions, training_so_far, usage
 from vqlab.plots.samples import (
     completions,
     distance_by_noise,
@@ -17,7 +15,6 @@ from vqlab.plots.samples import (
     sample_settings,
     sample_sheet,
 )
-from vqlab.plots.runs import curves, image_grid, reconstructions, training_so_far, usage
 from vqlab.plots.studies import study_intervals
 
 __all__ = [
@@ -25,12 +22,13 @@ __all__ = [
     "angle_preservation",
     "angles_over_training",
     "carried_by_angle",
-    "completions",
     "code_grid_panels",
     "code_in_use",
+    "completions",
     "costs",
     "curves",
     "distance_by_noise",
+    "drawn_samples",
     "image_grid",
     "interpolations",
     "near_opposite_errors",

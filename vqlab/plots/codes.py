@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vqlab.plots.style import axes, colours
-from vqlab.tokenizer import Tokenizer, error_map, scores, tiled
+from vqlab.tokenizer import Tokenizer, as_bytes, error_map, scores, tiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,5 +60,27 @@ def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
         right.imshow(tiled(found, 6, gap=2).permute(1, 2, 0).numpy())
     right.set_title(f"{len(found)} image patches nearest to it,\nwith their surroundings", fontsize=10)
     for panel in (middle, right):
+        panel.set_axis_off()
+    return figure
+
+
+def drawn_samples(
+    tokenizer: Tokenizer,
+    image: Float[Tensor, "3 H W"],
+    given: Int[Tensor, "h w"],
+    images: Float[Tensor, "n 3 H W"],
+    title: str,
+) -> Figure:
+    """An image, the codes of it that were given (−1, so grey: drawn), and what was drawn to complete them."""
+    figure, (left, middle, right) = axes(3, title, width=3.4, height=2.9)
+    left.imshow(image.permute(1, 2, 0).numpy())
+    left.set_title("a test image", fontsize=10)
+    grey = torch.full((1, 3, tokenizer.patch, tokenizer.patch), 160, dtype=torch.uint8)
+    patches = torch.cat([tokenizer.code_patches, grey])
+    middle.imshow(_mosaic(patches, torch.where(given < 0, tokenizer.num_codes, given)).numpy())
+    middle.set_title(f"{int((given >= 0).sum())} given codes (grey: drawn)", fontsize=10)
+    right.imshow(tiled(as_bytes(images), max(1, len(images) // 2), gap=1).permute(1, 2, 0).numpy())
+    right.set_title(f"{len(images)} samples", fontsize=10)
+    for panel in (left, middle, right):
         panel.set_axis_off()
     return figure

@@ -69,7 +69,7 @@ def training_so_far(rows: list[dict[str, Any]], images: Tensor, reconstructions:
     figure, (left, middle, right) = axes(3, title)
     for axis, name, label in ((left, "psnr", "PSNR (dB)"), (middle, "perplexity", "perplexity")):
         for kind, mark, told in (("train", "-", "training batch"), ("epoch", "o", "test set")):
-            points = [(row["step"], row[name]) for row in rows if row["kind"] == kind]
+            points = [(row["step"], row[name]) for row in rows if row["kind"] == kind and name in row]
             axis.plot([step for step, _ in points], [value for _, value in points], mark, label=told)
         axis.set(xlabel="step", ylabel=label)
     left.legend()

@@ -6,6 +6,7 @@ from vqlab.widgets.gradient import GradientExplorer
 from vqlab.widgets.live import LiveTraining
 from vqlab.widgets.playground import PlanePlayground
 from vqlab.widgets.reconstruction import ReconstructionExplorer
+from vqlab.widgets.samples import SampleExplorer
 
 __all__ = [
     "CodebookExplorer",
@@ -14,5 +15,6 @@ __all__ = [
     "LiveTraining",
     "PlanePlayground",
     "ReconstructionExplorer",
+    "SampleExplorer",
     "headless",
 ]

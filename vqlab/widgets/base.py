@@ -106,7 +106,7 @@ class Explorer(traitlets.HasTraits):
         if not headless():
             return self.view._repr_mimebundle_(**kwargs)
         file = io.BytesIO()
-        self.figure().savefig(file, format="png", dpi=100)
+        self.figure().savefig(file, format="png", bbox_inches="tight")
         return {"text/plain": repr(self), "image/png": base64.b64encode(file.getvalue()).decode()}
 
     def __repr__(self) -> str:

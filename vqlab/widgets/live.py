@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import traitlets
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqlab.config import Config
 from vqlab.data import load_data
@@ -173,14 +173,16 @@ class LiveTraining(Explorer):
             finally:
                 self._inside = False
 
-    def _watch(self, model: VQVAE) -> None:
+    def _watch(self, model: nn.Module) -> None:
         if headless() or time.monotonic() - self._drawn < _SECONDS_BETWEEN:
             return
         self._seen(model)
         self._redraw()
         self._drawn = time.monotonic()
 
-    def _seen(self, model: VQVAE) -> None:
+    def _seen(self, model: nn.Module) -> None:
+        if not isinstance(model, VQVAE):
+            return
         device = next(model.parameters()).device
         self.reconstructions = model(self.images.to(device)).reconstruction.float().cpu()
         indices = model.encode(self._sample.to(device)).cpu()

@@ -67,7 +67,7 @@ class LiveView(View):
         self.stop.disabled = status not in ("training", "paused")
         step = int(last.get("step", 0))
         self.bar.max, self.bar.value = max(1, int(last.get("last_step", step))), step
-        numbers = f", PSNR {last['psnr']:.2f} dB, perplexity {last['perplexity']:.0f}" if last else ""
+        numbers = f", PSNR {last['psnr']:.2f} dB, perplexity {last['perplexity']:.0f}" if "perplexity" in last else ""
         self.told.value = f"{status} at step {step}{numbers}; run {self.explorer.config.id}"
 
     def _draw_curves(self, key: str) -> None:

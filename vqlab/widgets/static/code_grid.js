@@ -28,12 +28,14 @@ function render({ model, el, signal }) {
     const width = columns();
     const where = `row ${Math.floor(index / width) + 1}, column ${(index % width) + 1}`;
     cell.dataset.code = code;
-    cell.title = `code ${code}`;
-    cell.setAttribute("aria-label", `${where}: code ${code}`);
-    if (model.get("numbers")) cell.firstChild.textContent = code;
+    const name = code < 0 ? "no code given" : `code ${code}`;
+    cell.title = name;
+    cell.setAttribute("aria-label", `${where}: ${name}`);
+    if (model.get("numbers")) cell.firstChild.textContent = code < 0 ? "" : code;
   }
 
   function draw(cell, index, code) {
+    cell.classList.toggle("vqlab-blank", code < 0);
     place(cell, code, model.get("sprite_columns"), model.get("size"));
     label(cell, index, code);
     const marked = model.get("marked").includes(code);
