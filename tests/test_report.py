@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_training import tiny
 
-from vqlab import InputError
-from vqlab.report import notebooks_folder, run_notebooks
+from vqlab import InputError, train
+from vqlab.report import notebooks_folder, run_notebooks, working_copy, write_explorer
+from vqlab.report.explorer import explorer_data
+from vqlab.tokenizer import Tokenizer
 
 NOTEBOOKS = sorted(notebooks_folder().glob("*.ipynb"))
 
@@ -45,6 +49,49 @@ def test_a_failed_notebook_stays_with_its_cell_and_the_rest_go_on(tmp_path: Path
     assert (tmp_path / "figures" / "01_works.png").read_bytes().startswith(b"\x89PNG")
     for html in (tmp_path / "report").glob("*.html"):
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', html.read_text())
+
+
+def test_pages_stay_small_and_ask_no_server(tmp_path: Path) -> None:
+    figure = "import plotly.graph_objects as go\ngo.Figure(go.Bar(y=[1, 2]))"
+    _write(tmp_path, "00_live", figure, "go.Figure(go.Bar(y=[2]))", "import ipywidgets\nipywidgets.IntSlider()",
+           "import os\nos.environ['VQLAB_HEADLESS']")  # fmt: skip
+    run_notebooks({"seed": 7}, tmp_path / "report", print, folder=tmp_path)
+    page = (tmp_path / "report" / "00_live.html").read_text()
+    assert page.count('<script src="plotly.min.js">') == 1
+    assert page.count("Plotly.newPlot(") == 2
+    assert not re.findall(r"""(?:src|href|from|import)\s*\(?=?\s*["'](?:https?:)?//[^"']+["']""", page)
+    assert (tmp_path / "report" / "plotly.min.js").stat().st_size > 1e6
+    assert len(page) < 5e6
+    executed = nbformat.read(tmp_path / "report" / "00_live.ipynb", as_version=4)
+    assert "widgets" not in executed.metadata
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "'1'"
+    assert "VQLAB_HEADLESS" not in os.environ
+
+
+def test_the_page_of_a_run_tells_what_the_run_does(tmp_path: Path) -> None:
+    run = train(tiny(), tmp_path, "cpu")
+    told = explorer_data(Tokenizer(run), images=4)
+    assert told["usage"] == run.usage().tolist()
+    model, pixels = run.model(), run.data().test.pixels
+    for image in told["images"]:
+        assert image["grid"] == model.encode(pixels[image["index"]][None].float() / 255)[0].tolist()
+    page = write_explorer(run, tmp_path / "new" / "page.html").read_text()
+    assert run.config.id in page
+    assert len(page) < 5e6
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_a_working_copy_never_overwrites_what_a_person_changed(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = working_copy(tmp_path / "mine", said.append)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in NOTEBOOKS}
+    mine = folder / "00_start_here.ipynb"
+    mine.write_text("mine")
+    working_copy(folder, said.append)
+    assert mine.read_text() == "mine"
+    assert len(said) == 1
+    assert "00_start_here" in said[0]
 
 
 def test_a_parameter_that_a_notebook_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:

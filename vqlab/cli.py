@@ -158,12 +158,30 @@ def doctor(
 
 
 @app.command()
-def lab() -> None:
-    """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token."""
-    from vqlab.report import notebooks_folder
+def explore(
+    folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    output: Annotated[Path | None, typer.Option(help="the page; RUN/explorer.html if not named")] = None,
+) -> None:
+    """Write one page of a Run (images, codes, usage) that works without Python, to mail or to keep."""
+    from vqlab.report import write_explorer
+    from vqlab.training import Run
 
-    start = notebooks_folder() / "00_start_here.ipynb"
-    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1", str(start)])
+    page = write_explorer(Run.open(folder), output or folder / "explorer.html")
+    print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Option(help="where your notebooks are, or go; edits are kept")] = None,
+) -> None:
+    """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token; other options go to JupyterLab."""
+    from vqlab.report import working_copy
+
+    notebooks = working_copy(folder, print).resolve()
+    start = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={notebooks}"]
+    page = "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
+    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", *start, page, *context.args])
 
 
 def _say(line: str) -> None:

@@ -72,6 +72,17 @@ def carried_by_angle(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def angle_histogram(middles: np.ndarray, counts: np.ndarray, label: str, title: str) -> Figure:
+    """Tokens by bin of one quantity; middles: of equal bins, in the unit that ``label`` names."""
+    figure, (axis,) = axes(1, title, width=6)
+    axis.bar(middles, counts, width=middles[1] - middles[0], color=colours(1)[0], linewidth=0)
+    occupied = middles[counts > 0]
+    if len(occupied):
+        axis.set_xlim(occupied[0] - (reach := 2 * (middles[1] - middles[0])), occupied[-1] + reach)
+    axis.set(xlabel=label, ylabel="tokens")
+    return figure
+
+
 def _median_by_angle(table: pd.DataFrame) -> pd.DataFrame:
     """Turn and stretch by angle(z_e, z_q) in bins of 2°; NaN, so a gap in the line, for under ten tokens."""
     bins = (table["angle_codes"] // 2 * 2 + 1).rename("angle")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from vqlab.plots.style import axes
 
@@ -60,4 +61,22 @@ def usage(run: Run) -> Figure:
     figure, (axis,) = axes(1, f"Code usage in the last epoch: {(counts > 0).sum()} of {len(counts)} codes used")
     axis.plot(sorted(counts, reverse=True))
     axis.set(xlabel="rank of the code", ylabel="tokens in the epoch")
+    return figure
+
+
+def training_so_far(rows: list[dict[str, Any]], images: Tensor, reconstructions: Tensor | None, title: str) -> Figure:
+    """PSNR and perplexity of the log ``rows``, and images (n, 3, H, W) above their reconstructions."""
+    figure, (left, middle, right) = axes(3, title)
+    for axis, name, label in ((left, "psnr", "PSNR (dB)"), (middle, "perplexity", "perplexity")):
+        for kind, mark, told in (("train", "-", "training batch"), ("epoch", "o", "test set")):
+            points = [(row["step"], row[name]) for row in rows if row["kind"] == kind and name in row]
+            axis.plot([step for step, _ in points], [value for _, value in points], mark, label=told)
+        axis.set(xlabel="step", ylabel=label)
+    left.legend()
+    shown = images if reconstructions is None else torch.cat([images, reconstructions])
+    right.imshow(
+        torch.cat([torch.cat(list(part), dim=2) for part in shown.split(len(images))], dim=1).permute(1, 2, 0).numpy()
+    )
+    right.set_title("test images" + (" and reconstructions" if reconstructions is not None else ""), fontsize=10)
+    right.set_axis_off()
     return figure

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from vqlab.config import Config
 from vqlab.data.batches import Batch
@@ -22,13 +23,7 @@ from vqlab.training.recipes import Place, recipe_for
 from vqlab.training.run import Run
 
 Progress = Callable[[dict[str, Any]], None]
-
-_WINDOWS = 24
-
-
-def windows_an_epoch(epochs: int) -> int:
-    """Windows in which usage is counted in each epoch: about 24 in a training, at least one an epoch."""
-    return max(1, _WINDOWS // epochs)
+Watch = Callable[[nn.Module], None]
 
 
 def train(
@@ -38,12 +33,14 @@ def train(
     progress: Progress | None = None,
     stop_after_steps: int | None = None,
     should_stop: Callable[[], bool] | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """The Run of ``config`` under ``root``: returned if finished, resumed if interrupted, else trained.
 
     device: found (CUDA, else CPU) unless named. progress: called with each logged row.
     stop_after_steps: leave after so many steps of this call, with a checkpoint. should_stop: asked after
-    every step; True leaves with a checkpoint too. A prior's VQ-VAE is trained first where it is not finished.
+    every step; True leaves with a checkpoint too. watch: shown the model after each logged step, in eval mode and
+    without gradients, to look and not to touch. A prior's VQ-VAE is trained first where it is not finished.
     Raises InputError for data that cannot be read, an absent device, a loss
     that is no number, or a folder that holds another Config.
     """
@@ -55,7 +52,7 @@ def train(
         codec = train(config.codec(), root, device, progress, should_stop=should_stop)
         if not codec.finished:
             return run
-    _Training(run, device, progress, should_stop).go(stop_after_steps)
+    _Training(run, device, progress, should_stop, watch).go(stop_after_steps)
     return run
 
 
@@ -63,10 +60,16 @@ class _Training:
     """One call of ``train``: the recipe, the logs, and the step they have reached."""
 
     def __init__(
-        self, run: Run, device: str, progress: Progress | None, should_stop: Callable[[], bool] | None
+        self,
+        run: Run,
+        device: str,
+        progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+        watch: Watch | None = None,
     ) -> None:
         self.run, self.config, self.device, self.progress = run, run.config, device, progress
         self.should_stop = should_stop or (lambda: False)
+        self.watch = watch
         self.stopped = False
         self.recipe = recipe_for(run, device)
         self.model = self.recipe.model
@@ -112,6 +115,15 @@ class _Training:
             self._add("train", epoch, {**report.row, "images_per_second": speed})
         if report and report.angles:
             self.log.angles.add({"step": self.step, "epoch": epoch, **report.angles})
+        if report and report.row:
+            self._be_watched()
+
+    @torch.no_grad()
+    def _be_watched(self) -> None:
+        if self.watch:
+            self.model.eval()
+            self.watch(self.model)
+            self.model.train()
 
     @torch.no_grad()
     def _end_of_epoch(self, epoch: int) -> None:

@@ -1,0 +1,82 @@
+"""One Chromium, one JupyterLab and two small Runs for all tests of pages.
+
+Screenshots go to tests/browser/shots. With VQLAB_FIGURES=FOLDER the README's go there too, from Runs that were
+trained longer: ``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "switched or dragged"``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install -e '.[test]'")
+from lab_page import CHROMIUM_ARGUMENTS, LabServer, Notebook, keep
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from vqlab import Config, Run, train
+
+SMALL = {
+    "data.train_limit": 1280, "data.test_limit": 64, "optim.batch_size": 64, "optim.epochs": 2, "model.hidden": 16,
+    "model.residual_hidden": 8, "quantizer.num_codes": 64, "quantizer.dim": 16, "optim.learning_rate": 2e-3,
+    "evaluation.log_every": 2,
+}  # fmt: skip
+LONGER = {"optim.epochs": 10, "optim.learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine; apt-get install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    server = LabServer(tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A Run for each of two transports."""
+    changes = LONGER if "VQLAB_FIGURES" in os.environ else SMALL
+    root = tmp_path_factory.mktemp("runs")
+    base = Config.profile("quick", **changes)
+    kinds = {"rotation": "rotation", "straight-through": "straight_through"}
+    return {name: train(base.replace(**{"quantizer.transport": kind}), root, "cpu") for name, kind in kinds.items()}
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    opened = browser.new_context(viewport={"width": 1280, "height": 1000})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def notebook(
+    context: BrowserContext, lab: LabServer, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Notebook]]:
+    """Open a notebook of the given cells and run them; at the end nothing may have left or gone wrong."""
+    opened: list[Notebook] = []
+
+    def open_notebook(*cells: str) -> Notebook:
+        page = Notebook(context, lab, f"{request.node.name}.ipynb", list(cells))
+        opened.append(page)
+        page.run_all()
+        return page
+
+    yield open_notebook
+    for page in opened:
+        keep(page, request.node.name)
+        page.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    for page in opened:
+        page.assert_clean()

@@ -1,0 +1,53 @@
+"""LiveTraining in a real JupyterLab: it moves, can be paused and resumed, and outlives the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from lab_page import READY, Notebook, keep
+from playwright.sync_api import expect
+
+from vqlab import Config, Run, train
+from vqlab.training.files import read_tensors
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_training_is_started_paused_left_and_resumed_to_the_same_weights(
+    notebook: Callable[..., Notebook], tmp_path: Path
+) -> None:
+    changes = {**SMALL, "optim.epochs": 6}
+    page = notebook(
+        "from vqlab import Config\nfrom vqlab.widgets import LiveTraining\n"
+        f"live = LiveTraining(Config.profile('quick', **{changes!r}), {str(tmp_path)!r}, 'cpu')\nlive"
+    )
+    told = page.widget("live-told")
+    page.page.get_by_role("button", name="start", exact=True).click()
+    page.until("() => document.querySelector('.vqlab-curves .lines path.js-line')")
+    page.redraws("curves", lambda: None)
+    page.changes("live-pictures", lambda: None)
+    # The page answers while the training goes on.
+    page.redraws("curves", lambda: page.widget("curve").locator("select").select_option(label="loss"))
+    page.page.get_by_role("button", name="pause", exact=True).click()
+    expect(told).to_contain_text("paused at step")
+    page.page.get_by_role("button", name="resume", exact=True).click()
+    expect(told).to_contain_text("training at step")
+    page.command("docmanager:save")
+    page.page.wait_for_timeout(1000)
+    page.page.reload(wait_until="domcontentloaded")
+    page.until(READY, seconds=90)
+    expect(page.widget("live-told")).to_contain_text("at step", timeout=60_000)
+    expect(page.widget("live-told")).to_contain_text("finished at step 120", timeout=90_000)
+    page.until("() => document.querySelector('.vqlab-curves .lines path.js-line')")
+    points = page.page.evaluate("() => document.querySelector('.vqlab-curves').data?.[0].x.length")
+    keep(page, "live_after_reload")
+
+    config = Config.profile("quick", **changes)
+    alone = train(config, tmp_path / "alone", "cpu")
+    watched = Run.open(tmp_path / config.id)
+    one, other = (read_tensors(run.folder / "model.safetensors")[0] for run in (alone, watched))
+    assert all(bool((one[name] == other[name]).all()) for name in one)
+    assert points is None or points == len(watched.metrics().query("kind == 'train'"))

@@ -1,0 +1,81 @@
+"""The pages that are left for others: offline, small, and alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab_page import Watched, keep
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from playwright.sync_api import BrowserContext, expect
+
+from vqlab import Run
+from vqlab.report import run_notebooks, write_explorer
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def watched(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    page = Watched(context)
+    context.set_offline(True)
+    yield page
+    keep(page, request.node.name)
+    page.assert_clean()
+
+
+def test_the_report_shows_widgets_twins_and_live_plotly_figures_offline(
+    watched: Watched, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    cells = [
+        f"run = {str(runs['rotation'].folder)!r}",
+        "from vqlab.widgets import CodebookExplorer, GradientExplorer, ReconstructionExplorer",
+        "ReconstructionExplorer(run)", "CodebookExplorer(run)", "GradientExplorer(run)",
+        "from vqlab.plots import playground\nplayground()", "playground()",
+    ]  # fmt: skip
+    first = new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    shown = [new_code_cell(cell, metadata={"tags": ["headline"]}) for cell in cells]
+    notebook = new_notebook(cells=[new_markdown_cell("# Widgets"), first, *shown])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "00_widgets.ipynb")
+    index, failed = run_notebooks({"seed": 1}, tmp_path / "report", print, folder=tmp_path)
+    assert failed == 0
+    assert (tmp_path / "report" / "00_widgets.html").stat().st_size < 5e6
+    assert (tmp_path / "report" / "00_widgets.ipynb").stat().st_size < 5e6
+
+    page = watched.page
+    page.goto(index.as_uri())
+    expect(page.locator(".card img")).to_have_count(1)
+    page.get_by_role("link", name="Widgets").click()
+    expect(page.locator("img[alt='No description has been provided for this image']")).to_have_count(3)
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".scatterlayer path").first.wait_for(state="attached")
+    before = plot.inner_html()
+    plot.locator(".slider-rail-touch-rect").click(position={"x": 400, "y": 5})
+    page.wait_for_function("old => document.querySelector('.js-plotly-plot').innerHTML !== old", arg=before)
+
+
+def test_the_page_of_a_run_is_explored_without_python(watched: Watched, runs: dict[str, Run], tmp_path: Path) -> None:
+    path = write_explorer(runs["rotation"], tmp_path / "run.html")
+    assert path.stat().st_size < 5e6
+    page = watched.page
+    page.goto(path.as_uri())
+    original = page.locator("#original").get_attribute("src")
+    page.locator("#thumbs button").nth(5).click()
+    assert page.locator("#original").get_attribute("src") != original
+    page.locator("#grid .cell").nth(20).click()
+    code = page.locator("#grid .cell").nth(20).get_attribute("data-code")
+    expect(page.locator("#code")).to_contain_text(f"Code {code} of 64")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    code = page.locator("#grid .cell").nth(21).get_attribute("data-code")
+    expect(page.locator("#code")).to_contain_text(f"Code {code} of 64")
+    bars = page.locator("#usage").inner_html()
+    page.locator("#epoch").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#usage").inner_html() != bars
+    page.emulate_media(color_scheme="dark")
+    keep(watched, "explorer_page_dark")
+    page.emulate_media(color_scheme="light")

@@ -1,0 +1,20 @@
+"""Views of Runs to touch in JupyterLab; each leaves a static twin where nobody is there to touch it."""
+
+from vqlab.widgets.base import Explorer, headless
+from vqlab.widgets.codebook import CodebookExplorer
+from vqlab.widgets.gradient import GradientExplorer
+from vqlab.widgets.live import LiveTraining
+from vqlab.widgets.playground import PlanePlayground
+from vqlab.widgets.reconstruction import ReconstructionExplorer
+from vqlab.widgets.samples import SampleExplorer
+
+__all__ = [
+    "CodebookExplorer",
+    "Explorer",
+    "GradientExplorer",
+    "LiveTraining",
+    "PlanePlayground",
+    "ReconstructionExplorer",
+    "SampleExplorer",
+    "headless",
+]
