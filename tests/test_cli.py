@@ -24,7 +24,11 @@ def test_help_names_the_commands() -> None:
         (["train", "--set", "quantizer.num_codes=0"], "quantizer.num_codes=0"),
         (["train", "--profile", "huge"], "quick, paper, gpu"),
         (["train", "--data", "folder:nowhere"], "no such folder"),
+        (["run", "--data", "folder:nowhere"], "no such folder"),
         (["evaluate", "nowhere"], "no config.json"),
+        (["evaluate"], "RUN"),
+        (["frobnicate"], "frobnicate"),
+        (["train", "--sead", "3"], "--sead"),
         (["train", "--runs", "/proc/runs"], "/proc/runs"),
     ],
 )

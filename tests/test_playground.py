@@ -11,6 +11,7 @@ import torch
 from vqlab import InputError
 from vqlab.playground import Plane, square_grid
 from vqlab.plots import playground, playground_figure
+from vqlab.plots.playground import SHIFTS
 from vqlab.quantize import transport_names
 
 
@@ -49,11 +50,15 @@ def test_the_touchable_figure_has_every_transport_in_its_menu_and_a_labelled_sli
     figure = playground()
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == list(transport_names())
-    assert [step.label for step in figure.layout.sliders[0].steps] == [frame.name for frame in figure.frames]
+    steps = figure.layout.sliders[0].steps
+    assert [float(step.label) for step in steps] == list(SHIFTS)
     assert figure.layout.xaxis.title.text
     assert figure.layout.yaxis.title.text
-    arrows = [json.dumps(frame.data[2].to_plotly_json()["x"][:40]) for frame in figure.frames]
-    assert len(set(arrows)) == len(arrows)
+    arrows = [json.dumps(step.args[0]["x"][0][:40]) for step in steps]
+    assert len(set(arrows)) == 1, "straight-through does not know where the origin is"
+    turned = [json.dumps(step.args[0]["x"][2][:40]) for step in steps]
+    assert len(set(turned)) == len(turned)
+    assert list(figure.data[steps[0].args[1][2]].x) == list(steps[0].args[0]["x"][2])
 
 
 def test_the_printed_figure_has_a_panel_for_each_transport_and_distance() -> None:

@@ -27,7 +27,7 @@ def test_a_failed_notebook_stays_with_its_cell_and_the_rest_go_on(tmp_path: Path
     _write(tmp_path, "00_breaks", "1 / (seed - 7)")
     _write(
         tmp_path, "01_works",
-        "import matplotlib.pyplot as plt\nplt.figure(figsize=(1, 1)).add_subplot();",
+        "from vqlab.plots.style import axes\naxes(1, 'A figure made without pyplot')[0]",
         "import pandas as pd\npd.DataFrame({'seed': [seed]})",
     )  # fmt: skip
     said: list[str] = []

@@ -12,13 +12,14 @@ import typer
 
 from vqlab.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A lab for vector-quantized autoencoders.")
+app = typer.Typer(add_completion=False, help="A lab for vector-quantized autoencoders.")
 
 Profile = Annotated[str, typer.Option(help="quick | paper | gpu")]
 Data = Annotated[str, typer.Option(help="photos | cifar10 | folder:PATH (folder or .tar.gz with train/ and test/)")]
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]
 Runs = Annotated[Path, typer.Option(help="where Run folders live")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="a value, as quantizer.transport=rodrigues")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; found if not named")]
 
 
@@ -30,9 +31,11 @@ def run(
 ) -> None:  # fmt: skip
     """Execute the ordered notebooks and write an offline report."""
     from vqlab.config import Config
+    from vqlab.data import load_data
     from vqlab.report import run_notebooks
 
-    Config.profile(profile, **{"data.source": data, "seed": seed})
+    # What cannot be read is told at once, not by every notebook in turn.
+    load_data(Config.profile(profile, **{"data.source": data, "seed": seed}).data)
     parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
     index, failed = run_notebooks(parameters, output, print, figures=figures)
     print(f"report: {index}")
@@ -58,11 +61,33 @@ def train(
 
 
 @app.command()
-def evaluate(folder: Annotated[Path, typer.Argument(metavar="RUN")], device: Device = None) -> None:
+def evaluate(
+    folder: RunFolder, device: Device = None,
+    inception: Annotated[bool | None, typer.Option(help="FID and KID too; found: on CUDA only")] = None,
+) -> None:  # fmt: skip
     """Measure a Run on its test set and print the numbers as JSON."""
     from vqlab.training import Run
 
-    print(json.dumps(Run.open(folder).evaluation(device), indent=2))
+    print(json.dumps(Run.open(folder).evaluation(device, inception=inception), indent=2))
+
+
+@app.command()
+def sample(
+    folder: RunFolder, device: Device = None, seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="images")] = 64,
+    output: Annotated[Path, typer.Option(help="the picture, .png")] = Path("samples.png"),
+    label: Annotated[int | None, typer.Option(help="priors: place of a class")] = None,
+    temperature: Annotated[float | None, typer.Option(help="transformer: above 0")] = None,
+    top_k: Annotated[int | None, typer.Option(help="transformer: only the k likeliest codes")] = None,
+    top_p: Annotated[float | None, typer.Option(help="transformer: only the likeliest codes of this share")] = None,
+) -> None:  # fmt: skip
+    """Draw images from a Run (vae, gan or a prior) into one picture and print its path."""
+    from vqlab.plots import sample_sheet
+    from vqlab.training import Run
+
+    given = {"label": label, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    how = {name: value for name, value in given.items() if value is not None}
+    print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **how))
 
 
 Storage = Annotated[
@@ -158,7 +183,12 @@ def _key_value(text: str) -> tuple[str, Any]:
 def main() -> None:
     """Run the command; wrong input is one line on standard error and status 2."""
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.TyperException as error:
+        sys.exit(_refuse(f"{error.format_message()} See `vqlab --help`."))
+    except typer.Abort:
+        print("vqlab: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
     except InputError as error:
         sys.exit(_refuse(str(error)))
     except OSError as error:

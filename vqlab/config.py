@@ -44,6 +44,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Encoder and decoder (paper §3.1.1, §3.3.1): strided convolutions and a residual stack."""
 
+    kind: Literal["vqvae", "vae", "gan"] = Field("vqvae", description="what is trained (baselines: §4.1.3)")
     hidden: int = Field(128, ge=4, le=2048, description="channels of the feature maps")
     residual_blocks: int = Field(2, ge=0, le=16, description="blocks in each residual stack")
     residual_hidden: int = Field(64, ge=1, le=2048, description="channels inside a residual block")
@@ -79,13 +80,48 @@ class QuantizerConfig(Section):
         return value
 
 
+class VAEConfig(Section):
+    """The VAE baseline (§4.1.3): one Gaussian latent vector for the whole image."""
+
+    latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian latent vector")
+    kl_weight: float = Field(1.0, ge=0, le=100, description="weight of the KL term; 1: the ELBO itself")
+
+
+class GANConfig(Section):
+    """The GAN baseline (§4.1.3), of DCGAN's size at 32 px; its Adam has OptimConfig's learning rate."""
+
+    latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian noise")
+    width: int = Field(64, ge=4, le=1024, description="channels of the feature map next to the image")
+    loss: Literal["hinge", "nonsaturating"] = "hinge"
+    spectral_norm: bool = Field(True, description="spectral normalisation of the discriminator")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay, both networks")
+
+
+class PriorConfig(Section):
+    """A prior over the code grids of the VQ-VAE that the rest of the Config describes."""
+
+    kind: Literal["none", "transformer", "diffusion"] = "none"
+    width: int = Field(128, ge=8, le=4096, multiple_of=8, description="channels of the prior")
+    layers: int = Field(4, ge=1, le=64, description="transformer: blocks")
+    heads: int = Field(4, ge=1, le=64, description="transformer: attention heads")
+    drop_label: float = Field(0.1, ge=0, le=1, description="share of labels hidden, so that none may be given too")
+    noise_steps: int = Field(1000, ge=10, le=10_000, description="diffusion: steps of the noise schedule")
+    sample_steps: int = Field(50, ge=1, le=1000, description="diffusion: denoising steps of a sample (DDIM)")
+    epochs: int = Field(2, ge=1, le=100_000, description="passes over the code grids")
+    batch_size: int = Field(64, ge=1, le=65_536, description="code grids a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's first step size; falls linearly to 0")
+
+
 class LossConfig(Section):
-    """The reconstruction term; the VQ term's weight is QuantizerConfig.beta."""
+    """The reconstruction term and perceptual terms (§4.4.3); the VQ term's weight is QuantizerConfig.beta."""
 
     reconstruction: Literal["mse", "l1"] = "mse"
     scale_by_variance: bool = Field(
         True, description="divide by the training pixels' variance, so beta has one meaning on any data"
     )
+    vgg: float = Field(0.0, ge=0, le=1000, description="weight of the VGG16 feature loss; 0: off")
+    lpips: float = Field(0.0, ge=0, le=1000, description="weight of LPIPS; 0: off")
+    classifier: float = Field(0.0, ge=0, le=1000, description="weight of the lab classifier's feature loss; 0: off")
 
 
 class OptimConfig(Section):
@@ -104,6 +140,7 @@ class EvaluationConfig(Section):
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints; every epoch's end has one too")
     batch_size: int = Field(256, ge=1, description="images a step of evaluation")
+    samples: int | None = Field(None, ge=2, description="samples that are compared; None: as many as test images")
 
 
 class Config(Section):
@@ -115,6 +152,9 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
+    vae: VAEConfig = VAEConfig()
+    gan: GANConfig = GANConfig()
+    prior: PriorConfig = PriorConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -125,6 +165,33 @@ class Config(Section):
         if self.data.image_size % (1 << self.model.downsample):
             raise ValueError(f"data.image_size={self.data.image_size} must divide by 2**model.downsample")
         return self
+
+    @model_validator(mode="after")
+    def _kind_makes_sense(self) -> Config:
+        if self.prior.kind != "none" and self.model.kind != "vqvae":
+            raise ValueError(f"prior.kind={self.prior.kind}: a prior needs codes; set model.kind=vqvae")
+        if self.prior.width % self.prior.heads:
+            raise ValueError(f"prior.width={self.prior.width} must divide by prior.heads={self.prior.heads}")
+        if self.prior.sample_steps > self.prior.noise_steps:
+            raise ValueError(f"prior.sample_steps={self.prior.sample_steps}: at most prior.noise_steps")
+        if self.model.kind == "gan" and self.data.image_size != 32:
+            raise ValueError(f"data.image_size={self.data.image_size}: the GAN baseline is for 32 px; set 32")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """What a Run of this Config holds: vqvae, vae, gan, transformer or diffusion."""
+        return self.model.kind if self.prior.kind == "none" else self.prior.kind
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the code grid."""
+        side = self.data.image_size >> self.model.downsample
+        return side, side
+
+    def codec(self) -> Config:
+        """The Config of the VQ-VAE that a prior's Config stands on; itself where there is no prior."""
+        return self.model_copy(update={"prior": PriorConfig()})
 
     @property
     def id(self) -> str:

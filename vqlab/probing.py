@@ -189,12 +189,13 @@ class Probe:
     def figure(self) -> Figure:
         """Histograms of the angles and of λ over all tokens seen."""
         import seaborn as sns
-        from matplotlib.figure import Figure
+
+        from vqlab.printing import PrintedFigure
 
         sns.set_theme(style="whitegrid", palette="colorblind")
         table = self.table()
         shown = [name for name in ("angle_gradients", "length_ratio", "angle_codes", "rescale") if table[name].any()]
-        figure = Figure(figsize=(4 * len(shown), 3.2), layout="constrained")
+        figure = PrintedFigure(figsize=(4 * len(shown), 3.2), layout="constrained")
         figure.suptitle(f"{type(self.module).__name__}: {len(table)} tokens in {table['call'].nunique()} passes")
         for axis, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             axis.hist(table[name].dropna(), bins=60)

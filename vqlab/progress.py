@@ -8,6 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 _LINES = 20
+# What a line tells of a row, where the row has it.
+_TOLD = {
+    "discriminator_loss": "discriminator loss {:.3f}",
+    "sample_spread": "spread of samples {:.3f}",
+    "nats_a_code": "{:.3f} nats a code",
+    "noise_error": "error of the noise {:.3f}",
+    "psnr": "PSNR {:.2f} dB",
+    "perplexity": "perplexity {:.0f}",
+}
 
 
 @contextmanager
@@ -30,7 +39,9 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def _numbers(row: dict[str, Any]) -> str:
-    return f"{row['kind']} PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} ({row['perplexity_window']})"
+    told = [text.format(row[name]) for name, text in _TOLD.items() if name in row]
+    window = f" ({row['perplexity_window']})" if "perplexity" in row else ""
+    return f"{row['kind']} {', '.join(told)}{window}"
 
 
 def _sparse(row: dict[str, Any]) -> None:

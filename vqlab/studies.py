@@ -22,6 +22,7 @@ MEASURES = {
     "mse": "MSE",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
+    "rfd_classifier": "rFD-classifier",
     "perplexity": "perplexity (window: test set)",
     "utilisation": "utilisation",
     "wall_seconds": "wall time (s)",
@@ -70,8 +71,7 @@ class Study:
             row = _row(arm, seed, config, root, device)
             rows.append(row)
             if say:
-                outcome = row["error"] or f"PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} (test set)"
-                say(f"[{number}/{len(configs)}] {arm}, seed {seed}: {outcome}")
+                say(f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _told(row)}")
         return StudyTable(pd.DataFrame(rows), Path(root))
 
 
@@ -85,6 +85,11 @@ def _row(arm: str, seed: int, config: Config, root: str | Path, device: str | No
         return {**row, "error": f"{type(error).__name__}: {error}"}
     known = {name: measured[name] for name in MEASURES if measured.get(name) is not None}
     return {**row, "data": measured["data"], **known}
+
+
+def _told(row: dict[str, Any]) -> str:
+    known = {"psnr": "PSNR {:.2f} dB", "perplexity": "perplexity {:.0f} (test set)", "wall_seconds": "{:.0f} s"}
+    return ", ".join(text.format(row[name]) for name, text in known.items() if not math.isnan(row[name]))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from vqlab.data.images import Images
 Batch = tuple[Float[Tensor, "B 3 H W"], Int64[Tensor, " B"]]
 
 
-def _generator(*numbers: int) -> torch.Generator:
+def step_generator(*numbers: int, device: str = "cpu") -> torch.Generator:
+    """A generator on ``device`` that ``numbers`` alone decide: a seed, and an epoch or a step."""
     seed = 0
     for number in numbers:
         seed = (seed * 6_364_136_223 + number + 1_442_695) % (2**63)
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)
 
 
 def crop_and_flip(
@@ -52,13 +53,13 @@ def batches(
 
     The order depends on (seed, epoch), a batch's crops on (seed, epoch, step) alone.
     """
-    order = torch.randperm(len(images), generator=_generator(seed, epoch))
+    order = torch.randperm(len(images), generator=step_generator(seed, epoch))
     for step, chosen in enumerate(order.split(batch_size)):
         if step < start:
             continue
         pixels = images.pixels[chosen]
         if augment:
-            pixels = crop_and_flip(pixels, crop_padding, _generator(seed, epoch, step))
+            pixels = crop_and_flip(pixels, crop_padding, step_generator(seed, epoch, step))
         yield as_floats(pixels, device), images.labels[chosen].to(device)
 
 

@@ -11,9 +11,19 @@ from vqlab.plots.codebook import (
 )
 from vqlab.plots.gradients import angle_preservation, angles_over_training, carried_by_angle
 from vqlab.plots.grids import heat_explorer, heat_maps, layer_costs, rate_quality, tuning_history
+from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
 from vqlab.plots.runs import curves, image_grid, reconstructions, usage
+from vqlab.plots.samples import (
+    completions,
+    distance_by_noise,
+    interpolations,
+    neighbours,
+    sample_grids,
+    sample_settings,
+    sample_sheet,
+)
 from vqlab.plots.studies import study_intervals
 
 __all__ = [
@@ -21,14 +31,18 @@ __all__ = [
     "angles_over_training",
     "carried_by_angle",
     "code_patches",
+    "completions",
     "costs",
     "curves",
+    "distance_by_noise",
     "heat_explorer",
     "heat_maps",
     "image_grid",
+    "interpolations",
     "layer_costs",
     "lives",
     "near_opposite_errors",
+    "neighbours",
     "perplexity_windows",
     "playground",
     "playground_figure",
@@ -36,7 +50,11 @@ __all__ = [
     "rank_frequency",
     "rate_quality",
     "reconstructions",
+    "sample_grids",
+    "sample_settings",
+    "sample_sheet",
     "study_intervals",
+    "tradeoff",
     "tuning_history",
     "usage",
     "usage_over_training",

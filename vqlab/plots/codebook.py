@@ -112,7 +112,7 @@ def perplexity_windows(runs: Mapping[str, Run]) -> Figure:
 
 def perplexities(run: Run) -> list[dict[str, Any]]:
     """window (batch | epoch | data set), tokens, perplexity, and what uniform use of K codes would read there."""
-    config, measured, epoch = run.config, run.evaluation(), run.usage()[-1]
+    config, measured, epoch = run.config, run.last_epoch(), run.usage()[-1]
     rows = run.metrics()
     batch = rows[rows["kind"] == "train"].iloc[-1]
     tokens = config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -55,15 +56,25 @@ def angle_preservation(tables: Mapping[str, pd.DataFrame], sample: int = 1500) -
 
 def carried_by_angle(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """How far each transport turns and stretches the gradient, by how far the code lies from its vector."""
-    figure, panels = axes(2, "Where transports differ: the farther the code, the more they turn and stretch")
-    for (name, table), colour in zip(tables.items(), colours(len(tables)), strict=True):
-        bins = (table["angle_codes"] // 2 * 2 + 1).rename("bin")
-        grouped = table.groupby(bins)[["angle_gradients", "length_ratio"]]
-        enough = grouped.size() >= 10
-        middle = grouped.median()[enough]
+    title = "Where transports differ: the farther the code, the more they turn and stretch (medians)"
+    figure, panels = axes(2, title, width=4.8)
+    marks = itertools.cycle("osv^Dx")
+    for (name, table), colour, mark in zip(tables.items(), colours(len(tables)), marks, strict=False):
+        middle = _median_by_angle(table)
         for axis, column in zip(panels, middle.columns, strict=True):
-            axis.plot(middle.index, middle[column], ".-", color=colour, label=name)
-    panels[0].set(xlabel=_LABELS["angle_codes"], ylabel=f"median {_LABELS['angle_gradients']}")
-    panels[1].set(xlabel=_LABELS["angle_codes"], ylabel="median ‖∇ at z_e‖ / ‖∇ at z_q‖")
+            # Open marks, so that transports that do the same are seen on top of each other.
+            axis.plot(
+                middle.index, middle[column], mark + "-", color=colour, label=name, fillstyle="none", markersize=4
+            )
+    panels[0].set(xlabel=_LABELS["angle_codes"], ylabel="turn of the gradient (degrees)")
+    panels[1].set(xlabel=_LABELS["angle_codes"], ylabel="‖∇ at z_e‖ / ‖∇ at z_q‖")
     panels[0].legend()
     return figure
+
+
+def _median_by_angle(table: pd.DataFrame) -> pd.DataFrame:
+    """Turn and stretch by angle(z_e, z_q) in bins of 2°; NaN, so a gap in the line, for under ten tokens."""
+    bins = (table["angle_codes"] // 2 * 2 + 1).rename("angle")
+    grouped = table.groupby(bins)[["angle_gradients", "length_ratio"]]
+    middle = grouped.median().where(grouped.size() >= 10)
+    return middle.reindex(np.arange(1, 180, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +70,8 @@ def playground(kinds: Sequence[str] | None = None, plane: Plane | None = None) -
 
     plane, kinds = plane or Plane(), list(kinds or transport_names())
     ground = _plotly_ground(plane)
-    frames = [
-        go.Frame(
-            name=f"{shift:g}",
-            data=[trace for kind in kinds for trace in _traces(plane, kind, shift)],
-            traces=list(range(len(ground), len(ground) + 2 * len(kinds))),
-        )
-        for shift in SHIFTS
-    ]
-    figure = go.Figure([*ground, *frames[0].data], frames=frames)
+    shown = {shift: [trace for kind in kinds for trace in _traces(plane, kind, shift)] for shift in SHIFTS}
+    figure = go.Figure([*ground, *shown[SHIFTS[0]]])
     for index, trace in enumerate(figure.data[len(ground) :]):
         trace.visible = index // 2 == 0
     figure.update_layout(
@@ -86,7 +79,7 @@ def playground(kinds: Sequence[str] | None = None, plane: Plane | None = None) -
         width=760, height=720, template="plotly_white",
         xaxis={"title": "first coordinate", "range": [-2.4, 2.4]},
         yaxis={"title": "second coordinate", "range": [-2.4, 2.4], "scaleanchor": "x"},
-        updatemenus=[_menu(kinds, len(ground))], sliders=[_slider()],
+        updatemenus=[_menu(kinds, len(ground))], sliders=[_slider(shown, len(ground))],
     )  # fmt: skip
     return figure
 
@@ -119,9 +112,9 @@ def _plotly_ground(plane: Plane) -> list[go.Scatter]:
     size = 160
     cells = plane.cells(square_grid(size, 2.4)).reshape(size, size).T.numpy()
     line = np.linspace(-2.4, 2.4, size)
-    greys = [[place, f"rgb({shade},{shade},{shade})"] for place, shade in ((0, 225), (1, 252))]
+    greys = [[place, f"rgb({shade},{shade},{shade})"] for place, shade in ((0, 205), (1, 250))]
     return [
-        go.Heatmap(x=line, y=line, z=(cells * 3) % len(plane.codes), colorscale=greys,
+        go.Heatmap(x=line.tolist(), y=line.tolist(), z=((cells * 3) % len(plane.codes)).tolist(), colorscale=greys,
                    showscale=False, hoverinfo="skip"),
         go.Scatter(x=plane.codes[:, 0].tolist(), y=plane.codes[:, 1].tolist(), mode="markers", name="codes",
                    marker={"size": 11, "color": "#CC79A7", "line": {"width": 1, "color": "black"}}),
@@ -140,7 +133,15 @@ def _menu(kinds: Sequence[str], ground: int) -> dict[str, Any]:
     return {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.08}
 
 
-def _slider() -> dict[str, Any]:
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    steps = [{"label": f"{shift:g}", "method": "animate", "args": [[f"{shift:g}"], now]} for shift in SHIFTS]
+def _slider(shown: Mapping[float, Sequence[go.Scatter]], ground: int) -> dict[str, Any]:
+    """Steps that give every trace its line at that distance: frames would start to play by themselves."""
+    steps = [
+        {
+            "label": f"{shift:g}",
+            "method": "restyle",
+            "args": [{axis: [trace[axis] for trace in traces] for axis in "xy"},
+                     list(range(ground, ground + len(traces)))],
+        }
+        for shift, traces in shown.items()
+    ]  # fmt: skip
     return {"steps": steps, "currentvalue": {"prefix": "distance of the origin: "}, "pad": {"t": 45}}

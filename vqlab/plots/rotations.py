@@ -17,16 +17,16 @@ def near_opposite_errors(table: pd.DataFrame) -> Figure:
     for form, colour, mark in zip(("rotation", "rodrigues"), colours(2), "ox", strict=True):
         kept = table[table["fallback_share"] < 0.5]
         left.plot(kept["gap"], kept[form], f"{mark}-", color=colour, label=form)
-    left.set(xscale="log", yscale="log", xlabel="180° − angle(e, q) (degrees)", ylabel="median relative error, float32")
+    left.set(xscale="log", yscale="log", xlabel="180° − angle(e, q) (degrees)", ylabel="relative error (float32)")
     left.legend()
     right.plot(table["gap"], table["fallback_share"], color=colours(3)[2])
-    right.set(xscale="log", xlabel="180° − angle(e, q) (degrees)", ylabel="share that uses straight-through")
+    right.set(xscale="log", xlabel="180° − angle(e, q) (degrees)", ylabel="straight-through instead (share)")
     return figure
 
 
 def costs(table: pd.DataFrame) -> Figure:
     """``rotations.cost`` drawn: milliseconds by dimension, a panel for each number of vectors."""
-    counts = sorted(table["N"].unique())
+    counts, dims = sorted(table["N"].unique()), sorted(table["D"].unique())
     figure, panels = axes(len(counts), "Cost of the backward rule")
     for axis, count in zip(panels, counts, strict=True):
         part = table[table["N"] == count]
@@ -34,5 +34,7 @@ def costs(table: pd.DataFrame) -> Figure:
             rows = part[part["form"] == form]
             axis.plot(rows["D"], rows["ms"], "o-", color=colour, label=form)
         axis.set(xscale="log", yscale="log", xlabel="dimension D", ylabel="median time (ms)", title=f"N = {count}")
+        axis.set_xticks(dims, [str(dim) for dim in dims])
+        axis.minorticks_off()
     panels[0].legend()
     return figure

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 def axes(columns: int, title: str, rows: int = 1, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """A figure of ``rows`` × ``columns`` axes, row by row; width and height of each in inches."""
     import seaborn as sns
-    from matplotlib.figure import Figure
+
+    from vqlab.printing import PrintedFigure
 
     sns.set_theme(style="whitegrid", palette="colorblind")
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = PrintedFigure(figsize=(width * columns, height * rows), layout="constrained")
     figure.suptitle(title)
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 

@@ -1,7 +1,8 @@
-"""Checkpoints: model, Adam's moments and the step, as safetensors; nothing is pickled."""
+"""Checkpoints: model, Adam's moments, counts and the step, as safetensors; nothing is pickled."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,22 @@ from vqlab.training.files import read_tensors, write_whole
 NAME = "checkpoint.safetensors"
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Adam, usage: np.ndarray) -> None:
-    """Write the whole state after ``step`` steps; usage is int64 (windows, K)."""
+Optimizers = Mapping[str, torch.optim.Adam]
+Arrays = Mapping[str, np.ndarray]
+
+
+def save(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> None:
+    """Write the whole state after ``step`` steps; arrays: int64, by name."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
-    tensors["usage"] = torch.from_numpy(usage)
+    for prefix, optimizer in optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
+    tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
     cpu = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     write_whole(folder / NAME, lambda beside: save_file(cpu, beside, {"step": str(step)}))
 
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Adam, usage: np.ndarray) -> int:
+def load(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> int:
     """Restore the state in place and return its step; 0 where there is no checkpoint.
 
     Raises InputError for a damaged file.
@@ -33,14 +39,23 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Adam, usage: np.
         return 0
     tensors, metadata = read_tensors(folder / NAME)
     model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
-    state = optimizer.state_dict()
+    for prefix, optimizer in optimizers.items():
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(tensors, f"{prefix}.")})
+    for name, array in arrays.items():
+        _fill(array, tensors[name].numpy())
+    return int(metadata["step"])
+
+
+def _fill(array: np.ndarray, stored: np.ndarray) -> None:
+    # A checkpoint of an earlier version counted whole epochs: they go to the first window of each.
+    first = array if array.shape == stored.shape else array.reshape(len(stored), -1, *array.shape[1:])[:, 0]
+    first[:] = stored
+
+
+def _moments(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("adam."):
-            _, index, name = key.split(".", 2)
+        if key.startswith(prefix):
+            index, name = key.removeprefix(prefix).split(".", 1)
             moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**state, "state": moments})
-    stored = tensors["usage"].numpy()
-    # A checkpoint of an earlier version counted whole epochs: they go to the first window of each.
-    usage.reshape(len(stored), -1, usage.shape[1])[:, 0] = stored
-    return int(metadata["step"])
+    return moments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from vqlab.training.logs import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from vqlab.data import ImageData
-    from vqlab.models import VQVAE
 
 FORMAT = 1
 
@@ -98,15 +99,36 @@ class Run:
         with np.load(self.folder / "codebook.npz", allow_pickle=False) as stored:
             return stored.get("windows", usage)
 
-    def model(self, device: str = "cpu") -> VQVAE:
-        """The trained model in eval mode; raises InputError when unfinished or damaged."""
-        from vqlab.models import VQVAE
+    def last_epoch(self) -> dict[str, Any]:
+        """The test-set numbers that the loop logged after the last epoch; raises InputError where there is none."""
+        rows = [row for row in read_rows(self.folder / "metrics.jsonl") if row["kind"] == "epoch"]
+        if not rows:
+            raise InputError(f"run {self.folder}: has no logged epoch yet; `vqlab train` goes on with it")
+        return rows[-1]
+
+    def model(self, device: str = "cpu") -> Any:
+        """The trained model of the Config's kind (VQVAE, VAE, GAN or a prior), in eval mode.
+
+        Raises InputError when unfinished or damaged.
+        """
+        from vqlab.models import build_model
 
         if not self.finished:
             raise InputError(f"run {self.folder}: training has not finished; `vqlab train` resumes it")
-        model = VQVAE(self.config.model, self.config.quantizer, self.config.seed)
+        model = build_model(self.config, int(self.provenance.get("classes", 0)))
         model.load_state_dict(read_tensors(self.folder / "model.safetensors")[0])
         return model.to(device).eval()
+
+    def codec(self) -> Run:
+        """The Run of the VQ-VAE that a prior's Run stands on, in the same place; the Run itself for other kinds."""
+        codec = self.config.codec()
+        return self if codec == self.config else Run.open(self.folder.parent / codec.id)
+
+    def samples(self, count: int, *, seed: int = 0, device: str = "cpu", **how: Any) -> Iterator[Tensor]:
+        """Images in [0, 1], (count, 3, H, W) in batches; how: see vqlab.training.sampling.samples."""
+        from vqlab.training.sampling import samples
+
+        return samples(self, count, seed=seed, device=device, **how)
 
     def data(self) -> ImageData:
         """The images this Run was trained and is tested on."""
@@ -114,14 +136,26 @@ class Run:
 
         return load_data(self.config.data)
 
-    def evaluation(self, device: str | None = None) -> dict[str, Any]:
-        """Test-set metrics (see vqlab.metrics.evaluate), measured once and kept in evaluation.json."""
+    def evaluation(self, device: str | None = None, *, inception: bool | None = None) -> dict[str, Any]:
+        """Test-set metrics (see vqlab.metrics.evaluate), measured once and kept in evaluation.json.
+
+        inception: FID and KID too; where not said, on CUDA only. What a file of an older vqlab lacks is measured anew.
+        """
         from vqlab.metrics import evaluate
 
-        path = self.folder / "evaluation.json"
-        if not path.is_file():
-            write_json(path, evaluate(self, find_device(device)))
-        return read_json(path)
+        path, device = self.folder / "evaluation.json", find_device(device)
+        asked = device.startswith("cuda") if inception is None else inception
+        known = read_json(path) if path.is_file() else {}
+        if not _complete(known, self.config.kind, asked):
+            known = evaluate(self, device, inception=asked)
+            write_json(path, known)
+        return known
 
     def __repr__(self) -> str:
         return f"Run({self.config.id}, {'finished' if self.finished else 'unfinished'}, {self.folder})"
+
+
+def _complete(known: dict[str, Any], kind: str, inception: bool) -> bool:
+    prefixes = {"vqvae": ("r",), "vae": ("r", "sample_")}.get(kind, ("sample_",))
+    told = all(f"{prefix}fd_classifier" in known for prefix in prefixes)
+    return told and not (inception and any(known.get(f"{prefix}fid") is None for prefix in prefixes))

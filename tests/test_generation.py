@@ -1,0 +1,172 @@
+"""The table over everything, its pictures, and the perceptual losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_baselines import BASELINES
+from test_cli import vqlab
+from test_training import tiny
+from torch import nn
+
+from vqlab import InputError, Run, train
+from vqlab.data import Images
+from vqlab.generation import COLUMNS, REAL, arms, generation_table, interpolate, nearest_training_images, spaced_images
+from vqlab.losses import Perceptual
+from vqlab.plots import completions, interpolations, neighbours, sample_grids, sample_sheet, tradeoff
+from vqlab.studies import Study, StudyTable
+
+PRIOR = {"prior.width": 16, "prior.layers": 1, "prior.heads": 2, "prior.sample_steps": 2}
+ARMS = {
+    "VQ-VAE": {},
+    **BASELINES,
+    "transformer": {"prior.kind": "transformer", **PRIOR},
+    "diffusion": {"prior.kind": "diffusion", **PRIOR},
+    "broken": {"data.source": "folder:nowhere"},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyTable:
+    return Study(tiny(), ARMS).run(tmp_path_factory.mktemp("runs"), "cpu")
+
+
+def test_the_table_has_a_row_a_model_over_the_floor(study: StudyTable) -> None:
+    table = generation_table(study)
+    assert list(table.index) == [REAL, *ARMS]
+    assert list(table.columns) == [*COLUMNS.values(), "note"]
+    fd = COLUMNS["sample_fd_classifier"]
+    assert "±" in table.loc["gan", fd]
+    assert table.loc["VQ-VAE", fd] == "–"
+    assert table.loc["gan", "PSNR (dB)"] == "–"
+    assert table.loc["transformer", "PSNR (dB)"] == table.loc["VQ-VAE", "PSNR (dB)"]
+    assert "no such folder" in table.loc["broken", "note"]
+
+
+def test_a_priors_seconds_are_those_of_both_stages(study: StudyTable) -> None:
+    (prior,) = study.runs("transformer")
+    both = prior.provenance["wall_seconds"] + prior.codec().provenance["wall_seconds"]
+    assert generation_table(study).loc["transformer", "training (s)"] == f"{both:,.0f}"
+
+
+def test_more_seeds_give_intervals_over_seeds(study: StudyTable) -> None:
+    two = Study(tiny(), {"vae": BASELINES["vae"]}, (0, 1)).run(study.root, "cpu")
+    assert "[" in generation_table(two).loc["vae", "MSE"]
+
+
+def test_every_arm_of_the_notebooks_is_a_config() -> None:
+    for profile in ("quick", "paper", "gpu"):
+        assert len(Study(tiny(), arms(profile)).configs()) == 5
+
+
+def test_a_copy_of_a_training_image_is_its_own_neighbour() -> None:
+    pixels = torch.randint(0, 256, (600, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    train = Images(pixels, torch.zeros(600).long())
+    found = nearest_training_images(torch.cat([pixels[555:557].float() / 255, torch.rand(1, 3, 8, 8)]), train)
+    assert found.places[:2].tolist() == [555, 556]
+    assert found.distances[0] < 1e-3 < 0.1 < found.distances[2]
+
+
+def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None:
+    (run,) = study.runs("VQ-VAE")
+    ends = spaced_images(run.data(), 2)
+    path = interpolate(run, ends, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(path[[0, -1]], run.model()(ends).reconstruction)
+    with pytest.raises(InputError, match="holds a vae"):
+        interpolate(study.runs("vae")[0], ends)
+    with pytest.raises(InputError, match="steps=1"):
+        interpolate(run, ends, 1)
+
+
+def test_the_figures_show_what_they_say(study: StudyTable) -> None:
+    (prior,), (codec,), (gan,) = (study.runs(arm) for arm in ("transformer", "VQ-VAE", "gan"))
+    grid = sample_grids({"gan": gan, "prior": prior}, count=4)
+    assert [axis.get_ylabel() for axis in grid.axes][1:] == ["gan", "prior"]
+    assert grid.axes[1].images[0].get_array().shape == (64, 128, 3)
+    assert "RMS" in neighbours(gan, "gan", compared=30).axes[1].get_xlabel()
+    assert len(completions(prior, count=2).axes) == 4
+    assert interpolations(codec, pairs=2, steps=3).axes[0].images[0].get_array().shape == (64, 96, 3)
+
+
+def test_a_sheet_of_samples_is_written_by_the_command_too(study: StudyTable, tmp_path: Path) -> None:
+    (prior,) = study.runs("transformer")
+    sheet = sample_sheet(prior, 10, tmp_path / "here.png", temperature=0.5)
+    assert Image.open(sheet).size == (256, 64)
+    words = ["sample", str(prior.folder), "--device", "cpu", "--count", "10", "--temperature", "0.5", "--output"]
+    done = vqlab(*words, str(tmp_path / "there.png"))
+    assert done.stdout.strip() == str(tmp_path / "there.png"), done.stderr
+    assert np.array_equal(Image.open(sheet), Image.open(tmp_path / "there.png"))
+    refused = vqlab(*words, str(tmp_path / "x.png"), "--top-k", "99")
+    assert refused.returncode == 2
+    assert "top_k=99" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    with pytest.raises(InputError, match=r"must end in \.png"):
+        sample_sheet(prior, 1, tmp_path / "x.gif")
+
+
+@pytest.fixture(scope="module")
+def seeing(study: StudyTable) -> Run:
+    return train(tiny(**{"loss.classifier": 2.0}), study.root, "cpu")
+
+
+def test_a_perceptual_term_is_logged_with_its_cost(seeing: Run) -> None:
+    rows = seeing.metrics()
+    rows = rows[rows["kind"] == "train"]
+    assert (rows["perceptual_ms"] > 0).all()
+    assert (rows["classifier_loss"] > 0).all()
+    total = rows["reconstruction_loss"] + rows["vq_loss"] + 2 * rows["classifier_loss"]
+    np.testing.assert_allclose(rows["loss"], total, rtol=1e-5)
+
+
+def test_a_perceptual_training_is_resumed_bit_for_bit(seeing: Run, tmp_path: Path) -> None:
+    train(seeing.config, tmp_path, "cpu", stop_after_steps=5)
+    resumed = train(seeing.config, tmp_path, "cpu").model().state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in seeing.model().state_dict().items())
+    assert not any("perceptual" in name or "classifier" in name for name in resumed)
+
+
+def test_the_weighted_sum_has_each_terms_gradient_and_leaves_its_network_alone() -> None:
+    class Term(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return (self.layer(x) - self.layer(y)).square().mean()
+
+    torch.manual_seed(0)
+    term, x, y = Term(), torch.rand(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4)
+    before = {name: value.clone() for name, value in term.state_dict().items()}
+    both = Perceptual({"one": term}, {"one": 0.5, "off": 0.0}).train()
+    total, terms = both(x, y)
+    torch.testing.assert_close(total, 0.5 * terms["one"])
+    (gradient,) = torch.autograd.grad(total, x)
+    (expected,) = torch.autograd.grad(0.5 * term(x, y), x)
+    torch.testing.assert_close(gradient, expected)
+    assert all(torch.equal(value, before[name]) for name, value in term.state_dict().items())
+
+
+def test_the_tradeoff_has_a_point_a_weight(study: StudyTable) -> None:
+    weights = (0.0, 2.0)
+    table = Study(tiny(), {f"{w:g}": {"loss.classifier": w} for w in weights}).run(study.root, "cpu")
+    figure = tradeoff(table, weights, "test")
+    assert list(figure.axes[0].lines[-1].get_xdata()) == list(weights)
+    assert [text.get_text() for text in figure.axes[2].texts] == ["0", "2"]
+
+
+@pytest.mark.parametrize("term", ["vgg", "lpips"])
+def test_a_term_whose_weights_cannot_be_had_is_refused(
+    term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VQLAB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="could not be downloaded"):
+        train(tiny(**{f"loss.{term}": 1.0}), tmp_path, "cpu")

@@ -1,0 +1,172 @@
+"""How well models generate: the arms that are compared, one table over them, and what to look at beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vqlab.data import ImageData, Images
+from vqlab.errors import InputError
+from vqlab.metrics import real_distances
+from vqlab.metrics.distances import sample_distances
+from vqlab.quantize.search import nearest_codes
+from vqlab.studies import StudyTable, interval
+from vqlab.training import Run
+from vqlab.training.codes import code_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REAL = "real test images"
+COLUMNS = {
+    "mse": "MSE",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "rfd_classifier": "rFD-classifier",
+    "rfid": "rFID",
+    "sample_fd_classifier": "sample FD-classifier",
+    "sample_fid": "sample FID",
+    "sample_kd_classifier": "sample KD-classifier (10³)",
+    "sample_kid": "sample KID (10³)",
+    "sample_precision_classifier": "precision",
+    "sample_recall_classifier": "recall",
+    "parameters": "parameters",
+    "seconds": "training (s)",
+}
+_THOUSANDTHS = ("sample_kd_classifier", "sample_kid")
+_ABSENT = "–"
+_CHUNK = 256
+
+
+def arms(profile: str) -> dict[str, dict[str, Any]]:
+    """The models of the table as arms of a Study: the VQ-VAE, the baselines (paper §4.1.3), priors on the VQ-VAE.
+
+    ``quick`` takes smaller networks, so that all of them are trained in about a minute.
+    """
+    small = profile == "quick"
+    prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 3, "prior.sample_steps": 25} if small else {}
+    return {
+        "VQ-VAE": {},
+        "VAE": {"model.kind": "vae"},
+        "GAN": {"model.kind": "gan", **({"gan.width": 24} if small else {})},
+        "VQ-VAE + transformer": {"prior.kind": "transformer", **prior},
+        "VQ-VAE + diffusion": {"prior.kind": "diffusion", **prior, "prior.width": 32 if small else 64},
+    }
+
+
+def generation_table(study: StudyTable, *, inception: bool | None = None) -> pd.DataFrame:
+    """One row a model, COLUMNS by their labels, as text; the first row is the floor, real images in place of samples.
+
+    Means over seeds with their 95 % interval; with one seed, the value ± 1.96 standard errors over images. A prior's
+    reconstruction columns are its VQ-VAE's; its parameters and seconds are the sum of both. A model that could not be
+    trained has its reason in the column ``note``. inception: as in Run.evaluation.
+    """
+    import pandas as pd
+
+    rows: dict[str, dict[str, str]] = {}
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for arm, part in study.rows.groupby("arm", sort=False):
+        failed = next((reason for reason in part["error"] if reason), "")
+        runs = [Run.open(study.root / run) for run in part[part["error"] == ""]["run"]]
+        measured[str(arm)] = [_measured(run, inception) for run in runs]
+        rows[str(arm)] = {**_texts(measured[str(arm)]), "note": failed}
+        if runs and REAL not in measured:
+            measured[REAL] = [real_distances(runs[0].data(), inception=bool(inception))]
+    if REAL not in measured:
+        raise InputError("generation table: no model was trained; see the study's column error")
+    floor = {REAL: {**_texts(measured[REAL]), "note": ""}}
+    return pd.DataFrame({**floor, **rows}).T
+
+
+def _measured(run: Run, inception: bool | None) -> dict[str, Any]:
+    stages = {stage.config.id: stage for stage in (run.codec(), run)}
+    seconds = sum(stage.provenance["wall_seconds"] for stage in stages.values())
+    return {**run.evaluation(inception=inception), "seconds": seconds}
+
+
+def _texts(seeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {label: _text(name, seeds) for name, label in COLUMNS.items()}
+
+
+def _text(name: str, seeds: Sequence[Mapping[str, Any]]) -> str:
+    import pandas as pd
+
+    scale = 1000 if name in _THOUSANDTHS else 1
+    values = [scale * row[name] for row in seeds if row.get(name) is not None]
+    if not values:
+        return _ABSENT
+    if name in ("parameters", "seconds"):
+        return f"{sum(values) / len(values):,.0f}"
+    mean, low, high = interval(pd.Series(values))
+    error = seeds[0].get(f"{name}_error")
+    if not math.isnan(low):
+        return f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+    return f"{mean:.4g}" if error is None else f"{mean:.4g} ± {1.96 * scale * error:.2g}"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The training image nearest to each of N images: its place, and the distance (root mean square of pixels)."""
+
+    places: Int[Tensor, " N"]
+    distances: Float[Tensor, " N"]
+
+
+def nearest_training_images(images: Float[Tensor, "N 3 H W"], train: Images) -> Neighbours:
+    """By pixels: copies and near copies show at once. images: in [0, 1]."""
+    wanted = images.flatten(1)
+    best = torch.full((len(images),), torch.inf)
+    places = torch.zeros(len(images), dtype=torch.long)
+    for start in range(0, len(train), _CHUNK):
+        known = train.pixels[start : start + _CHUNK].float().flatten(1) / 255
+        apart, place = torch.cdist(wanted, known).min(1)
+        nearer = apart < best
+        best, places = torch.where(nearer, apart, best), torch.where(nearer, place + start, places)
+    return Neighbours(places, best / wanted.shape[1] ** 0.5)
+
+
+@torch.no_grad()
+def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> Float[Tensor, "steps 3 H W"]:
+    """From one image to the other in code space: z_q goes straight, each cell is put on its nearest code, decoded.
+
+    Raises InputError for a Run that is no VQ-VAE and for fewer than 2 steps.
+    """
+    if run.config.kind != "vqvae":
+        raise InputError(f"run {run.folder}: holds a {run.config.kind}, which has no codes; give a VQ-VAE's Run")
+    if steps < 2:
+        raise InputError(f"steps={steps}: must be at least 2, both ends")
+    model = run.model()
+    table = code_table(model)
+    one, other = table[model.encode(images)]
+    shares = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)
+    path = (1 - shares) * one + shares * other
+    return model.decode(nearest_codes(path.flatten(0, 2), table, "euclidean").view(path.shape[:3]))
+
+
+def noise_distances(
+    data: ImageData, shares: Sequence[float], count: int = 2000, seed: int = 0, device: str = "cpu"
+) -> list[dict[str, Any]]:
+    """The sample_… distances of up to ``count`` test images with noise; shares: its standard deviations.
+
+    The check of the metric itself: a distance that can be trusted grows with the noise. Pixels stay in [0, 1].
+    """
+    pixels = spaced_images(data, min(count, len(data.test)))
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+    rows = []
+    for share in shares:
+        parts = [part.to(device) for part in (pixels + share * noise).clamp(0, 1).split(_CHUNK)]
+        rows.append(sample_distances(partial(iter, parts), data, device, inception=False))
+    return rows
+
+
+def spaced_images(data: ImageData, count: int) -> Float[Tensor, "count 3 H W"]:
+    """``count`` test images, evenly spaced over the set, in [0, 1]."""
+    chosen = torch.linspace(0, len(data.test) - 1, count).long()
+    return data.test.pixels[chosen].float() / 255

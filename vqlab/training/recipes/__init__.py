@@ -1,0 +1,26 @@
+"""What one step of training is, for each kind of model that the loop trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vqlab.training.recipes.base import Place, Recipe, Report
+
+if TYPE_CHECKING:
+    from vqlab.training.run import Run
+
+__all__ = ["Place", "Recipe", "Report", "recipe_for"]
+
+
+def recipe_for(run: Run, device: str) -> Recipe:
+    """The recipe of the Run's kind, with fresh weights on ``device``."""
+    from vqlab.training.recipes.gan import GANRecipe
+    from vqlab.training.recipes.priors import DiffusionRecipe, TransformerRecipe
+    from vqlab.training.recipes.vae import VAERecipe
+    from vqlab.training.recipes.vqvae import VQVAERecipe
+
+    recipes: dict[str, type[Recipe]] = {
+        "vqvae": VQVAERecipe, "vae": VAERecipe, "gan": GANRecipe,
+        "transformer": TransformerRecipe, "diffusion": DiffusionRecipe,
+    }  # fmt: skip
+    return recipes[run.config.kind](run, device)
