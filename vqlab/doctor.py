@@ -50,7 +50,9 @@ class Logs:
 
     @classmethod
     def of(cls, run: Run) -> Logs:
-        """The logs of ``run``; raises InputError for a Run that has not finished an epoch."""
+        """The logs of ``run``; raises InputError for a Run without a finished epoch, or that is no VQ-VAE's."""
+        if run.config.kind != "vqvae":
+            raise InputError(f"run {run.folder}: holds a {run.config.kind}, which has no codes of its own to judge")
         rows = run.metrics()
         if rows.empty or (rows["kind"] != "train").all():
             raise InputError(f"run {run.folder}: has no logged step yet; train it with `vqlab train`")
@@ -287,7 +289,7 @@ class Counterfactual:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    measured, counts = run.evaluation(), run.usage()[-1]
+    measured, counts = run.last_epoch(), run.usage()[-1]
     return {
         "PSNR (dB)": round(measured["psnr"], 2),
         "SSIM": round(measured["ssim"], 3),

@@ -79,7 +79,7 @@ def rank_frequency(runs: Mapping[str, Run]) -> Figure:
     """Tokens of the last epoch by the code's rank, log-log, a line for each Run, with its Gini coefficient."""
     figure, (axis,) = axes(1, "Rank and frequency of codes in the last epoch", width=6)
     for (name, run), colour, style in zip(runs.items(), colours(len(runs)), _styles(len(runs)), strict=True):
-        counts = np.sort(run.usage()[-1])[::-1]
+        counts = np.sort(run.usage()[-1])[::-1].copy()
         label = f"{name}: Gini {float(gini(torch.from_numpy(counts))):.2f}, {(counts > 0).sum()} of {len(counts)} used"
         used = counts[counts > 0]
         axis.plot(1 + np.arange(len(used)), used, style, color=colour, label=label, markersize=4)
@@ -112,7 +112,7 @@ def perplexity_windows(runs: Mapping[str, Run]) -> Figure:
 
 def perplexities(run: Run) -> list[dict[str, Any]]:
     """window (batch | epoch | data set), tokens, perplexity, and what uniform use of K codes would read there."""
-    config, measured, epoch = run.config, run.evaluation(), run.usage()[-1]
+    config, measured, epoch = run.config, run.last_epoch(), run.usage()[-1]
     rows = run.metrics()
     batch = rows[rows["kind"] == "train"].iloc[-1]
     tokens = config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2

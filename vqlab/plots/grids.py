@@ -152,12 +152,12 @@ def tuning_history(study: Study) -> Figure:
     done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
     for trials, mark, label, colour in ((done, "o", "finished", colours(1)[0]), (pruned, "x", "pruned", colours(4)[3])):
-        values = np.array([trial.value for trial in trials], dtype=float)
+        values = [trial.value if trial.value is not None else np.nan for trial in trials]
         history.plot([trial.number for trial in trials], values, mark, color=colour, label=label)
         for trial in trials:
             reported = {epoch + 1: value for epoch, value in sorted(trial.intermediate_values.items())}
             epochs.plot(list(reported), list(reported.values()), f"{mark}-", color=colour, alpha=0.6, markersize=4)
-    best = np.maximum.accumulate(np.array([trial.value for trial in done], dtype=float))
+    best = np.maximum.accumulate([trial.value or -np.inf for trial in done])
     history.step([trial.number for trial in done], best, where="post", color="0.5", label="best so far")
     history.set(xlabel="trial", ylabel="PSNR on the test images (dB)")
     history.legend()

@@ -42,10 +42,14 @@ def load(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays)
     for prefix, optimizer in optimizers.items():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(tensors, f"{prefix}.")})
     for name, array in arrays.items():
-        stored = tensors[name].numpy()
-        # A checkpoint of an earlier version counted usage in whole epochs: they go to the first window of each.
-        array.reshape(len(stored), -1, *array.shape[1:])[:, 0] = stored
+        _fill(array, tensors[name].numpy())
     return int(metadata["step"])
+
+
+def _fill(array: np.ndarray, stored: np.ndarray) -> None:
+    # A checkpoint of an earlier version counted whole epochs: they go to the first window of each.
+    first = array if array.shape == stored.shape else array.reshape(len(stored), -1, *array.shape[1:])[:, 0]
+    first[:] = stored
 
 
 def _moments(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:

@@ -108,14 +108,14 @@ class _Training:
         logging = self.step % self.config.evaluation.log_every == 0
         report = self.recipe.step(batch, Place(self.step, epoch, self.last_step), logging=logging)
         self.step += 1
-        if report and report.restarts:
-            self.log.add({"kind": "restart", "step": self.step, "epoch": epoch, "restarts": report.restarts})
-        if report and report.row:
+        for kind, values in self.recipe.happened().items():
+            self.log.add({"kind": kind, "step": self.step, "epoch": epoch, **values})
+        if report:
             speed = len(batch[0]) / (time.perf_counter() - began)
             self._add("train", epoch, {**report.row, "images_per_second": speed})
         if report and report.angles:
             self.log.angles.add({"step": self.step, "epoch": epoch, **report.angles})
-        if report and report.row:
+        if report:
             self._be_watched()
 
     @torch.no_grad()

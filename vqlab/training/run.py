@@ -99,6 +99,13 @@ class Run:
         with np.load(self.folder / "codebook.npz", allow_pickle=False) as stored:
             return stored.get("windows", usage)
 
+    def last_epoch(self) -> dict[str, Any]:
+        """The test-set numbers that the loop logged after the last epoch; raises InputError where there is none."""
+        rows = [row for row in read_rows(self.folder / "metrics.jsonl") if row["kind"] == "epoch"]
+        if not rows:
+            raise InputError(f"run {self.folder}: has no logged epoch yet; `vqlab train` goes on with it")
+        return rows[-1]
+
     def model(self, device: str = "cpu") -> Any:
         """The trained model of the Config's kind (VQVAE, VAE, GAN or a prior), in eval mode.
 

@@ -41,7 +41,10 @@ _QUICK: dict[str, Axes] = {
     "scaling": {"quantizer.num_codes": (64, 256, 1024), "quantizer.dim": (16, 32)},
     "initialisation": {**NAMED["initialisation"], "quantizer.init": ("normal", "kmeans")},
 }
-QUICK_CHANGES = {"optim.epochs": 1, "data.train_limit": 1280, "data.test_limit": 256}
+QUICK_CHANGES = {
+    "model.hidden": 32, "model.residual_hidden": 16,
+    "optim.epochs": 1, "optim.batch_size": 16, "data.train_limit": 1280, "data.test_limit": 128,
+}  # fmt: skip
 
 
 def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:

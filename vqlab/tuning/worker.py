@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
+from vqlab.errors import InputError
 from vqlab.studies import MEASURES
 from vqlab.training import Run, train
 from vqlab.tuning.claims import Claims
@@ -76,7 +77,7 @@ class Worker:
         try:
             config = self.config(trial)
             run = train(config, self.root, self.device, watch, should_stop=lambda: held.lost or watch.hopeless)
-            row = {**measures(run, self.device), "run": config.id} if run.finished else None
+            row = {**measures(run), "run": config.id} if run.finished else None
         except OSError:
             # A full disk or a lost network is this machine's matter: the trial goes back to the queue.
             raise
@@ -125,9 +126,11 @@ class _Watch:
             self.epochs.add(epoch)
 
 
-def measures(run: Run, device: str | None = None) -> dict[str, Any]:
+def measures(run: Run) -> dict[str, Any]:
     """MEASURES of a finished Run that are known, and the name of its data."""
-    measured = {**run.evaluation(device), **run.provenance}
+    measured = {**run.last_epoch(), **run.provenance}
+    if "psnr" not in measured:
+        raise InputError(f"a {run.config.kind} reconstructs nothing, so there is no PSNR to compare")
     return {name: measured[name] for name in (*MEASURES, "data") if measured.get(name) is not None}
 
 

@@ -40,14 +40,10 @@ class Place:
 
 @dataclass
 class Report:
-    """What a step has to tell: numbers for metrics.jsonl and histograms for angles.jsonl where it is logged in full.
+    """What a logged step has to tell: numbers for metrics.jsonl, histograms for angles.jsonl."""
 
-    restarts: codes restarted in this step, told of every step, since most fall between the logged ones.
-    """
-
-    row: dict[str, Any] | None = None
+    row: dict[str, Any]
     angles: dict[str, list[int]] | None = None
-    restarts: float = 0.0
 
 
 class Recipe(ABC):
@@ -96,6 +92,10 @@ class Recipe(ABC):
             self.data.train, self.config.optim.batch_size, seed=self.config.seed, epoch=epoch, augment=data.augment,
             crop_padding=data.crop_padding, start=start, device=self.device,
         )  # fmt: skip
+
+    def happened(self) -> dict[str, dict[str, float]]:
+        """Rows for metrics.jsonl by their kind that the last step leaves, whether it is a logged one or not."""
+        return {}
 
     def end_epoch(self) -> None:
         """Write what the Run keeps of an epoch beside its logs: nothing, unless a recipe says otherwise."""

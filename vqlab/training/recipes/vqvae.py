@@ -17,12 +17,8 @@ from vqlab.training.files import write_whole
 from vqlab.training.gradients import gradient_records, histograms, means
 from vqlab.training.recipes.base import Error, Place, Recipe, ReconstructionError, Report, per_term
 
-_WINDOWS = 24
-
-
-def windows_an_epoch(epochs: int) -> int:
-    """Windows in which usage is counted in each epoch: about 24 in a training, at least one an epoch."""
-    return max(1, _WINDOWS // epochs)
+# Windows in which usage is counted, in a training of up to so many epochs; longer ones count by epoch.
+WINDOWS = 24
 
 
 class VQVAERecipe(Recipe):
@@ -31,12 +27,13 @@ class VQVAERecipe(Recipe):
     model: VQVAE
 
     def prepare(self) -> None:
-        """Adam, the reconstruction error, and the tokens of each code in windows of training."""
+        """Adam, the reconstruction error, and the tokens of each code in each window of training."""
         self.forward = self.compiled(self.model)
         self.optimizers = {"adam": self.adam(self.model)}
         self.error = ReconstructionError(self)
-        self.windows = windows_an_epoch(self.epochs)
+        self.windows = max(1, WINDOWS // self.epochs)
         self.usage = np.zeros((self.epochs * self.windows, self.config.quantizer.num_codes), np.int64)
+        self.restarts = 0.0
         self.arrays = {"usage": self.usage}
 
     def step(self, batch: Batch, place: Place, *, logging: bool) -> Report | None:
@@ -52,14 +49,16 @@ class VQVAERecipe(Recipe):
         indices = out.quantized.indices.flatten()
         window = place.step * self.windows // self.steps_an_epoch
         self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
-        restarts = float(out.quantized.stats["restarts"])
-        if records:
-            return Report(self._row(images, out, error, loss, records), histograms(records), restarts)
-        return Report(restarts=restarts) if restarts else None
+        self.restarts = float(out.quantized.stats["restarts"])
+        return self._report(images, out, error, loss, records) if records else None
 
     def measure(self) -> dict[str, Any]:
         """Pixel metrics and perplexity over the test set."""
         return measure(self.model, self.data, self.config, self.device)
+
+    def happened(self) -> dict[str, dict[str, float]]:
+        """Restarts: they fall between the steps that are logged in full."""
+        return {"restart": {"restarts": self.restarts}} if self.restarts else {}
 
     def end_epoch(self) -> None:
         """Write codebook.npz: usage and codes."""
@@ -70,10 +69,10 @@ class VQVAERecipe(Recipe):
         ratio = quantizer.temperature_end / quantizer.temperature
         self.model.quantizer.temperature = quantizer.temperature * ratio**place.share
 
-    def _row(
+    def _report(
         self, images: Tensor, out: VQVAEOutput, error: Error, loss: Tensor, records: dict[str, Tensor]
-    ) -> dict[str, Any]:
-        return {
+    ) -> Report:
+        row = {
             "loss": float(loss.detach()),
             "reconstruction_loss": float(error.pixels.detach()),
             "vq_loss": float(out.quantized.loss.detach()),
@@ -84,6 +83,7 @@ class VQVAERecipe(Recipe):
             **{name: float(value) for name, value in out.quantized.stats.items()},
             **means(records),
         }
+        return Report(row, histograms(records))
 
     def _write_codebook(self, path: Path) -> None:
         epochs = self.usage.reshape(self.epochs, self.windows, -1).sum(axis=1)
