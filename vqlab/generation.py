@@ -20,6 +20,7 @@ from vqlab.quantize.search import nearest_codes
 from vqlab.studies import StudyTable, interval
 from vqlab.training import Run
 from vqlab.training.codes import code_table
+from vqlab.training.device import find_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,9 @@ def generation_table(study: StudyTable, *, inception: bool | None = None) -> pd.
         measured[str(arm)] = [_measured(run, inception) for run in runs]
         rows[str(arm)] = {**_texts(measured[str(arm)]), "note": failed}
         if runs and REAL not in measured:
-            measured[REAL] = [real_distances(runs[0].data(), inception=bool(inception))]
+            device = find_device()
+            asked = device.startswith("cuda") if inception is None else inception
+            measured[REAL] = [real_distances(runs[0].data(), device, inception=asked)]
     if REAL not in measured:
         raise InputError("generation table: no model was trained; see the study's column error")
     floor = {REAL: {**_texts(measured[REAL]), "note": ""}}
