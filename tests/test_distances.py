@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,29 @@ def test_an_evaluation_of_before_these_columns_is_read_and_completed(tmp_path: P
     written = path.stat().st_mtime_ns
     assert run.evaluation("cpu") == measured
     assert path.stat().st_mtime_ns == written
+
+
+def test_an_evaluation_of_before_is_enough_where_the_images_are_gone(digits_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits_folder, tmp_path / "digits")
+    run = train(tiny(**{"data.source": f"folder:{tmp_path / 'digits'}"}), tmp_path, "cpu")
+    shutil.rmtree(tmp_path / "digits")
+    with pytest.raises(InputError, match="no such folder"):
+        run.evaluation("cpu")
+    (run.folder / "evaluation.json").write_text(json.dumps({"mse": 1.0}))
+    assert run.evaluation("cpu") == {"mse": 1.0}
+
+
+def test_inception_is_tried_when_asked_for_and_its_absence_is_kept_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    run = train(tiny(), tmp_path, "cpu")
+    assert "not asked for" in run.evaluation("cpu")["rfid_reason"]
+    assert "could not be downloaded" in run.evaluation("cpu", inception=True)["rfid_reason"]
+    assert "could not be downloaded" in run.evaluation("cpu")["rfid_reason"]
 
 
 def test_one_class_has_no_classifier_and_says_so(digits: ImageData) -> None:

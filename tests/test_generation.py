@@ -73,7 +73,7 @@ def test_a_copy_of_a_training_image_is_its_own_neighbour() -> None:
 
 def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None:
     (run,) = study.runs("VQ-VAE")
-    ends = spaced_images(run.data(), 2)
+    ends = spaced_images(run.data().test, 2)
     path = interpolate(run, ends, 5)
     with torch.no_grad():
         torch.testing.assert_close(path[[0, -1]], run.model()(ends).reconstruction)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_training import tiny
+from torchvision.models.vgg import cfgs, make_layers
 
-from vqlab import InputError
+from vqlab import InputError, train
 from vqlab.metrics import pretrained
 from vqlab.metrics.weights import INCEPTION, LPIPS, VGG16, Weights, fetch, load
 
@@ -30,6 +32,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def published(tmp_path: Path, tensors: dict[str, torch.Tensor], like: Weights = LPIPS) -> Weights:
     """A file on this machine in the place of a published one."""
+    tmp_path.mkdir(exist_ok=True)
     source = tmp_path / "published.pth"
     torch.save(tensors, source)
     return replace(like, url=source.as_uri(), sha256=hashlib.sha256(source.read_bytes()).hexdigest())
@@ -79,6 +82,42 @@ def test_inception_takes_its_weights_from_the_checked_file(tmp_path: Path, monke
     features = pretrained.inception()(torch.rand(2, 3, 32, 32))[0]
     assert features.shape == (2, 2048, 1, 1)
     assert features.isfinite().all()
+
+
+def test_fid_and_kid_are_columns_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "INCEPTION", published(tmp_path, bare_inception().state_dict(), INCEPTION))
+    run = train(tiny(**{"data.test_limit": 8}), tmp_path, "cpu")
+    measured = run.evaluation("cpu", inception=True)
+    assert measured["rfid"] > 0
+    assert measured["rkid"] is not None
+    assert measured["rfid_by"].endswith("bilinear resize to 299 px; 8 images, 8 of test")
+    assert run.evaluation("cpu") == measured
+
+
+def test_lpips_and_vgg_losses_are_those_of_their_definition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights of the published shapes; LPIPS written out from its paper, equation 1."""
+    torch.manual_seed(0)
+    network = make_layers(cfgs["D"], batch_norm=False)
+    vgg_file = {f"features.{name}": value for name, value in network.state_dict().items()}
+    layers = {f"lin{n}.model.1.weight": torch.rand(1, w, 1, 1) for n, w in enumerate((64, 128, 256, 512, 512))}
+    monkeypatch.setattr(pretrained, "VGG16", published(tmp_path / "a", vgg_file, VGG16))
+    monkeypatch.setattr(pretrained, "LPIPS", published(tmp_path / "b", layers, LPIPS))
+    images = torch.rand(2, 2, 3, 32, 32)
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    maps: list[list[torch.Tensor]] = [[], []]
+    for side, x in enumerate((images - mean) / deviation):
+        for place, layer in enumerate(network):
+            x = layer(x)
+            if place in (3, 8, 15, 22, 29):
+                maps[side].append(x)
+    vgg = sum((one - other).square().mean() for one, other in zip(maps[0][:3], maps[1][:3], strict=True))
+    torch.testing.assert_close(pretrained.vgg_loss()(*images), vgg)
+    units = [[x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in side] for side in maps]
+    lpips = sum(
+        (weight * (one - other).square()).sum(1).mean()
+        for weight, one, other in zip(layers.values(), *units, strict=True)
+    )
+    torch.testing.assert_close(pretrained.lpips_loss()(*images), lpips)
 
 
 def bare_inception() -> torch.nn.Module:

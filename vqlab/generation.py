@@ -20,6 +20,7 @@ from vqlab.quantize.search import nearest_codes
 from vqlab.studies import StudyTable, interval
 from vqlab.training import Run
 from vqlab.training.codes import code_table
+from vqlab.training.device import find_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,9 @@ def generation_table(study: StudyTable, *, inception: bool | None = None) -> pd.
         measured[str(arm)] = [_measured(run, inception) for run in runs]
         rows[str(arm)] = {**_texts(measured[str(arm)]), "note": failed}
         if runs and REAL not in measured:
-            measured[REAL] = [real_distances(runs[0].data(), inception=bool(inception))]
+            device = find_device()
+            asked = device.startswith("cuda") if inception is None else inception
+            measured[REAL] = [real_distances(runs[0].data(), device, inception=asked)]
     if REAL not in measured:
         raise InputError("generation table: no model was trained; see the study's column error")
     floor = {REAL: {**_texts(measured[REAL]), "note": ""}}
@@ -151,13 +154,16 @@ def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> F
 
 
 def noise_distances(
-    data: ImageData, shares: Sequence[float], count: int = 2000, seed: int = 0, device: str = "cpu"
-) -> list[dict[str, Any]]:
-    """The sample_… distances of up to ``count`` test images with noise; shares: its standard deviations.
+    data: ImageData, shares: Sequence[float], *, part: str = "test", count: int = 2000, seed: int = 0,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The sample_… distances of up to ``count`` real images with noise; shares: its standard deviations.
 
     The check of the metric itself: a distance that can be trusted grows with the noise. Pixels stay in [0, 1].
+    part: which images, train or test; test images of another kind than the training ones are far without noise.
     """
-    pixels = spaced_images(data, min(count, len(data.test)))
+    images = data.train if part == "train" else data.test
+    pixels = spaced_images(images, min(count, len(images)))
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     rows = []
     for share in shares:
@@ -166,7 +172,7 @@ def noise_distances(
     return rows
 
 
-def spaced_images(data: ImageData, count: int) -> Float[Tensor, "count 3 H W"]:
-    """``count`` test images, evenly spaced over the set, in [0, 1]."""
-    chosen = torch.linspace(0, len(data.test) - 1, count).long()
-    return data.test.pixels[chosen].float() / 255
+def spaced_images(images: Images, count: int) -> Float[Tensor, "count 3 H W"]:
+    """``count`` images, evenly spaced over the set, in [0, 1]."""
+    chosen = torch.linspace(0, len(images) - 1, count).long()
+    return images.pixels[chosen].float() / 255

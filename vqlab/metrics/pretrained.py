@@ -54,14 +54,15 @@ def lpips_loss() -> nn.Module:
 def _content_loss(layers: tuple[str, ...], weights: list[Any], *, normalize: bool) -> nn.Module:
     import piq
     from piq.perceptual import VGG16_LAYERS
-    from torchvision.models import vgg16
+    from torchvision.models.vgg import cfgs, make_layers
 
-    network = vgg16(weights=None, init_weights=False)
-    network.load_state_dict(load(VGG16))
-    for module in network.features:
+    network = make_layers(cfgs["D"], batch_norm=False)
+    stored = {name: tensor for name, tensor in load(VGG16).items() if name.startswith("features.")}
+    network.load_state_dict({name.removeprefix("features."): tensor for name, tensor in stored.items()})
+    for module in network:
         if isinstance(module, nn.ReLU):
             module.inplace = False
     return piq.ContentLoss(
-        network.features, [VGG16_LAYERS[name] for name in layers],
+        network, [VGG16_LAYERS[name] for name in layers],
         [torch.as_tensor(weight) for weight in weights], normalize_features=normalize,
     )  # fmt: skip

@@ -39,7 +39,7 @@ def sample_settings(run: Run, settings: Mapping[str, Mapping[str, Any]], count: 
 
 
 def distance_by_noise(shares: Sequence[float], distances: Sequence[Mapping[str, Any]]) -> Figure:
-    """FD-classifier and kernel distance of test images with noise, to the training images."""
+    """FD-classifier and kernel distance of real images with noise (``noise_distances``) to the training images."""
     figure, panels = axes(2, "Noise on real images: a distance that can be trusted grows")
     labels = {"sample_fd_classifier": "FD-classifier to the training images", "sample_kd_classifier": "KD-classifier"}
     for axis, colour, (name, label) in zip(panels, colours(2), labels.items(), strict=True):
@@ -56,7 +56,7 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
     data = run.data()
     made = torch.cat(list(run.samples(compared)))
     found = nearest_training_images(made, data.train)
-    real = nearest_training_images(spaced_images(data, min(compared, len(data.test))), data.train)
+    real = nearest_training_images(spaced_images(data.test, min(compared, len(data.test))), data.train)
     figure, (left, right) = axes(2, f"{name}: samples and their nearest training images")
     figure.set_size_inches(11, 2.8)
     pairs = torch.cat([made[:count], data.train.pixels[found.places[:count]].float() / 255])
@@ -75,7 +75,7 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
 
 def interpolations(run: Run, pairs: int = 3, steps: int = 11) -> Figure:
     """Paths between reconstructions of test images in code space, one a row."""
-    ends = spaced_images(run.data(), 2 * pairs)
+    ends = spaced_images(run.data().test, 2 * pairs)
     made = torch.cat([interpolate(run, torch.stack([ends[n], ends[n + pairs]]), steps) for n in range(pairs)])
     title = f"{run.data().name}: straight paths in code space, each cell on its nearest code"
     return _panels({"": made}, steps, title)
@@ -84,7 +84,7 @@ def interpolations(run: Run, pairs: int = 3, steps: int = 11) -> Figure:
 def completions(run: Run, count: int = 8, kept_rows: int | None = None) -> Figure:
     """A transformer prior completes test images: the upper half of the codes is given, the rest is drawn."""
     codec, prior = run.codec().model(), run.model()
-    images = spaced_images(run.data(), count)
+    images = spaced_images(run.data().test, count)
     codes = codec.encode(images)
     kept = prior.grid[0] // 2 if kept_rows is None else kept_rows
     generator = torch.Generator().manual_seed(run.config.seed)

@@ -139,23 +139,35 @@ class Run:
     def evaluation(self, device: str | None = None, *, inception: bool | None = None) -> dict[str, Any]:
         """Test-set metrics (see vqlab.metrics.evaluate), measured once and kept in evaluation.json.
 
-        inception: FID and KID too; where not said, on CUDA only. What a file of an older vqlab lacks is measured anew.
+        inception: FID and KID too; where not said, on CUDA only, and not again where they could not be had before.
+        What a file of an older vqlab lacks is measured anew, as long as the images are still there.
         """
         from vqlab.metrics import evaluate
 
         path, device = self.folder / "evaluation.json", find_device(device)
         asked = device.startswith("cuda") if inception is None else inception
         known = read_json(path) if path.is_file() else {}
-        if not _complete(known, self.config.kind, asked):
-            known = evaluate(self, device, inception=asked)
-            write_json(path, known)
-        return known
+        if _complete(known, self.config.kind, inception=asked, again=inception is True):
+            return known
+        try:
+            measured = evaluate(self, device, inception=asked)
+        except InputError:
+            if not known:
+                raise
+            return known
+        write_json(path, measured)
+        return measured
 
     def __repr__(self) -> str:
         return f"Run({self.config.id}, {'finished' if self.finished else 'unfinished'}, {self.folder})"
 
 
-def _complete(known: dict[str, Any], kind: str, inception: bool) -> bool:
+def _complete(known: dict[str, Any], kind: str, *, inception: bool, again: bool) -> bool:
+    """Whether ``known`` has the distances of the kind; again: whether to try what could not be had before."""
+    from vqlab.metrics.distances import NOT_ASKED
+
     prefixes = {"vqvae": ("r",), "vae": ("r", "sample_")}.get(kind, ("sample_",))
-    told = all(f"{prefix}fd_classifier" in known for prefix in prefixes)
-    return told and not (inception and any(known.get(f"{prefix}fid") is None for prefix in prefixes))
+    if not all(f"{prefix}fd_classifier" in known for prefix in prefixes):
+        return False
+    reasons = [known[f"{prefix}fid_reason"] for prefix in prefixes if known[f"{prefix}fid"] is None]
+    return not inception or not any(again or reason == NOT_ASKED for reason in reasons)
