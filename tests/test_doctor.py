@@ -85,7 +85,7 @@ def test_the_command_reads_a_run_and_refuses_an_empty_one(healthy: Run, tmp_path
             [sys.executable, "-m", "vqlab", "doctor", str(folder)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         for folder in (healthy.folder, tmp_path / "empty")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -49,27 +50,40 @@ def trials(root: Path, storage: str | None) -> list[optuna.trial.FrozenTrial]:
         return []
 
 
-def wait_for_training(root: Path, storage: str | None, pid: int) -> optuna.trial.FrozenTrial:
-    """The trial that process ``pid`` is in the middle of, its Run already logging steps."""
-    for _ in range(600):
+def kill_in_mid_trial(
+    root: Path, storage: str | None, workers: list[subprocess.Popen[str]]
+) -> tuple[optuna.trial.FrozenTrial, subprocess.Popen[str]]:
+    """Kill the first worker that is seen to log steps of a trial; the trial, and the other worker."""
+    by_pid = {one.pid: one for one in workers}
+    for _ in range(2000):
         for trial in trials(root, storage):
-            mine = trial.state.name == "RUNNING" and trial.user_attrs.get("worker", {}).get("pid") == pid
-            if mine and len(trial.params) == len(AXES):
-                run = root / grid().base.replace(**trial.params).id
-                if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").stat().st_size:
-                    return trial
-        time.sleep(0.05)
-    raise AssertionError("the worker never trained")
+            pid = trial.user_attrs.get("worker", {}).get("pid")
+            if trial.state.name != "RUNNING" or pid is None or not _logs_steps(root, trial):
+                continue
+            # Stopped first: so the trial that is looked at is the one that is killed.
+            by_pid[pid].send_signal(signal.SIGSTOP)
+            now = trials(root, storage)[trial.number]
+            if now.state.name == "RUNNING":
+                by_pid[pid].kill()
+                by_pid[pid].wait()
+                return now, next(one for one in workers if one.pid != pid)
+            by_pid[pid].send_signal(signal.SIGCONT)
+        time.sleep(0.02)
+    raise AssertionError("no worker was seen to train")
+
+
+def _logs_steps(root: Path, trial: optuna.trial.FrozenTrial) -> bool:
+    if len(trial.params) < len(AXES):
+        return False
+    log = root / grid().base.replace(**trial.params).id / "metrics.jsonl"
+    return log.is_file() and log.stat().st_size > 0
 
 
 def test_two_workers_and_one_killed_in_mid_trial_leave_every_point_done_once(
     tmp_path: Path, storage: str | None
 ) -> None:
-    first, second = worker(tmp_path, storage), worker(tmp_path, storage)
-    killed = wait_for_training(tmp_path, storage, first.pid)
-    first.kill()
-    first.wait()
-    out, _ = second.communicate(timeout=120)
+    killed, second = kill_in_mid_trial(tmp_path, storage, [worker(tmp_path, storage), worker(tmp_path, storage)])
+    out, _ = second.communicate(timeout=300)
     assert second.returncode == 0, out
 
     done = trials(tmp_path, storage)
@@ -225,3 +239,31 @@ def test_the_command_of_a_config_names_that_config(profile: str) -> None:
     changes = [word.partition("=") for flag, word in zip(words[2::2], words[3::2], strict=True) if flag == "--set"]
     assert sorted(key for key, _, _ in changes) == ["data.augment", "quantizer.beta"]
     assert options["--profile"] == profile
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["grid", "mine", "--axis", "quantizer.codes=[1,2]"], "quantizer.codes=1: unknown config key"),
+        (["grid", "everything"], "utilisation, scaling, initialisation"),
+        (["grid", "scaling", "--storage", "postgresql://someone:secret@127.0.0.1:1/none"], "out of reach"),
+        (["tune", "--over", "quantizer.codes=[1]"], "quantizer.codes=1: unknown config key"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(words: list[str], told: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vqlab", *words, "--runs", str(tmp_path)], capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "secret" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_look_at_an_unfinished_grid_trains_nothing(tmp_path: Path) -> None:
+    table = small().table(tmp_path)
+    assert table.rows["error"].tolist() == ["not finished yet"] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["studies.journal"]
+    with pytest.raises(InputError, match="no point is finished: not finished yet"):
+        table.best()

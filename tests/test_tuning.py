@@ -79,7 +79,7 @@ def test_two_workers_together_make_the_trials_asked_for(tmp_path: Path) -> None:
     both = [
         subprocess.Popen([sys.executable, "-m", "vqlab", *words], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    outputs = [one.communicate(timeout=120)[0] for one in both]
+    outputs = [one.communicate(timeout=300)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0]
     assert all("vqlab train --profile quick" in text for text in outputs)
     (summary,) = optuna.get_all_study_summaries(open_storage(tmp_path))

@@ -107,7 +107,7 @@ def test_figures_of_a_grid_have_a_cell_for_each_point(tmp_path: Path) -> None:
     axes = {"quantizer.num_codes": [8, 16], "quantizer.dim": [4, 8]}
     table = Grid("scaling", tiny(**{"optim.epochs": 1}), axes).run(tmp_path, "cpu")
     heat = heat_maps(table, ("psnr",)).axes[0]
-    assert [text.get_text() for text in heat.texts] == [f"{value:.3g}" for value in table.rows["psnr"]]
+    assert [text.get_text() for text in heat.texts] == [f"{value:.4g}" for value in table.rows["psnr"]]
     assert heat.get_ylabel() == "num_codes"
     assert len(heat_explorer(table).data) == 3
     assert "rate" in rate_quality(table).axes[0].get_xlabel()

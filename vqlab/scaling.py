@@ -34,6 +34,8 @@ def layer_cost(
     import pandas as pd
 
     device = find_device(device)
+    # The first step of a process loads libraries, which would be taken for the smallest codebook's cost.
+    _cost(sizes[0], dim, tokens, 1, device)
     return pd.DataFrame([_cost(size, dim, tokens, repeats, device) for size in sizes])
 
 

@@ -43,9 +43,8 @@ def usage_over_training(run: Run, panels: int = 4) -> Figure:
     for axis, which in zip(drawn, np.linspace(0, len(windows) - 1, panels).astype(int), strict=True):
         bars = axis.bar(range(len(_BINS)), _histogram(windows[which]), color=colours(1)[0], width=0.9)
         bars[0].set_color(colours(4)[3])
-        places = [0, 3, 7, 11, 15, 19, 23]
         axis.set(
-            title=f"up to epoch {epochs[which]:.2g}", xticks=places, xticklabels=[_BINS[place] for place in places],
+            title=f"up to epoch {epochs[which]:.2g}", xticks=[0, 7, 13, 19], xticklabels=["dead", "⅛", "1", "8"],
             xlabel="use over the uniform share",
         )  # fmt: skip
         axis.grid(visible=False, axis="x")
@@ -77,7 +76,7 @@ def usage_slider(run: Run) -> go.Figure:
 
 def rank_frequency(runs: Mapping[str, Run]) -> Figure:
     """Tokens of the last epoch by the code's rank, log-log, a line for each Run, with its Gini coefficient."""
-    figure, (axis,) = axes(1, "Rank and frequency of codes in the last epoch", width=6)
+    figure, (axis,) = axes(1, "Rank and frequency of codes in the last epoch", width=9)
     for (name, run), colour, style in zip(runs.items(), colours(len(runs)), _styles(len(runs)), strict=True):
         counts = np.sort(run.usage()[-1])[::-1].copy()
         label = f"{name}: Gini {float(gini(torch.from_numpy(counts))):.2f}, {(counts > 0).sum()} of {len(counts)} used"
@@ -86,7 +85,7 @@ def rank_frequency(runs: Mapping[str, Run]) -> Figure:
     uniform = run.usage()[-1].sum() / len(counts)
     axis.axhline(uniform, color="0.5", linestyle=":", label="uniform use of all codes")
     axis.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="tokens in the epoch")
-    axis.legend()
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
@@ -106,7 +105,7 @@ def perplexity_windows(runs: Mapping[str, Run]) -> Figure:
         labels = [f"{row['window']}\n{row['tokens']:,} tokens" for row in table]
         axis.set(xticks=places, xticklabels=labels, ylabel="perplexity", title=f"{name}, K = {len(run.usage()[-1])}")
         axis.grid(visible=False, axis="x")
-    panels[0].legend(loc="center right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -135,7 +134,7 @@ def lives(run: Run) -> Figure:
     dead.plot(epochs, (windows == 0).mean(axis=1), "o-", markersize=4)
     dead.set(xlabel="epoch", ylabel="share of codes without a token", ylim=(-0.02, 1.02), title="dead in the window")
     moved.plot(epochs[1:], churn(tensor), "o-", markersize=4, color=colours(2)[1])
-    moved.set(xlabel="epoch", ylabel="came or went, share of those in use", ylim=(-0.02, 1.02), title="churn")
+    moved.set(xlabel="epoch", ylabel="share that came or went", ylim=(-0.02, 1.02), title="churn")
     age = dead_age(tensor).numpy() * run.config.optim.epochs / len(windows)
     ages.hist(age[age > 0], bins=np.linspace(0, run.config.optim.epochs, 13).tolist(), color=colours(4)[3])
     ages.set(xlabel="epochs since the last token", ylabel="codes", title=f"age of {(age > 0).sum()} dead codes")
@@ -188,7 +187,7 @@ def projection(runs: Mapping[str, Run], images: int = 64) -> Figure:
         axis.set(
             title=f"{name}" + (f" ({hidden} codes are outside)" if hidden else ""),
             xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]),
-            xlabel=f"first axis ({shares[0]:.0%} of variance)", ylabel=f"second axis ({shares[1]:.0%})",
+            xlabel=f"first axis ({shares[0]:.1%} of variance)", ylabel=f"second axis ({shares[1]:.1%})",
         )  # fmt: skip
     panels[0].legend(markerscale=1.5)
     return figure

@@ -70,7 +70,7 @@ def _heat(axis: Any, rows: list[str], columns: list[str], values: np.ndarray, ev
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if value < low + 0.55 * (high - low) else "black"
-            axis.text(x, y, f"{value:.3g}", ha="center", va="center", color=colour, fontsize=9)
+            axis.text(x, y, f"{value:.4g}", ha="center", va="center", color=colour, fontsize=9)
     axis.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows)
     axis.grid(visible=False)
     return mesh
@@ -88,7 +88,7 @@ def heat_explorer(table: GridTable, measures: Sequence[str] = ("psnr", "perplexi
             figure.add_heatmap(
                 x=columns, y=rows, z=values, colorscale="Cividis",
                 zmin=table.rows[measure].min(), zmax=table.rows[measure].max(), showscale=column == len(panels),
-                visible=measure == measures[0], texttemplate="%{z:.3g}", row=1, col=column,
+                visible=measure == measures[0], texttemplate="%{z:.4g}", row=1, col=column,
             )  # fmt: skip
     first, second = map(_short, _first_two(table))
     buttons = [
@@ -162,4 +162,5 @@ def tuning_history(study: Study) -> Figure:
     history.set(xlabel="trial", ylabel="PSNR on the test images (dB)")
     history.legend()
     epochs.set(xlabel="epoch", ylabel="PSNR on the test images (dB)")
+    epochs.locator_params(axis="x", integer=True)
     return figure

@@ -10,6 +10,8 @@ from torch import Tensor
 # Elements of the distance block: small enough for a CPU's cache, large for a GPU's kernels.
 _CPU_BLOCK = 1 << 18
 _GPU_BLOCK = 1 << 26
+# At least so many rows a block: with fewer, reading a large codebook takes longer than the products.
+_ROWS = 64
 
 
 def scores(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
@@ -29,7 +31,7 @@ def nearest_codes(
     else:
         bias = -codes.square().sum(dim=1)
     block = _GPU_BLOCK if x.is_cuda else _CPU_BLOCK
-    rows = max(1, block // len(codes))
+    rows = max(_ROWS, block // len(codes))
     transposed = codes.T
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for start in range(0, len(x), rows):
