@@ -26,6 +26,7 @@ from vqlab.metrics import (
     precision_recall,
     real_distances,
 )
+from vqlab.metrics.features import Extractor, reference
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +139,22 @@ def test_real_test_images_are_near_and_noise_takes_them_away(digits: ImageData) 
     assert kd == sorted(kd)
     assert distances[0]["sample_precision_classifier"] > 0.8 > distances[3]["sample_precision_classifier"]
     assert "test accuracy" in distances[0]["sample_fd_classifier_by"]
+
+
+def test_reference_statistics_are_kept_by_data_and_extractor(digits: ImageData) -> None:
+    seen = []
+
+    def see(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return images.flatten(1)[:, ::100]
+
+    first = reference(Extractor("every-hundredth", "pixels", see), digits, "test")
+    again = reference(Extractor("every-hundredth", "pixels", see), digits, "test")
+    assert sum(seen) == len(digits.test)
+    assert np.array_equal(first.moments.covariance, again.moments.covariance)
+    reference(Extractor("another", "pixels", see), digits, "test")
+    reference(Extractor("another", "pixels", see), digits.limited(None, 50), "test")
+    assert sum(seen) == 2 * len(digits.test) + 50
 
 
 def test_real_test_images_are_far_nearer_than_any_model(digits: ImageData, digits_folder: Path, tmp_path: Path) -> None:

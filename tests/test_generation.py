@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,19 @@ from vqlab import InputError, Run, train
 from vqlab.data import Images
 from vqlab.generation import COLUMNS, REAL, arms, generation_table, interpolate, nearest_training_images, spaced_images
 from vqlab.losses import Perceptual
-from vqlab.plots import completions, interpolations, neighbours, sample_grids, sample_sheet, tradeoff
+from vqlab.plots import (
+    completions,
+    curves,
+    interpolations,
+    neighbours,
+    reconstructions,
+    sample_grids,
+    sample_sheet,
+    tradeoff,
+    usage,
+)
 from vqlab.studies import Study, StudyTable
+from vqlab.training import code_grids
 
 PRIOR = {"prior.width": 16, "prior.layers": 1, "prior.heads": 2, "prior.sample_steps": 2}
 ARMS = {
@@ -91,6 +103,13 @@ def test_the_figures_show_what_they_say(study: StudyTable) -> None:
     assert "RMS" in neighbours(gan, "gan", compared=30).axes[1].get_xlabel()
     assert len(completions(prior, count=2).axes) == 4
     assert interpolations(codec, pairs=2, steps=3).axes[0].images[0].get_array().shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("ask", [curves, usage, reconstructions, completions, code_grids, Run.usage])
+def test_what_a_kind_does_not_have_is_refused_in_one_line(study: StudyTable, ask: Callable[[Run], object]) -> None:
+    with pytest.raises(InputError, match="holds a gan; give the Run of a") as told:
+        ask(study.runs("gan")[0])
+    assert "\n" not in str(told.value)
 
 
 def test_a_sheet_of_samples_is_written_by_the_command_too(study: StudyTable, tmp_path: Path) -> None:

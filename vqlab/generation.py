@@ -141,11 +141,9 @@ def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> F
 
     Raises InputError for a Run that is no VQ-VAE and for fewer than 2 steps.
     """
-    if run.config.kind != "vqvae":
-        raise InputError(f"run {run.folder}: holds a {run.config.kind}, which has no codes; give a VQ-VAE's Run")
     if steps < 2:
         raise InputError(f"steps={steps}: must be at least 2, both ends")
-    model = run.model()
+    model = run.require("vqvae").model()
     table = code_table(model)
     one, other = table[model.encode(images)]
     shares = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)

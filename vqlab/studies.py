@@ -196,7 +196,7 @@ def probe_transports(run: Run, kinds: Sequence[str], images: int = 128) -> dict[
     The gradient is that of the Run's reconstruction loss on its first training ``images``; the model, in eval
     mode, and the codes stay as they are. Raises InputError for a transport that is not registered.
     """
-    model, data = run.model(), run.data()
+    model, data = run.require("vqvae").model(), run.data()
     batch = data.train.pixels[:images].float() / 255
     variance = float(batch.var())
     tables = {}

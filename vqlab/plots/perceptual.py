@@ -32,5 +32,6 @@ def tradeoff(table: StudyTable, weights: Sequence[float], title: str) -> Figure:
     right.plot(means["psnr"], means["rfd_classifier"], "o-", color=colours(3)[2])
     for weight, (_, row) in zip(known, means.iterrows(), strict=True):
         right.annotate(f"{weight:g}", (row["psnr"], row["rfd_classifier"]), textcoords="offset points", xytext=(5, 5))
+    right.margins(0.12)
     right.set(xlabel="PSNR (dB), higher is better", ylabel="rFD-classifier, lower is better")
     return figure

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def curves(run: Run) -> Figure:
     """PSNR, perplexity and the gradient's cosine over the steps of training, each of one batch."""
-    rows = run.metrics()
+    rows = run.require("vqvae").metrics()
     rows = rows[rows["kind"] == "train"]
     figure, panels = axes(3, f"Training of run {run.config.id} ({run.config.quantizer.transport})")
     labels = {
@@ -44,7 +44,7 @@ def image_grid(images: Images, count: int = 16, title: str = "Images") -> Figure
 @torch.no_grad()
 def reconstructions(run: Run, count: int = 12) -> Figure:
     """Test images above, what the Run makes of them below, evenly spaced over the test set."""
-    data = run.data()
+    data = run.require("vqvae", "vae").data()
     chosen = torch.linspace(0, len(data.test) - 1, count).long()
     images = data.test.pixels[chosen].float() / 255
     rows = torch.stack([images, run.model()(images).reconstruction])

@@ -82,8 +82,11 @@ def interpolations(run: Run, pairs: int = 3, steps: int = 11) -> Figure:
 
 
 def completions(run: Run, count: int = 8, kept_rows: int | None = None) -> Figure:
-    """A transformer prior completes test images: the upper half of the codes is given, the rest is drawn."""
-    codec, prior = run.codec().model(), run.model()
+    """A transformer prior completes test images: the upper half of the codes is given, the rest is drawn.
+
+    Raises InputError for a Run of another kind.
+    """
+    codec, prior = run.require("transformer").codec().model(), run.model()
     images = spaced_images(run.data().test, count)
     codes = codec.encode(images)
     kept = prior.grid[0] // 2 if kept_rows is None else kept_rows

@@ -38,9 +38,7 @@ def code_grids(run: Run, device: str = "cpu") -> CodeGrids:
     Kept as codes.npz beside its weights with the Run's id, the codebook's digest and the data's fingerprint; a file
     that does not fit them, or cannot be read, is made again. Raises InputError for a Run that is no VQ-VAE.
     """
-    if run.config.kind != "vqvae":
-        raise InputError(f"run {run.folder}: holds a {run.config.kind}, which has no codes; give a VQ-VAE's Run")
-    data, model = run.data(), run.model(device)
+    data, model = run.require("vqvae").data(), run.model(device)
     told = [run.config.id, codebook_digest(model), data.fingerprint]
     path = run.folder / _FILE
     found = _stored(path, told)

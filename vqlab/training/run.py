@@ -87,7 +87,7 @@ class Run:
 
     def usage(self) -> np.ndarray:
         """Tokens per code in each epoch of training, int64 (epochs, K)."""
-        path = self.folder / "codebook.npz"
+        path = self.require("vqvae").folder / "codebook.npz"
         if not path.is_file():
             raise InputError(f"run {self.folder}: no codebook.npz yet; finish an epoch with `vqlab train`")
         with np.load(path, allow_pickle=False) as stored:
@@ -105,6 +105,13 @@ class Run:
         if not rows:
             raise InputError(f"run {self.folder}: has no logged epoch yet; `vqlab train` goes on with it")
         return rows[-1]
+
+    def require(self, *kinds: str) -> Run:
+        """The Run itself; raises InputError unless it holds one of ``kinds`` (Config.kind)."""
+        if self.config.kind not in kinds:
+            wanted = " or ".join(kinds)
+            raise InputError(f"run {self.folder}: holds a {self.config.kind}; give the Run of a {wanted}")
+        return self
 
     def model(self, device: str = "cpu") -> Any:
         """The trained model of the Config's kind (VQVAE, VAE, GAN or a prior), in eval mode.
