@@ -289,7 +289,7 @@ def test_without_widgets_a_live_training_prints_plain_lines(tmp_path: Path) -> N
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)],
-        capture_output=True, text=True, timeout=120, check=True, env=os.environ,
+        capture_output=True, text=True, timeout=300, check=True, env=os.environ,
     )  # fmt: skip
     assert "step 1/12" in done.stderr
     assert Run.open(tmp_path / tiny().id).finished

@@ -37,7 +37,8 @@ class GradientExplorer(Explorer):
 
     runs: as for ReconstructionExplorer. state: run (its name); transport: ``as logged`` (the Run's own, at each
     logged step), or a transport's name (what it would do in the trained model); step (place among the logged
-    steps, from 0, at first the last); quantity (a key of QUANTITIES). ``playground``: the plane below it, with a state of its own.
+    steps, from 0, at first the last); quantity (a key of QUANTITIES).
+    ``playground``: the plane below it, with a state of its own.
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
