@@ -27,6 +27,7 @@ def test_help_names_the_commands() -> None:
         (["run", "--data", "folder:nowhere"], "no such folder"),
         (["evaluate", "nowhere"], "no config.json"),
         (["evaluate"], "RUN"),
+        (["explore", "nowhere"], "no config.json"),
         (["frobnicate"], "frobnicate"),
         (["train", "--sead", "3"], "--sead"),
         (["train", "--runs", "/proc/runs"], "/proc/runs"),

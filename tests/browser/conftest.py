@@ -23,7 +23,7 @@ SMALL = {
     "model.residual_hidden": 8, "quantizer.num_codes": 64, "quantizer.dim": 16, "optim.learning_rate": 2e-3,
     "evaluation.log_every": 2,
 }  # fmt: skip
-LONGER = {"optim.epochs": 10, "optim.learning_rate": 1e-3}
+LONGER = {"optim.epochs": 5, "optim.learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="session")

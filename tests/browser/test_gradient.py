@@ -20,7 +20,7 @@ def test_steps_transports_and_dragged_codes_change_what_is_drawn(
     page = notebook(f"from vqlab.widgets import GradientExplorer\nexplorer = GradientExplorer({folder!r})\nexplorer")
     page.widget("step").locator(".noUi-handle").wait_for()
     page.widget("step").locator(".noUi-handle").focus()
-    page.redraws("angles", lambda: page.page.keyboard.press("ArrowRight"))
+    page.redraws("angles", lambda: page.page.keyboard.press("ArrowLeft"))
     quantity = page.widget("quantity").locator("select")
     page.redraws("angles", lambda: quantity.select_option(label="angle of z_e to its code z_q (degrees)"))
     quantity.select_option(label="log₁₀ ‖∇ at z_e‖/‖∇ at z_q‖")

@@ -21,15 +21,16 @@ PATCHES = 24
 class CodebookExplorer(Explorer):
     """Usage of the codes by epoch, most used first; a chosen code's decoded patch and the image patches nearest to it.
 
-    runs: as for ReconstructionExplorer. state: run (its name); epoch (from 1); code (0…K−1).
+    runs: as for ReconstructionExplorer. state: run (its name); epoch (from 1); code (0…K−1, at first the one that
+    test images use most).
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__()
         self._sources = Sources(runs)
         name = self._sources.names[0]
-        usage = self._sources.tokenizer(name).usage
-        self.state = {"run": name, "epoch": len(usage), "code": int(usage[-1].argmax())}
+        tokenizer = self._sources.tokenizer(name)
+        self.state = {"run": name, "epoch": len(tokenizer.usage), "code": int(tokenizer.token_counts().argmax())}
         self.state = state
 
     @property

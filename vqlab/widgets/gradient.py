@@ -37,7 +37,8 @@ class GradientExplorer(Explorer):
 
     runs: as for ReconstructionExplorer. state: run (its name); transport: ``as logged`` (the Run's own, at each
     logged step), or a transport's name (what it would do in the trained model); step (place among the logged
-    steps, from 0); quantity (a key of QUANTITIES). ``playground``: the plane below it, with a state of its own.
+    steps, from 0, at first the last); quantity (a key of QUANTITIES).
+    ``playground``: the plane below it, with a state of its own.
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
@@ -46,7 +47,8 @@ class GradientExplorer(Explorer):
         self.playground = PlanePlayground()
         self._logs: dict[str, pd.DataFrame] = {}
         self._probed: dict[tuple[str, str], dict[str, list[int]]] = {}
-        self.state = {"run": self._sources.names[0], "transport": LOGGED, "step": 0, "quantity": "angle_gradients"}
+        name = self._sources.names[0]
+        self.state = {"run": name, "transport": LOGGED, "step": len(self.log(name)) - 1, "quantity": "angle_gradients"}
         self.state = state
 
     @cached_property
@@ -79,11 +81,9 @@ class GradientExplorer(Explorer):
         return (edges[:-1] + edges[1:]) / 2, np.array(counts), told
 
     def figure(self) -> Figure:
-        """The angles over the whole training, or the chosen transport's angles in the trained model."""
-        from vqlab.plots import angle_histogram, angles_over_training
+        """The histogram that is chosen."""
+        from vqlab.plots import angle_histogram
 
-        if self.state["transport"] == LOGGED:
-            return angles_over_training(self._sources.runs[self.state["run"]])
         middles, counts, told = self.histogram()
         return angle_histogram(middles, counts, QUANTITIES[self.state["quantity"]], told)
 
