@@ -172,8 +172,12 @@ class GridTable:
         return command(self.best(measure))
 
     def formatted(self, measures: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
-        """The rows for reading: short axis names, columns by their labels, best PSNR first; failures say why."""
+        """The rows for reading: short axis names, columns by their labels, best PSNR first; failures say why.
+
+        A measure that no point has is left out: grids read what the loop logged, without costlier distances.
+        """
         failed = ["error"] if (self.rows["error"] != "").any() else []
         names = {**MEASURES, **RATES, **{axis: short(axis) for axis in self.grid.axes}}
         ordered = self.rows.sort_values("psnr", ascending=False)
-        return ordered[[*self.grid.axes, *measures, *failed]].rename(columns=names).reset_index(drop=True)
+        known = [measure for measure in measures if ordered[measure].notna().any()]
+        return ordered[[*self.grid.axes, *known, *failed]].rename(columns=names).reset_index(drop=True)
