@@ -184,6 +184,12 @@ class Notebook(Watched):
         act()
         self.until(f"([name, old]) => ({drawn})(name) !== old", [name, before])
 
+    def slide(self, name: str, key: str) -> None:
+        """Move the slider ``name`` by pressing ``key``, as who has no mouse does."""
+        handle = self.widget(name).locator(".noUi-handle")
+        handle.focus()
+        handle.press(key)
+
     def picture(self, name: str) -> str:
         """The address of a picture's present bytes; each new picture has a new one."""
         return self.page.locator(f"img.vqlab-{name}").first.get_attribute("src") or ""
