@@ -160,7 +160,7 @@ class Notebook(Watched):
             code,
         )
 
-    def until(self, script: str, argument: Any = None, seconds: float = 30) -> None:
+    def until(self, script: str, argument: Any = None, seconds: float = 90) -> None:
         """Wait until the page's ``script`` holds."""
         self.page.wait_for_function(script, arg=argument, timeout=seconds * 1000)
 
