@@ -60,7 +60,7 @@ def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    opened = browser.new_context(viewport={"width": 1280, "height": 1000})
+    opened = browser.new_context(viewport={"width": 1280, "height": 1300})
     yield opened
     opened.close()
 
