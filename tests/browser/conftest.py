@@ -1,7 +1,8 @@
 """One Chromium, one JupyterLab and two small Runs for all tests of pages.
 
 Screenshots go to tests/browser/shots. With VQLAB_FIGURES=FOLDER the README's go there too, from Runs that were
-trained longer: ``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "switched or dragged"``.
+trained longer: ``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "switched or dragged"``. VQLAB_RUNS=FOLDER
+keeps the Runs there for the next time.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install -e '.[test]'")
 from lab_page import CHROMIUM_ARGUMENTS, LabServer, Notebook, keep
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from vqlab import Config, Run, train
+
+# Patience with a machine that has other work: what is measured is measured apart.
+expect.set_options(timeout=60_000)
 
 SMALL = {
     "data.train_limit": 1280, "data.test_limit": 64, "optim.batch_size": 64, "optim.epochs": 2, "model.hidden": 16,
@@ -48,7 +52,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A Run for each of two transports."""
     changes = LONGER if "VQLAB_FIGURES" in os.environ else SMALL
-    root = tmp_path_factory.mktemp("runs")
+    root = os.environ.get("VQLAB_RUNS") or tmp_path_factory.mktemp("runs")
     base = Config.profile("quick", **changes)
     kinds = {"rotation": "rotation", "straight-through": "straight_through"}
     return {name: train(base.replace(**{"quantizer.transport": kind}), root, "cpu") for name, kind in kinds.items()}
@@ -56,7 +60,7 @@ def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    opened = browser.new_context(viewport={"width": 1280, "height": 1000})
+    opened = browser.new_context(viewport={"width": 1280, "height": 1300})
     yield opened
     opened.close()
 

@@ -160,7 +160,7 @@ class Notebook(Watched):
             code,
         )
 
-    def until(self, script: str, argument: Any = None, seconds: float = 30) -> None:
+    def until(self, script: str, argument: Any = None, seconds: float = 90) -> None:
         """Wait until the page's ``script`` holds."""
         self.page.wait_for_function(script, arg=argument, timeout=seconds * 1000)
 
@@ -183,6 +183,12 @@ class Notebook(Watched):
         before = self.page.evaluate(drawn, name)
         act()
         self.until(f"([name, old]) => ({drawn})(name) !== old", [name, before])
+
+    def slide(self, name: str, key: str) -> None:
+        """Move the slider ``name`` by pressing ``key``, as who has no mouse does."""
+        handle = self.widget(name).locator(".noUi-handle")
+        handle.focus()
+        handle.press(key)
 
     def picture(self, name: str) -> str:
         """The address of a picture's present bytes; each new picture has a new one."""

@@ -45,8 +45,7 @@ def test_images_codes_and_runs_are_switched_and_the_picture_follows(
 ) -> None:
     page = opened(notebook, runs)
     keyboard = page.page.keyboard
-    page.widget("index").locator(".noUi-handle").focus()
-    page.changes("original", lambda: keyboard.press("ArrowRight"))
+    page.changes("original", lambda: page.slide("index", "ArrowRight"))
     page.changes("original", lambda: page.widget("kind").locator("select").select_option("coffee"))
     page.changes("reconstruction", lambda: page.widget("run").locator("select").select_option("straight-through"))
     page.page.get_by_role("button", name="brush").click()
@@ -63,7 +62,7 @@ def test_images_codes_and_runs_are_switched_and_the_picture_follows(
     page.changes("error", lambda: page.page.get_by_role("button", name="reset").click())
     page.changes("original", lambda: page.run("explorer.state = {'class': 'all', 'index': 33}"))
     assert "'index': 33" in page.run("print(explorer.state)")
-    page.run("explorer.state = {'class': 'temple', 'index': 5, 'tool': 'brush'}")
+    page.run("explorer.state = {'class': 'coffee', 'index': 15, 'run': 'rotation', 'tool': 'brush', 'code': 19}")
     for index in (10, 11, 18, 19):
         page.changes("reconstruction", page.page.locator(".vqlab-grid [role=gridcell]").nth(index).click)
     keep_for_readme(page, "reconstruction_explorer")

@@ -25,10 +25,8 @@ def test_temperature_class_seed_and_given_codes_change_the_samples(
     )
     page.until("() => document.querySelector('img.vqlab-samples')?.naturalWidth > 0")
     page.changes("samples", lambda: page.widget("label").locator("select").select_option("coffee"))
-    page.widget("temperature").locator(".noUi-handle").focus()
-    page.changes("samples", lambda: page.page.keyboard.press("ArrowLeft"))
-    page.widget("top-k").locator(".noUi-handle").focus()
-    page.changes("samples", lambda: page.page.keyboard.press("ArrowRight"))
+    page.changes("samples", lambda: page.slide("temperature", "ArrowLeft"))
+    page.changes("samples", lambda: page.slide("top-k", "ArrowRight"))
     # With one code to choose from, a seed changes nothing.
     page.changes("samples", lambda: page.run("explorer.state = {'top_k': 20}"))
     seed = page.widget("seed").locator("input")
