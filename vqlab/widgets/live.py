@@ -58,7 +58,8 @@ class LiveTraining(Explorer):
         super().__init__()
         self.config, self.root, self.device = config, Path(root), device
         self.run = Run.create(self.root / config.id, config)
-        self.rows: list[dict[str, Any]] = read_rows(self.run.folder / "metrics.jsonl")
+        logged = read_rows(self.run.folder / "metrics.jsonl")
+        self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
         test = load_data(config.data).test.pixels
         self.images: Float[Tensor, "n 3 H W"] = test[torch.linspace(0, len(test) - 1, images).long()].float() / 255
         self.reconstructions: Float[Tensor, "n 3 H W"] | None = None
