@@ -56,7 +56,8 @@ def test_a_training_is_started_paused_left_and_resumed_to_the_same_weights(
     come_back(page)
     expect(page.widget("live-told")).to_contain_text("finished at step 120", timeout=90_000)
     # All 60 logged steps of the training are drawn, those before the reload too.
-    page.until("() => document.querySelector('.vqlab-curves .js-plotly-plot')?.data[0].x.length === 60")
+    drawn = "plot => (plot._fullData[0].x?._inputArray ?? plot._fullData[0].x).length === 60"
+    page.until(f"() => [...document.querySelectorAll('.js-plotly-plot')].some({drawn})")
     keep(page, "live_after_reload")
 
     config = Config.profile("quick", **changes)
