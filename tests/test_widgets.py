@@ -272,6 +272,17 @@ def test_a_live_training_stops_resumes_and_ends_with_the_weights_of_a_plain_one(
         live.state = {"status": "training"}
 
 
+def test_a_cell_run_twice_does_not_train_one_run_twice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQLAB_HEADLESS", "0")
+    first, second = (LiveTraining(run.config, tmp_path, "cpu") for _ in range(2))
+    first.start()
+    with pytest.raises(InputError, match="another LiveTraining"):
+        second.start()
+    assert same_weights(first.wait(300), run)
+
+
 def test_a_live_training_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQLAB_HEADLESS", "0")
     live = opened(LiveTraining(tiny(), tmp_path, "nowhere"))

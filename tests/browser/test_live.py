@@ -16,6 +16,22 @@ from vqlab.training.files import read_tensors
 pytestmark = pytest.mark.browser
 
 
+def come_back(page: Notebook) -> None:
+    """Load the page anew, as after closing the browser.
+
+    JupyterLab gives a kernel two seconds to hand the widgets over; on a machine with other work it takes a second try.
+    """
+    for _ in range(4):
+        page.page.reload(wait_until="domcontentloaded")
+        page.until(READY)
+        found = page.page.locator(".vqlab-live-told, :text('model not found')").first
+        found.wait_for(timeout=60_000)
+        if page.widget("live-told").count():
+            break
+    page.errors[:] = [error for error in page.errors if "widget model not found" not in error]
+    expect(page.widget("live-told")).to_contain_text("at step")
+
+
 def test_a_training_is_started_paused_left_and_resumed_to_the_same_weights(
     notebook: Callable[..., Notebook], tmp_path: Path
 ) -> None:
@@ -37,12 +53,11 @@ def test_a_training_is_started_paused_left_and_resumed_to_the_same_weights(
     expect(told).to_contain_text("training at step")
     page.command("docmanager:save")
     page.page.wait_for_timeout(1000)
-    page.page.reload(wait_until="domcontentloaded")
-    page.until(READY, seconds=90)
-    expect(page.widget("live-told")).to_contain_text("at step", timeout=60_000)
+    come_back(page)
     expect(page.widget("live-told")).to_contain_text("finished at step 120", timeout=90_000)
-    page.until("() => document.querySelector('.vqlab-curves .lines path.js-line')")
-    points = page.page.evaluate("() => document.querySelector('.vqlab-curves').data?.[0].x.length")
+    # All 60 logged steps of the training are drawn, those before the reload too.
+    drawn = "plot => (plot._fullData[0].x?._inputArray ?? plot._fullData[0].x).length === 60"
+    page.until(f"() => [...document.querySelectorAll('.js-plotly-plot')].some({drawn})")
     keep(page, "live_after_reload")
 
     config = Config.profile("quick", **changes)
@@ -50,4 +65,4 @@ def test_a_training_is_started_paused_left_and_resumed_to_the_same_weights(
     watched = Run.open(tmp_path / config.id)
     one, other = (read_tensors(run.folder / "model.safetensors")[0] for run in (alone, watched))
     assert all(bool((one[name] == other[name]).all()) for name in one)
-    assert points is None or points == len(watched.metrics().query("kind == 'train'"))
+    assert len(watched.metrics().query("kind == 'train'")) == 60

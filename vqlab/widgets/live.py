@@ -66,6 +66,7 @@ class LiveTraining(Explorer):
         self.counts: Int64[Tensor, " K"] | None = None
         self._sample = test[:64].float() / 255
         self._thread: threading.Thread | None = None
+        self._thread_name = f"training of {self.run.folder.resolve()}"
         self._leave = threading.Event()
         self._lock = threading.RLock()
         self._inside = False
@@ -127,7 +128,18 @@ class LiveTraining(Explorer):
         if now and "status" in changed and not self._inside and state["status"] not in _MAY_FOLLOW[now]:
             able = " or ".join(_MAY_FOLLOW[now]) or "nothing else; change its Config to train another"
             raise InputError(f"status={state['status']!r}: a training that is {now} can become {able}")
+        if "status" in changed and state["status"] == "training":
+            self._refuse_a_second()
         return state
+
+    def _refuse_a_second(self) -> None:
+        """Raise InputError where another LiveTraining of this kernel, as from a cell run twice, writes the same Run."""
+        others = [thread for thread in threading.enumerate() if thread is not self._thread]
+        if any(thread.name == self._thread_name for thread in others):
+            raise InputError(
+                f"run {self.config.id}: another LiveTraining in this kernel is training it; pause that one first, "
+                "or restart the kernel: the last checkpoint is kept"
+            )
 
     @traitlets.observe("state")
     def _act(self, change: dict[str, Any]) -> None:
@@ -139,7 +151,9 @@ class LiveTraining(Explorer):
         if status != "training":
             return
         previous, self._leave = self._thread, threading.Event()
-        self._thread = threading.Thread(target=self._train, args=(previous, self._leave), daemon=True)
+        self._thread = threading.Thread(
+            target=self._train, args=(previous, self._leave), name=self._thread_name, daemon=True
+        )
         self._thread.start()
 
     def _train(self, previous: threading.Thread | None, leave: threading.Event) -> None:
