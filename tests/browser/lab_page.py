@@ -75,6 +75,16 @@ class Server:
             time.sleep(0.2)
         raise AssertionError(f"{pattern} never came: {self.log.read_text()[-2000:]}")
 
+    def wait_for_port(self, port: int, seconds: float = 90) -> None:
+        """Return when the server answers on ``port``: it tells its address before it listens."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            with socket.socket() as door:
+                if door.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.2)
+        raise AssertionError(f"nothing listens on {port}: {self.log.read_text()[-2000:]}")
+
     def close(self) -> None:
         """End the process's own group."""
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -96,10 +106,22 @@ class LabServer(Server):
         ]  # fmt: skip
         super().__init__(command, root, {**own_environment(home), "JUPYTER_TOKEN": self.token}, home / "lab.log")
         self.wait_for_line(rf"http://127\.0\.0\.1:{self.port}/lab")
+        self.wait_for_port(self.port)
 
     def url(self, name: str) -> str:
         """The page of the notebook ``name``, with nothing left over from earlier pages."""
         return f"http://127.0.0.1:{self.port}/lab/tree/{name}?reset&token={self.token}"
+
+
+def settled(page: Page, read: Callable[[], str | None], seconds: float = 2) -> str | None:
+    """What ``read`` gives once it has not changed for ``seconds``: the answers to earlier keys have come."""
+    value, since = read(), time.monotonic()
+    while time.monotonic() - since < seconds:
+        page.wait_for_timeout(200)
+        now = read()
+        if now != value:
+            value, since = now, time.monotonic()
+    return value
 
 
 class Watched:

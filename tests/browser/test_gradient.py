@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from lab_page import Notebook, keep, keep_for_readme
+from lab_page import Notebook, keep, keep_for_readme, settled
 from playwright.sync_api import expect
 
 from vqlab import Run
@@ -42,7 +42,7 @@ def test_steps_transports_and_dragged_codes_change_what_is_drawn(
     for _ in range(12):
         page.page.keyboard.press("ArrowUp")
     expect(told).not_to_have_text(after)
-    field = plane.locator("path.field").get_attribute("d")
+    field = settled(page.page, lambda: plane.locator("path.field").get_attribute("d"))
     page.page.locator(".vqlab-transport select").nth(1).select_option("straight_through")
     expect(plane.locator("path.field")).not_to_have_attribute("d", field or "")
     page.page.locator(".vqlab-transport select").nth(1).select_option("rotation")

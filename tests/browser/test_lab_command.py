@@ -31,6 +31,7 @@ def test_the_command_opens_the_first_notebook_for_who_has_the_token(
     started: Server, context: BrowserContext, tmp_path: Path
 ) -> None:
     told = started.wait_for_line(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+")
+    started.wait_for_port(int(re.findall(r":(\d+)/", told)[0]))
     assert (tmp_path / "mine" / "00_start_here.ipynb").is_file()
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(re.sub(r"/lab.*", "/api/contents", told), timeout=10)
