@@ -75,6 +75,11 @@ def test_photographs_of_training_and_test_are_apart() -> None:
     assert len(data.train) > 4000
 
 
+def test_the_variance_of_pixels_agrees_with_numpy() -> None:
+    images = load_data(DataConfig(train_limit=50)).train
+    assert images.variance == pytest.approx((images.pixels.numpy() / 255).var(), rel=1e-12)
+
+
 def test_an_epoch_shows_every_image_once_and_any_step_can_be_made_alone() -> None:
     images = load_data(DataConfig(train_limit=50)).train
     plain = torch.cat([batch for batch, _ in batches(images, 16, seed=1, epoch=2, augment=False)])

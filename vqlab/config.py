@@ -241,7 +241,7 @@ _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
         "quantizer.num_codes": 256,
         "quantizer.dim": 32,
         "optim.batch_size": 32,
-        "data.train_limit": 3200,
+        "data.train_limit": 2560,
         "data.test_limit": 512,
         "optim.epochs": 2,
     },

@@ -20,6 +20,14 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def variance(self) -> float:
+        """Variance over all pixels and channels on [0, 1], from the exact counts of the 256 values."""
+        counts = torch.bincount(self.pixels.flatten(), minlength=256).double()
+        values = torch.arange(256, dtype=torch.float64) / 255
+        share = counts / counts.sum()
+        return float((share * (values - (share * values).sum()).square()).sum())
+
     def limited(self, limit: int | None) -> Images:
         """The first ``limit`` images of a shuffle with seed 0; all for None."""
         if limit is None or limit >= len(self):

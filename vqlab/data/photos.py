@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,12 @@ _TEST = {"coffee": (_SKIMAGE, "coffee.png"), "temple": (_SKLEARN, "china.jpg")}
 _SHRINKS = (1.0, 1.5, 2.0, 3.0, 4.0)
 
 
+@lru_cache(maxsize=1)
 def load_photos(size: int) -> ImageData:
-    """``size``-pixel patches at five scales, half overlapping; test photographs are not training ones."""
+    """``size``-pixel patches at five scales, half overlapping; test photographs are not training ones.
+
+    Kept in memory: a study asks for them before every training and every evaluation.
+    """
     names = (*_TRAIN, *_TEST)
     train, test = (_patches(part, names, size) for part in (_TRAIN, _TEST))
     return ImageData("photos (embedded patches)", train, test, names)

@@ -153,7 +153,7 @@ class ReconstructionError:
         from vqlab.training.perceptual import perceptual_terms
 
         self.loss = recipe.config.loss
-        self.variance = float(recipe.data.train.pixels.numpy().astype(np.float64).var() / 255**2)
+        self.variance = recipe.data.train.variance
         self.perceptual: Perceptual = perceptual_terms(recipe.config, recipe.data, recipe.device)
 
     def __call__(self, reconstruction: Tensor, images: Tensor) -> Error:
