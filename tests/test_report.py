@@ -51,6 +51,16 @@ def test_a_failed_notebook_stays_with_its_cell_and_the_rest_go_on(tmp_path: Path
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', html.read_text())
 
 
+def test_only_the_notebooks_that_were_named_are_executed(tmp_path: Path) -> None:
+    for name in ("00_first", "07_second", "12_third"):
+        _write(tmp_path, name, "seed")
+    said: list[str] = []
+    run_notebooks({"seed": 7}, tmp_path / "report", said.append, folder=tmp_path, only=["12", "07"])
+    assert [line.split(":")[0] for line in said] == ["[1/2] 07_second", "[2/2] 12_third"]
+    with pytest.raises(InputError, match=r"only=13: must be one of 00, 07, 12"):
+        run_notebooks({"seed": 7}, tmp_path / "report", print, folder=tmp_path, only=["13"])
+
+
 def test_pages_stay_small_and_ask_no_server(tmp_path: Path) -> None:
     figure = "import plotly.graph_objects as go\ngo.Figure(go.Bar(y=[1, 2]))"
     _write(tmp_path, "00_live", figure, "go.Figure(go.Bar(y=[2]))", "import ipywidgets\nipywidgets.IntSlider()",

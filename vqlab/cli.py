@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vqlab.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(add_completion=False, help="A lab for vector-quantized autoencoders.")
 
@@ -27,6 +30,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; found if not n
 def run(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     output: Annotated[Path, typer.Option(help="where the report goes")] = Path("report"),
+    only: Annotated[list[str] | None, typer.Option(help="a notebook by its number, as 07; may be given again")] = None,
     figures: Annotated[Path | None, typer.Option(help="a folder that gets each notebook's picture")] = None,
 ) -> None:  # fmt: skip
     """Execute the ordered notebooks and write an offline report."""
@@ -37,7 +41,7 @@ def run(
     # What cannot be read is told at once, not by every notebook in turn.
     load_data(Config.profile(profile, **{"data.source": data, "seed": seed}).data)
     parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
-    index, failed = run_notebooks(parameters, output, print, figures=figures)
+    index, failed = run_notebooks(parameters, output, print, figures=figures, only=only)
     print(f"report: {index}")
     if failed:
         raise typer.Exit(1)
@@ -90,6 +94,44 @@ def sample(
     print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **how))
 
 
+SoFar = Annotated[bool, typer.Option("--so-far", help="train nothing, show what is finished")]
+
+
+def _table_file(path: Path | None) -> Path | None:
+    if path and path.suffix not in (".csv", ".md"):
+        raise typer.BadParameter(f"{path}: its name must end with .csv or .md")
+    return path
+
+
+Table = Annotated[
+    Path | None, typer.Option(callback=_table_file, help="gets the table: .csv the rows, .md what is printed")
+]
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="reconstruction | transports | collapsing | generation | perceptual")],
+    profile: Profile = "quick", data: Data = "photos", seed: Seed = 0,
+    seeds: Annotated[int | None, typer.Option(min=1, help="how many, from --seed on; quick 2, else 3")] = None,
+    runs: Runs = Path("runs"), device: Device = None, change: Changes = None, so_far: SoFar = False,
+    table: Table = None,
+) -> None:  # fmt: skip
+    """Train what is missing of a study (the README's tables are such) and print its table with intervals."""
+    from vqlab.experiments import named_study, table_of, verdicts
+    from vqlab.markdown import markdown
+    from vqlab.studies import profile_seeds
+
+    chosen = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
+    asked = named_study(name, profile, chosen, **{"data.source": data, **dict(map(_key_value, change or []))})
+    result = asked.table(runs) if so_far else asked.run(runs, device, _say)
+    text = markdown(table_of(name, result))
+    if table:
+        _write_table(table, result.rows, text)
+    print(text)
+    for line in verdicts(result) if len(chosen) > 1 and name != "generation" else []:
+        print(line)
+
+
 Storage = Annotated[
     str | None, typer.Option(envvar="VQLAB_STORAGE", help="SQL URL that workers share; else RUNS/studies.journal")
 ]
@@ -102,10 +144,11 @@ def grid(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None, storage: Storage = None,
     retry: Annotated[bool, typer.Option("--retry", help="try points again whose training failed")] = False,
-    so_far: Annotated[bool, typer.Option("--so-far", help="train nothing, show what is finished")] = False,
-    table: Annotated[Path | None, typer.Option(help="a CSV file that gets the rows")] = None,
+    so_far: SoFar = False,
+    table: Table = None,
 ) -> None:  # fmt: skip
     """Train every point of a grid once and print the table; run it again, anywhere, to add a worker or resume."""
+    from vqlab.markdown import markdown
     from vqlab.tuning import grid_of
 
     changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
@@ -114,9 +157,10 @@ def grid(
         result = asked.table(runs, storage=storage)
     else:
         result = asked.run(runs, device, _say, storage=storage, retry=retry)
+    text = markdown(result.formatted(), index=False)
     if table:
-        result.rows.to_csv(table, index=False)
-    print(result.formatted().to_string(index=False, float_format="{:.4g}".format))
+        _write_table(table, result.rows, text)
+    print(text)
     print(f"best PSNR: {result.command()}")
 
 
@@ -182,6 +226,13 @@ def lab(
     start = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={notebooks}"]
     page = "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
     os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", *start, page, *context.args])
+
+
+def _write_table(path: Path, rows: pd.DataFrame, text: str) -> None:
+    if path.suffix == ".csv":
+        rows.to_csv(path, index=False)
+    else:
+        path.write_text(text + "\n")
 
 
 def _say(line: str) -> None:

@@ -63,23 +63,38 @@ class Study:
 
         A row that fails keeps its reason in the column ``error`` and does not stop the rest.
         """
+        return self._table(Path(root), say, lambda config: train(config, root, device), device)
+
+    def table(self, root: str | Path = "runs") -> StudyTable:
+        """What is known of every row so far; nothing is trained."""
+        return self._table(Path(root), None, lambda config: _finished(Path(root) / config.id), None)
+
+    def _table(
+        self, root: Path, say: Callable[[str], None] | None, run_of: Callable[[Config], Run], device: str | None
+    ) -> StudyTable:
         import pandas as pd
 
         rows = []
         configs = self.configs()
         for number, (arm, seed, config) in enumerate(configs, 1):
-            row = _row(arm, seed, config, root, device)
+            row = _row(arm, seed, config, run_of, device)
             rows.append(row)
             if say:
                 say(f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _told(row)}")
-        return StudyTable(pd.DataFrame(rows), Path(root))
+        return StudyTable(pd.DataFrame(rows), root)
 
 
-def _row(arm: str, seed: int, config: Config, root: str | Path, device: str | None) -> dict[str, Any]:
+def _finished(folder: Path) -> Run:
+    if not (folder.is_dir() and (run := Run.open(folder)).finished):
+        raise InputError("not finished yet")
+    return run
+
+
+def _row(arm: str, seed: int, config: Config, run_of: Callable[[Config], Run], device: str | None) -> dict[str, Any]:
     row: dict[str, Any] = {"arm": arm, "seed": seed, "run": config.id, "error": ""}
     row |= dict.fromkeys(MEASURES, math.nan)
     try:
-        run = train(config, root, device)
+        run = run_of(config)
         measured = {**run.evaluation(device), **run.provenance}
     except Exception as error:
         return {**row, "error": f"{type(error).__name__}: {error}"}
@@ -126,13 +141,14 @@ class StudyTable:
         return pd.DataFrame(values).T
 
     def formatted(self, measures: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
-        """``summary`` for reading: mean and interval as text, columns by their labels."""
+        """``summary`` for reading: mean and interval as text, columns by their labels; none for what no arm has."""
         import pandas as pd
 
         summary = self.summary(measures)
         table = {
             MEASURES[measure]: [_text(*summary.loc[arm, measure][["mean", "low", "high"]]) for arm in summary.index]
             for measure in measures
+            if summary[measure]["mean"].notna().any()
         }
         return pd.DataFrame({"seeds": summary["n"].astype(int).tolist(), **table}, index=summary.index)
 

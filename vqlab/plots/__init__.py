@@ -11,7 +11,7 @@ from vqlab.plots.codebook import (
 )
 from vqlab.plots.codes import code_grid_panels, code_in_use, drawn_samples
 from vqlab.plots.gradients import angle_histogram, angle_preservation, angles_over_training, carried_by_angle
-from vqlab.plots.grids import heat_explorer, heat_maps, layer_costs, rate_quality, tuning_history
+from vqlab.plots.grids import heat_explorer, heat_maps, layer_costs, rate_quality, tuning_history, tuning_plot
 from vqlab.plots.perceptual import tradeoff
 from vqlab.plots.playground import playground, playground_figure
 from vqlab.plots.rotations import costs, near_opposite_errors
@@ -62,6 +62,7 @@ __all__ = [
     "tradeoff",
     "training_so_far",
     "tuning_history",
+    "tuning_plot",
     "usage",
     "usage_over_training",
     "usage_slider",

@@ -23,6 +23,10 @@ def _short(axis: str) -> str:
     return axis.rpartition(".")[2]
 
 
+def _title(table: GridTable) -> str:
+    return f"Grid {table.grid.name}: {' × '.join(map(_short, table.grid.axes))}"
+
+
 def _panels(table: GridTable) -> list[tuple[str, pd.DataFrame]]:
     """A name and the rows for each combination of values of the axes beyond the first two."""
     rest = list(table.grid.axes)[2:]
@@ -51,8 +55,7 @@ def heat_maps(table: GridTable, measures: Sequence[str] = ("psnr", "perplexity",
     One colour scale a measure, so rows compare; a point that is not finished or failed stays blank.
     """
     panels = _panels(table)
-    title = f"Grid {table.grid.name}: {' × '.join(map(_short, table.grid.axes))}"
-    figure, drawn = axes(len(measures), title, rows=len(panels), width=3.7, height=2.8)
+    figure, drawn = axes(len(measures), _title(table), rows=len(panels), width=3.7, height=2.8)
     first, second = map(_short, _first_two(table))
     for row, (told, part) in enumerate(panels):
         for column, measure in enumerate(measures):
@@ -102,7 +105,7 @@ def heat_explorer(table: GridTable, measures: Sequence[str] = ("psnr", "perplexi
     figure.update_xaxes(title_text=second, type="category")
     figure.update_yaxes(title_text=first, type="category", col=1)
     figure.update_layout(
-        title=f"Grid {table.grid.name}", template="plotly_white", width=320 + 300 * len(panels), height=420,
+        title=_title(table), template="plotly_white", width=320 + 300 * len(panels), height=420,
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.25}],
     )  # fmt: skip
     return figure
@@ -163,4 +166,14 @@ def tuning_history(study: Study) -> Figure:
     history.legend()
     epochs.set(xlabel="epoch", ylabel="PSNR on the test images (dB)")
     epochs.locator_params(axis="x", integer=True)
+    return figure
+
+
+def tuning_plot(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
+    """One of Optuna's plots with this lab's title and axes, where it has axes."""
+    figure.update_layout(title=title, template="plotly_white")
+    if x:
+        figure.update_xaxes(title_text=x)
+    if y:
+        figure.update_yaxes(title_text=y)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,19 @@ def run_notebooks(
     say: Callable[[str], None],
     folder: Path | None = None,
     figures: Path | None = None,
+    only: Sequence[str] | None = None,
 ) -> tuple[Path, int]:
     """Execute every numbered notebook with ``parameters``; returns the index page and the number that failed.
 
-    folder: where the notebooks are, the project's own unless named. figures: a folder that gets each
-    notebook's headline picture as NAME.png. A failed notebook stays in the report with the cell and its
-    error. Raises InputError for a folder without notebooks or a parameter that a notebook lacks.
+    folder: where the notebooks are, the project's own unless named. figures: a folder that gets each notebook's
+    headline picture as NAME.png. only: the numbers of those to execute, as "07"; all unless named. A failed notebook
+    stays in the report with the cell and its error. Raises InputError for a folder without notebooks, a number that
+    none has, or a parameter that a notebook lacks.
     """
     sources = sorted((folder or notebooks_folder()).glob("[0-9][0-9]_*.ipynb"))
     if not sources:
         raise InputError(f"notebooks: no NN_name.ipynb in {folder}")
+    sources = _chosen(sources, only)
     for source in sources:
         _check_parameters(source, parameters)
     output.mkdir(parents=True, exist_ok=True)
@@ -78,6 +81,14 @@ def run_notebooks(
     index = output.resolve() / "index.html"
     index.write_text(index_page(cards, parameters))
     return index, sum(card.error is not None for card in cards)
+
+
+def _chosen(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
+    by_number = {source.name[:2]: source for source in sources}
+    unknown = set(only or ()) - set(by_number)
+    if unknown:
+        raise InputError(f"only={', '.join(sorted(unknown))}: must be one of {', '.join(by_number)}")
+    return [source for number, source in by_number.items() if not only or number in only]
 
 
 @contextmanager

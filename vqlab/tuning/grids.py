@@ -171,7 +171,7 @@ class GridTable:
         """The command that gives the best row's Run again."""
         return command(self.best(measure))
 
-    def formatted(self, measures: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
+    def formatted(self, measures: Sequence[str] = (*MEASURES, "entropy_bits")) -> pd.DataFrame:
         """The rows for reading: short axis names, columns by their labels, best PSNR first; failures say why.
 
         A measure that no point has is left out: grids read what the loop logged, without costlier distances.
