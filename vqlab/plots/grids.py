@@ -105,7 +105,7 @@ def heat_explorer(table: GridTable, measures: Sequence[str] = ("psnr", "perplexi
     figure.update_xaxes(title_text=second, type="category")
     figure.update_yaxes(title_text=first, type="category", col=1)
     figure.update_layout(
-        title=_title(table), template="plotly_white", width=320 + 300 * len(panels), height=420,
+        title=_title(table), template="plotly_white", width=240 + 290 * len(panels), height=420,
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.25}],
     )  # fmt: skip
     return figure
