@@ -124,6 +124,7 @@ def rate_quality(table: GridTable) -> Figure:
             axis.plot(codes, rows[measure], f"{mark}-", color=colour)
     rate.set(xlabel="rate (bits an image)", ylabel="PSNR (dB)", title="filled: entropy, hollow: fixed length")
     rate.legend()
+    used.set_ylim(0, 1.05)
     for axis, measure in ((used, "utilisation"), (seconds, "wall_seconds"), (memory, "peak_memory_mib")):
         axis.set(xscale="log", xlabel="K, codes", ylabel=MEASURES[measure], title=f"{MEASURES[measure]} by K")
         sizes = table.rows["quantizer.num_codes"].unique()
