@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,27 @@ def test_a_training_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_to_the
     assert stopped.provenance["step"] == 3
     assert not stopped.finished
     assert same_weights(run, train(tiny(), tmp_path, "cpu"))
+
+
+@pytest.mark.filterwarnings("ignore:run .* being trained elsewhere")
+def test_a_second_training_of_one_config_waits_for_the_first(run: Run, tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(row: dict[str, object]) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(train, tiny(), tmp_path, "cpu", hold)
+        assert begun.wait(60)
+        with pytest.warns(UserWarning, match="being trained elsewhere"):
+            left = train(tiny(), tmp_path, "cpu", should_stop=lambda: True)
+        assert not left.finished
+        go_on.set()
+        second = train(tiny(), tmp_path, "cpu")
+        assert second.finished
+        assert same_weights(run, first.result())
+    assert list(second.metrics()["step"]) == list(run.metrics()["step"])
 
 
 def test_a_finished_run_is_returned_untouched(run: Run) -> None:

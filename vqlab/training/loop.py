@@ -14,6 +14,7 @@ from torch import nn
 from vqlab.config import Config
 from vqlab.data.batches import Batch
 from vqlab.training import checkpoint
+from vqlab.training.alone import alone
 from vqlab.training.device import find_device
 from vqlab.training.files import write_json, write_whole
 from vqlab.training.logs import RunLog
@@ -41,6 +42,7 @@ def train(
     stop_after_steps: leave after so many steps of this call, with a checkpoint. should_stop: asked after
     every step; True leaves with a checkpoint too. watch: shown the model after each logged step, in eval mode and
     without gradients, to look and not to touch. A prior's VQ-VAE is trained first where it is not finished.
+    A Run that another thread or process is training is waited for, then returned or gone on with.
     Raises InputError for data that cannot be read, an absent device, a loss
     that is no number, or a folder that holds another Config.
     """
@@ -52,7 +54,9 @@ def train(
         codec = train(config.codec(), root, device, progress, should_stop=should_stop)
         if not codec.finished:
             return run
-    _Training(run, device, progress, should_stop, watch).go(stop_after_steps)
+    with alone(run.folder, should_stop or (lambda: False)) as mine:
+        if mine and not run.finished:
+            _Training(run, device, progress, should_stop, watch).go(stop_after_steps)
     return run
 
 
