@@ -16,7 +16,7 @@ from torch import nn
 
 from vqlab import InputError, Run, train
 from vqlab.data import Images
-from vqlab.generation import COLUMNS, REAL, arms, generation_table, interpolate, nearest_training_images, spaced_images
+from vqlab.generation import COLUMNS, REAL, arms, generation_table, interpolate, nearest_training_images
 from vqlab.losses import Perceptual
 from vqlab.plots import (
     completions,
@@ -85,7 +85,7 @@ def test_a_copy_of_a_training_image_is_its_own_neighbour() -> None:
 
 def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None:
     (run,) = study.runs("VQ-VAE")
-    ends = spaced_images(run.data().test, 2)
+    ends = run.data().test.spaced(2)
     path = interpolate(run, ends, 5)
     with torch.no_grad():
         torch.testing.assert_close(path[[0, -1]], run.model()(ends).reconstruction)

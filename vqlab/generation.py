@@ -161,16 +161,10 @@ def noise_distances(
     part: which images, train or test; test images of another kind than the training ones are far without noise.
     """
     images = data.train if part == "train" else data.test
-    pixels = spaced_images(images, min(count, len(images)))
+    pixels = images.spaced(count)
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     rows = []
     for share in shares:
         parts = [part.to(device) for part in (pixels + share * noise).clamp(0, 1).split(_CHUNK)]
         rows.append(sample_distances(partial(iter, parts), data, device, inception=False))
     return rows
-
-
-def spaced_images(images: Images, count: int) -> Float[Tensor, "count 3 H W"]:
-    """``count`` images, evenly spaced over the set, in [0, 1]."""
-    chosen = torch.linspace(0, len(images) - 1, count).long()
-    return images.pixels[chosen].float() / 255

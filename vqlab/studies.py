@@ -209,11 +209,11 @@ def _text(mean: float, low: float, high: float) -> str:
 def probe_transports(run: Run, kinds: Sequence[str], images: int = 128) -> dict[str, pd.DataFrame]:
     """What each transport would do in the trained model of ``run``: a probe's table by transport.
 
-    The gradient is that of the Run's reconstruction loss on its first training ``images``; the model, in eval
-    mode, and the codes stay as they are. Raises InputError for a transport that is not registered.
+    The gradient is that of the Run's reconstruction loss on ``images`` training images; the model, in eval mode,
+    and the codes stay as they are. Raises InputError for a transport that is not registered.
     """
     model, data = run.require("vqvae").model(), run.data()
-    batch = data.train.pixels[:images].float() / 255
+    batch = data.train.spaced(images)
     variance = float(batch.var())
     tables = {}
     for kind in kinds:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 
@@ -27,6 +27,11 @@ class Images:
         values = torch.arange(256, dtype=torch.float64) / 255
         share = counts / counts.sum()
         return float((share * (values - (share * values).sum()).square()).sum())
+
+    def spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
+        """``count`` images (all, where there are fewer) evenly spaced over the set, in [0, 1]: every class has some."""
+        chosen = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        return self.pixels[chosen].float() / 255
 
     def limited(self, limit: int | None) -> Images:
         """The first ``limit`` images of a shuffle with seed 0; all for None."""

@@ -198,7 +198,7 @@ def _plane(run: Run, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
     model = run.model()
-    z_e = model.encoder(run.data().test.pixels[:images].float() / 255).movedim(1, -1)
+    z_e = model.encoder(run.data().test.spaced(images)).movedim(1, -1)
     vectors = model.quantizer.project_in(z_e.reshape(-1, z_e.shape[-1])).numpy()
     pca = PCA(2, svd_solver="full").fit(vectors)
     return pca.transform(vectors), pca.transform(model.quantizer.codebook.numpy()), pca.explained_variance_ratio_

@@ -33,10 +33,10 @@ def curves(run: Run) -> Figure:
 
 
 def image_grid(images: Images, count: int = 16, title: str = "Images") -> Figure:
-    """The first ``count`` images in a row."""
+    """``count`` images in a row, evenly spaced over the set."""
     figure, (axis,) = axes(1, title)
     figure.set_size_inches(10, 1.4)
-    axis.imshow(torch.cat(list(images.pixels[:count]), dim=2).permute(1, 2, 0).numpy())
+    axis.imshow(torch.cat(list(images.spaced(count)), dim=2).permute(1, 2, 0).numpy())
     axis.set_axis_off()
     return figure
 
@@ -45,8 +45,7 @@ def image_grid(images: Images, count: int = 16, title: str = "Images") -> Figure
 def reconstructions(run: Run, count: int = 12) -> Figure:
     """Test images above, what the Run makes of them below, evenly spaced over the test set."""
     data = run.require("vqvae", "vae").data()
-    chosen = torch.linspace(0, len(data.test) - 1, count).long()
-    images = data.test.pixels[chosen].float() / 255
+    images = data.test.spaced(count)
     rows = torch.stack([images, run.model()(images).reconstruction])
     figure, (axis,) = axes(1, f"{data.name}: test images (above) and reconstructions (below)")
     figure.set_size_inches(10, 2.2)

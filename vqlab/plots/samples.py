@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vqlab.errors import InputError
-from vqlab.generation import interpolate, nearest_training_images, spaced_images
+from vqlab.generation import interpolate, nearest_training_images
 from vqlab.plots.style import axes, colours
 from vqlab.training.device import find_device
 from vqlab.training.files import write_whole
@@ -27,7 +27,7 @@ _SHEET = 8
 def sample_grids(runs: Mapping[str, Run], count: int = 12, rows: int = 2, seed: int = 0) -> Figure:
     """``rows`` × ``count`` samples of each Run, real training images above them."""
     data = next(iter(runs.values())).data()
-    panels = {"real": data.train.pixels[: rows * count].float() / 255}
+    panels = {"real": data.train.spaced(rows * count)}
     panels |= {name: torch.cat(list(run.samples(rows * count, seed=seed))) for name, run in runs.items()}
     return _panels(panels, count, f"{data.name}: training images, and samples of each model")
 
@@ -56,7 +56,7 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
     data = run.data()
     made = torch.cat(list(run.samples(compared)))
     found = nearest_training_images(made, data.train)
-    real = nearest_training_images(spaced_images(data.test, min(compared, len(data.test))), data.train)
+    real = nearest_training_images(data.test.spaced(compared), data.train)
     figure, (left, right) = axes(2, f"{name}: samples and their nearest training images")
     figure.set_size_inches(11, 2.8)
     pairs = torch.cat([made[:count], data.train.pixels[found.places[:count]].float() / 255])
@@ -75,7 +75,7 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
 
 def interpolations(run: Run, pairs: int = 3, steps: int = 11) -> Figure:
     """Paths between reconstructions of test images in code space, one a row."""
-    ends = spaced_images(run.data().test, 2 * pairs)
+    ends = run.data().test.spaced(2 * pairs)
     made = torch.cat([interpolate(run, torch.stack([ends[n], ends[n + pairs]]), steps) for n in range(pairs)])
     title = f"{run.data().name}: straight paths in code space, each cell on its nearest code"
     return _panels({"": made}, steps, title)
@@ -87,7 +87,7 @@ def completions(run: Run, count: int = 8, kept_rows: int | None = None) -> Figur
     Raises InputError for a Run of another kind.
     """
     codec, prior = run.require("transformer").codec().model(), run.model()
-    images = spaced_images(run.data().test, count)
+    images = run.data().test.spaced(count)
     codes = codec.encode(images)
     kept = prior.grid[0] // 2 if kept_rows is None else kept_rows
     generator = torch.Generator().manual_seed(run.config.seed)

@@ -69,6 +69,9 @@ class Explorer(traitlets.HasTraits):
     def attempt(self, action: Callable[[], None]) -> None:
         """Run ``action``; its error, of whatever kind, becomes the message, in one line."""
         self.message = ""
+        self._tell_errors(action)
+
+    def _tell_errors(self, action: Callable[[], None]) -> None:
         try:
             action()
         except InputError as error:
@@ -83,12 +86,15 @@ class Explorer(traitlets.HasTraits):
         if unknown:
             raise InputError(f"state: unknown {', '.join(sorted(unknown))}; use {', '.join(self.state)}")
         changed = {key for key, value in given.items() if not self.state or value != self.state[key]}
-        return self._settled({**self.state, **given}, changed)
+        settled = self._settled({**self.state, **given}, changed)
+        # Here, not when the view follows: by then a thread that the new state started may have told its failure.
+        self.message = ""
+        return settled
 
     @traitlets.observe("state")
     def _show_state(self, change: dict[str, Any]) -> None:
         if "view" in self.__dict__:
-            self.attempt(lambda: self._refresh(change["old"], change["new"]))
+            self._tell_errors(lambda: self._refresh(change["old"], change["new"]))
 
     @cached_property
     def view(self) -> ipywidgets.Widget:

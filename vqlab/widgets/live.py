@@ -60,11 +60,11 @@ class LiveTraining(Explorer):
         self.run = Run.create(self.root / config.id, config)
         logged = read_rows(self.run.folder / "metrics.jsonl")
         self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
-        test = load_data(config.data).test.pixels
-        self.images: Float[Tensor, "n 3 H W"] = test[torch.linspace(0, len(test) - 1, images).long()].float() / 255
+        test = load_data(config.data).test
+        self.images: Float[Tensor, "n 3 H W"] = test.spaced(images)
         self.reconstructions: Float[Tensor, "n 3 H W"] | None = None
         self.counts: Int64[Tensor, " K"] | None = None
-        self._sample = test[:64].float() / 255
+        self._sample = test.spaced(64)
         self._thread: threading.Thread | None = None
         self._thread_name = f"training of {self.run.folder.resolve()}"
         self._leave = threading.Event()
