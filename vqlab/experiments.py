@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
+from vqlab.generation import ABSENT, generation_table
 from vqlab.generation import arms as generation_arms
-from vqlab.generation import generation_table
 from vqlab.studies import Study, StudyTable, profile_seeds
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
 
 
 def table_of(name: str, study: StudyTable) -> pd.DataFrame:
-    """The table of the study ``name`` for reading: one row an arm, means with intervals as text."""
+    """The table of the study ``name`` for reading: one row an arm, means with intervals as text; no empty columns."""
     if name == "generation":
-        return generation_table(study)
+        table = generation_table(study)
+        return table.loc[:, (~table.isin(["", ABSENT])).any()]
     return perceptual_table(study) if name == "perceptual" else study.formatted()
 
 

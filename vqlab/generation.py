@@ -42,7 +42,7 @@ COLUMNS = {
     "seconds": "training (s)",
 }
 _THOUSANDTHS = ("sample_kd_classifier", "sample_kid")
-_ABSENT = "–"
+ABSENT = "–"
 _CHUNK = 256
 
 
@@ -104,7 +104,7 @@ def _text(name: str, seeds: Sequence[Mapping[str, Any]]) -> str:
     scale = 1000 if name in _THOUSANDTHS else 1
     values = [scale * row[name] for row in seeds if row.get(name) is not None]
     if not values:
-        return _ABSENT
+        return ABSENT
     if name in ("parameters", "seconds"):
         return f"{sum(values) / len(values):,.0f}"
     mean, low, high = interval(pd.Series(values))
