@@ -11,7 +11,7 @@ import torch
 from test_training import same_weights, tiny
 
 from vqlab import InputError, Run, train
-from vqlab.models import CodeTransformer, sample_codes
+from vqlab.models import CodeTransformer, LatentDiffusion, sample_codes
 from vqlab.models.drawing import sharpened
 from vqlab.training import code_grids, open_prior
 
@@ -131,6 +131,27 @@ def test_sharpened_logits_keep_what_they_should() -> None:
 def test_a_low_temperature_draws_the_likeliest_code(prior: CodeTransformer) -> None:
     codes = sample_codes(prior, 2, temperature=1e-4, generator=generator())
     assert torch.equal(codes.flatten(1), prior(codes).argmax(-1))
+
+
+def test_diffusion_over_codes_in_a_line_draws_the_codes_it_was_shown() -> None:
+    """Codes of a VQ-VAE spread in few of their D directions; drawing must not leave them for the largest codes."""
+    shown, generator = torch.tensor([5, 10]), torch.Generator().manual_seed(0)
+    table = 0.01 * torch.randn(16, 32, generator=generator)
+    table[:, 0] += torch.linspace(-1, 1, 16)
+    grids = shown.repeat(16).view(-1, 1, 1).expand(-1, 8, 8)
+    config = tiny(**{**TINY, "prior.kind": "diffusion", "quantizer.dim": 32, "prior.sample_steps": 20})
+    prior = LatentDiffusion(config, 1)
+    prior.learn_codes(table, grids)
+    adam = torch.optim.Adam(prior.parameters(), lr=3e-3)
+    falling = torch.optim.lr_scheduler.LinearLR(adam, 1, 0, 120)
+    for _ in range(120):
+        adam.zero_grad()
+        prior(grids, torch.zeros(32).long(), generator).backward()
+        adam.step()
+        falling.step()
+    drawn = prior.eval().sample(32, generator).flatten(1)
+    assert torch.isin(drawn, shown).float().mean() > 0.6
+    assert set(drawn.mode(1).values.tolist()) == {5, 10}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ _TOLD = {
     "discriminator_loss": "discriminator loss {:.3f}",
     "sample_spread": "spread of samples {:.3f}",
     "nats_a_code": "{:.3f} nats a code",
-    "noise_error": "error of the noise {:.3f}",
+    "denoising_error": "error of the z_q found {:.3f}",
     "psnr": "PSNR {:.2f} dB",
     "perplexity": "perplexity {:.0f}",
 }

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
+
+from vqlab.training.run import Run
 
 _LOOK_EVERY = 0.5
 
 
 @contextmanager
-def alone(folder: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
-    """Hold the Run in ``folder``: True once nobody else trains it, False where ``should_stop`` ended the wait.
+def alone(run: Run, should_stop: Callable[[], bool]) -> Iterator[bool]:
+    """Hold ``run``: True where it is yours to train, False where another finished it or ``should_stop`` ended the wait.
 
     The operating system frees what a killed process held.
     """
-    lock = FileLock(folder / ".lock")
+    path = run.folder / ".lock"
+    lock = FileLock(path)
     told = False
     while True:
         try:
@@ -26,12 +28,16 @@ def alone(folder: Path, should_stop: Callable[[], bool]) -> Iterator[bool]:
             break
         except Timeout:
             if not told:
-                warnings.warn(f"run {folder.name}: being trained elsewhere; waiting for it", stacklevel=4)
+                warnings.warn(f"run {run.config.id}: being trained elsewhere; waiting for it", stacklevel=4)
                 told = True
             if should_stop():
                 yield False
                 return
     try:
-        yield True
+        yield not run.finished
     finally:
         lock.release()
+        # Whoever waits still, or comes now, finds the Run finished: nobody needs the file any more.
+        if run.finished:
+            with suppress(OSError):
+                path.unlink()

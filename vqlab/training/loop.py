@@ -54,8 +54,8 @@ def train(
         codec = train(config.codec(), root, device, progress, should_stop=should_stop)
         if not codec.finished:
             return run
-    with alone(run.folder, should_stop or (lambda: False)) as mine:
-        if mine and not run.finished:
+    with alone(run, should_stop or (lambda: False)) as mine:
+        if mine:
             _Training(run, device, progress, should_stop, watch).go(stop_after_steps)
     return run
 

@@ -92,7 +92,7 @@ class TransformerRecipe(PriorRecipe):
 
 
 class DiffusionRecipe(PriorRecipe):
-    """Lower the error of the noise that the UNet finds in z_q."""
+    """Lower the error of the z_q that the UNet finds under noise."""
 
     model: LatentDiffusion
 
@@ -102,20 +102,20 @@ class DiffusionRecipe(PriorRecipe):
         self.model.learn_codes(code_table(self.run.codec().model()), self.grids.train)
 
     def step(self, batch: Batch, place: Place, *, logging: bool) -> Report | None:
-        """Mean squared error of the noise."""
+        """Mean squared error of the z_q found."""
         codes, labels = batch
         self.fall(place)
         generator = self.noise_generator(place)
         with self.autocast():
             loss = self.model(codes, self.hide_some(labels, generator), generator)
         self.descend(loss, self.optimizers["adam"], place)
-        return Report({"loss": float(loss.detach()), "noise_error": float(loss.detach())}) if logging else None
+        return Report({"loss": float(loss.detach()), "denoising_error": float(loss.detach())}) if logging else None
 
     def measure(self) -> dict[str, Any]:
-        """Error of the noise on the test grids, no label given, the same noise each time."""
+        """Error of the z_q found on the test grids, no label given, the same noise each time."""
         generator = step_generator(self.config.seed, device=self.device)
         none = len(self.data.class_names)
         errors = [
             float(self.model(codes, codes.new_full((len(codes),), none), generator)) for codes in self.test_batches()
         ]
-        return {"data": self.data.name, "noise_error": sum(errors) / len(errors)}
+        return {"data": self.data.name, "denoising_error": sum(errors) / len(errors)}
