@@ -10,10 +10,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 from vqlab.config import Config, GANConfig
 
 _START = 4
+_SPREAD = 0.02
 
 
 class Generator(nn.Sequential):
-    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1] (Radford et al., DCGAN, 2015): 4, 8, 16, 32 pixels."""
+    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1]: 4, 8, 16, 32 pixels; sizes and start of Radford et al., DCGAN, 2015."""
 
     def __init__(self, config: GANConfig) -> None:
         wide = 4 * config.width
@@ -28,6 +29,18 @@ class Generator(nn.Sequential):
             ]  # fmt: skip
         layers += [nn.BatchNorm2d(config.width), nn.ReLU()]
         super().__init__(*layers, nn.ConvTranspose2d(config.width, 3, 4, stride=2, padding=1), nn.Sigmoid())
+        for layer in self:
+            if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=_SPREAD)
+                nn.init.zeros_(layer.bias)
+
+
+class Centre(nn.Module):
+    """[0, 1] to [-1, 1]: what has a mean far from 0 takes most of a normalised layer's reach."""
+
+    def forward(self, images: Float[Tensor, "B 3 32 32"]) -> Float[Tensor, "B 3 32 32"]:
+        """2 images − 1."""
+        return 2 * images - 1
 
 
 class Discriminator(nn.Sequential):
@@ -35,7 +48,7 @@ class Discriminator(nn.Sequential):
 
     def __init__(self, config: GANConfig) -> None:
         normal = spectral_norm if config.spectral_norm else nn.Identity()
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [Centre()]
         channels = 3
         for width in (config.width, 2 * config.width, 4 * config.width):
             layers += [normal(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
