@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from vqlab import Config, InputError, Run, train
 from vqlab.losses import discriminator_loss, generator_loss, negative_elbo
+from vqlab.models import GAN
 
 BASELINES = {
     "vae": {"model.kind": "vae", "vae.latent_dim": 6},
@@ -46,6 +47,14 @@ def test_a_baseline_is_evaluated_into_the_columns_of_its_kind(run: Run) -> None:
     assert "--inception" in measured["sample_fid_reason"]
     assert measured["sample_fid"] is None
     assert measured["parameters"] == sum(p.numel() for p in run.model().parameters())
+
+
+def test_a_gan_starts_near_grey_which_its_discriminator_takes_for_zero() -> None:
+    gan = GAN(Config.profile("quick", **{"model.kind": "gan"}))
+    assert float((gan.sample(64, torch.Generator().manual_seed(0)) - 0.5).abs().mean()) < 0.05
+    centre, first = list(gan.discriminator)[:2]
+    seen = first(centre(torch.full((1, 3, 32, 32), 0.5)))
+    torch.testing.assert_close(seen, first.bias.view(1, -1, 1, 1).expand_as(seen))
 
 
 def test_the_elbo_is_that_of_torch_distributions() -> None:

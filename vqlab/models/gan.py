@@ -14,7 +14,7 @@ _SPREAD = 0.02
 
 
 class Generator(nn.Sequential):
-    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1]: 4, 8, 16, 32 pixels; sizes and start of Radford et al., DCGAN, 2015."""
+    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1]: 4, 8, 16, 32 pixels, as DCGAN (Radford et al., 2015) starts."""
 
     def __init__(self, config: GANConfig) -> None:
         wide = 4 * config.width
@@ -32,7 +32,8 @@ class Generator(nn.Sequential):
         for layer in self:
             if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=_SPREAD)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 class Centre(nn.Module):
