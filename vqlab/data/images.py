@@ -29,7 +29,7 @@ class Images:
         return float((share * (values - (share * values).sum()).square()).sum())
 
     def spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
-        """``count`` images (all, where there are fewer) in [0, 1], evenly spaced, since a set may be sorted by class."""
+        """``count`` images (all, where there are fewer) in [0, 1], evenly spaced: sets may be sorted by class."""
         chosen = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
         return self.pixels[chosen].float() / 255
 

@@ -171,7 +171,7 @@ def tuning_history(study: Study) -> Figure:
 
 
 def tuning_plot(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
-    """One of Optuna's plots with this lab's title and style; x, y: what its axes show, kept as they are unless named."""
+    """One of Optuna's plots with this lab's title and style; x, y: what its axes show, kept unless named."""
     figure.update_layout(title=title, template="plotly_white")
     if x:
         figure.update_xaxes(title_text=x)
