@@ -17,7 +17,6 @@ from test_training import tiny
 from vqlab import InputError, Run, train
 from vqlab.config import DataConfig
 from vqlab.data import ImageData, Images, load_data
-from vqlab.generation import noise_distances
 from vqlab.metrics import (
     Moments,
     frechet_distance,
@@ -26,6 +25,7 @@ from vqlab.metrics import (
     precision_recall,
     real_distances,
 )
+from vqlab.metrics.distances import noise_distances
 from vqlab.metrics.features import Extractor, reference
 
 
@@ -153,7 +153,7 @@ def test_reference_statistics_are_kept_by_data_and_extractor(digits: ImageData) 
     assert sum(seen) == len(digits.test)
     assert np.array_equal(first.moments.covariance, again.moments.covariance)
     reference(Extractor("another", "pixels", see), digits, "test")
-    reference(Extractor("another", "pixels", see), digits.limited(None, 50), "test")
+    reference(Extractor("another", "pixels", see), digits.subset(None, 50), "test")
     assert sum(seen) == 2 * len(digits.test) + 50
 
 
@@ -203,7 +203,7 @@ def test_inception_is_tried_when_asked_for_and_its_absence_is_kept_with_the_reas
 
 
 def test_one_class_has_no_classifier_and_says_so(digits: ImageData) -> None:
-    alone = ImageData("one", Images(digits.train.pixels[:20], torch.zeros(20).long()), digits.test, ("a",))
-    row = real_distances(alone)
+    run_lock = ImageData("one", Images(digits.train.pixels[:20], torch.zeros(20).long()), digits.test, ("a",))
+    row = real_distances(run_lock)
     assert row["sample_fd_classifier"] is None
     assert "one class" in row["sample_fd_classifier_reason"]

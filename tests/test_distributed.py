@@ -39,11 +39,11 @@ def _rank(rank: int, folder: str) -> None:
 def test_two_ranks_never_drift_and_equal_one_process_on_the_joined_batch(tmp_path: Path) -> None:
     mp.spawn(_rank, (str(tmp_path),), nprocs=RANKS)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
-    alone = _layer()
+    run_lock = _layer()
     restarts = 0
     for step in range(STEPS):
-        restarts += int(alone(torch.cat(_tokens(step))).stats["restarts"])
+        restarts += int(run_lock(torch.cat(_tokens(step))).stats["restarts"])
     assert restarts > 0
-    for name, value in alone.state_dict().items():
+    for name, value in run_lock.state_dict().items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], value, msg=name)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vqlab import Config, InputError, Run, train
-from vqlab.doctor import apply, chance_restart, diagnose, report
+from vqlab.analysis.doctor import apply, chance_restart, diagnose, report
 from vqlab.quantize.usage import perplexity, uniform_perplexity
 
 BASE = {
@@ -69,9 +69,9 @@ def test_codes_that_lag_behind_the_encoder_are_told_from_noisy_ones(root: Path) 
 
 
 def test_applying_the_changes_revives_the_codebook_and_shows_before_and_after(root: Path) -> None:
-    broken = trained(root, **FAULTS["dead codes"])
-    result = apply(broken, "cpu")
-    assert result.after.config == broken.config.replace(**result.changes)
+    has_error = trained(root, **FAULTS["dead codes"])
+    result = apply(has_error, "cpu")
+    assert result.after.config == has_error.config.replace(**result.changes)
     table = result.table()
     assert table.loc["PSNR (dB)", "after"] > table.loc["PSNR (dB)", "before"] + 0.5
     assert "dead codes" in table.loc["symptoms", "before"]

@@ -10,9 +10,9 @@ from test_cli import vqlab
 from test_training import TINY, tiny
 
 from vqlab import InputError
-from vqlab.experiments import named_study, perceptual_weights, table_of, verdicts
-from vqlab.markdown import markdown
-from vqlab.studies import Study
+from vqlab.studies.markdown import markdown
+from vqlab.studies.named import describe_differences, named_study, perceptual_weights, summary_table
+from vqlab.studies.study import Study
 
 SCALE = [f"--set={name}={value}" for name, value in TINY.items()]
 COMMAND = ("study", "collapsing", "--seeds", "2", *SCALE, "--set", "optim.epochs=1")
@@ -71,10 +71,10 @@ def test_the_perceptual_table_says_what_the_term_costs(tmp_path: Path) -> None:
     weights = perceptual_weights("quick")[:2]
     study = Study(tiny(), {f"weight {weight:g}": {"loss.classifier": weight} for weight in weights})
     result = study.run(tmp_path, "cpu")
-    cost = table_of("perceptual", result)["perceptual term (ms a step)"]
+    cost = summary_table("perceptual", result)["perceptual term (ms a step)"]
     assert cost["weight 0"] == "0"
     assert float(cost["weight 0.03"]) > 0
-    assert verdicts(result, ("psnr",))[0].startswith("weight 0 − weight 0.03")
+    assert describe_differences(result, ("psnr",))[0].startswith("weight 0 − weight 0.03")
 
 
 def test_markdown_keeps_columns_apart_and_rounds_numbers() -> None:

@@ -15,21 +15,22 @@ from test_training import tiny
 from torch import nn
 
 from vqlab import InputError, Run, train
+from vqlab.analysis import interpolate, nearest_training_images
 from vqlab.data import Images
-from vqlab.generation import COLUMNS, REAL, arms, generation_table, interpolate, nearest_training_images
 from vqlab.losses import Perceptual
 from vqlab.plots import (
     completions,
-    curves,
     interpolations,
-    neighbours,
+    nearest_neighbours,
+    perceptual_tradeoff,
     reconstructions,
     sample_grids,
     sample_sheet,
-    tradeoff,
-    usage,
+    training_curves,
+    usage_by_rank,
 )
-from vqlab.studies import Study, StudyTable
+from vqlab.studies.generation import COLUMNS, REAL, generation_arms, generation_table
+from vqlab.studies.study import Study, StudyTable
 from vqlab.training import code_grids
 
 PRIOR = {"prior.width": 16, "prior.layers": 1, "prior.heads": 2, "prior.sample_steps": 2}
@@ -72,7 +73,7 @@ def test_more_seeds_give_intervals_over_seeds(study: StudyTable) -> None:
 
 def test_every_arm_of_the_notebooks_is_a_config() -> None:
     for profile in ("quick", "paper", "gpu"):
-        assert len(Study(tiny(), arms(profile)).configs()) == 5
+        assert len(Study(tiny(), generation_arms(profile)).configs()) == 5
 
 
 def test_a_copy_of_a_training_image_is_its_own_neighbour() -> None:
@@ -85,7 +86,7 @@ def test_a_copy_of_a_training_image_is_its_own_neighbour() -> None:
 
 def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None:
     (run,) = study.runs("VQ-VAE")
-    ends = run.data().test.spaced(2)
+    ends = run.data().test.evenly_spaced(2)
     path = interpolate(run, ends, 5)
     with torch.no_grad():
         torch.testing.assert_close(path[[0, -1]], run.model()(ends).reconstruction)
@@ -100,12 +101,12 @@ def test_the_figures_show_what_they_say(study: StudyTable) -> None:
     grid = sample_grids({"gan": gan, "prior": prior}, count=4)
     assert [axis.get_ylabel() for axis in grid.axes][1:] == ["gan", "prior"]
     assert grid.axes[1].images[0].get_array().shape == (64, 128, 3)
-    assert "RMS" in neighbours(gan, "gan", compared=30).axes[1].get_xlabel()
+    assert "RMS" in nearest_neighbours(gan, "gan", compared=30).axes[1].get_xlabel()
     assert len(completions(prior, count=2).axes) == 4
     assert interpolations(codec, pairs=2, steps=3).axes[0].images[0].get_array().shape == (64, 96, 3)
 
 
-@pytest.mark.parametrize("ask", [curves, usage, reconstructions, completions, code_grids, Run.usage])
+@pytest.mark.parametrize("ask", [training_curves, usage_by_rank, reconstructions, completions, code_grids, Run.usage])
 def test_what_a_kind_does_not_have_is_refused_in_one_line(study: StudyTable, ask: Callable[[Run], object]) -> None:
     with pytest.raises(InputError, match="holds a gan; give the Run of a") as told:
         ask(study.runs("gan")[0])
@@ -173,7 +174,7 @@ def test_the_weighted_sum_has_each_terms_gradient_and_leaves_its_network_alone()
 def test_the_tradeoff_has_a_point_a_weight(study: StudyTable) -> None:
     weights = (0.0, 2.0)
     table = Study(tiny(), {f"{w:g}": {"loss.classifier": w} for w in weights}).run(study.root, "cpu")
-    figure = tradeoff(table, weights, "test")
+    figure = perceptual_tradeoff(table, weights, "test")
     assert list(figure.axes[0].lines[-1].get_xdata()) == list(weights)
     assert [text.get_text() for text in figure.axes[2].texts] == ["0", "2"]
 

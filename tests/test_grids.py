@@ -16,8 +16,8 @@ from postgres import postgres_server
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError, Run
-from vqlab.tuning import NAMED, Grid, command, grid_of, named_grid, open_storage
-from vqlab.tuning.claims import Claims, point_name
+from vqlab.studies import GRIDS, Grid, make_grid, named_grid, open_storage, train_command
+from vqlab.studies.leases import TrialLeases, point_name
 
 AXES = {"quantizer.decay": [0.9, 0.99], "quantizer.restart_every": [0, 3]}
 SLOW = {**TINY, "data.train_limit": 1600, "optim.epochs": 1}
@@ -40,7 +40,7 @@ def worker(root: Path, storage: str | None) -> subprocess.Popen[str]:
 
 
 def grid() -> Grid:
-    return grid_of("mine", AXES, **{"data.source": "photos", "seed": 0, **SLOW})
+    return make_grid("mine", AXES, **{"data.source": "photos", "seed": 0, **SLOW})
 
 
 def trials(root: Path, storage: str | None) -> list[optuna.trial.FrozenTrial]:
@@ -117,63 +117,63 @@ def test_a_finished_grid_is_opened_and_a_lost_tail_of_it_is_trained(tmp_path: Pa
     assert table.rows["psnr"].max() == Run.open(tmp_path / table.best().id).evaluation()["psnr"]
 
 
-def claims_of(root: Path, name: str = "claims", **times: float) -> Claims:
+def leases_of(root: Path, name: str = "claims", **times: float) -> TrialLeases:
     storage = open_storage(root)
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
-    return Claims(study, storage, **times)
+    return TrialLeases(study, storage, **times)
 
 
 def test_a_point_that_two_workers_queued_is_worked_on_once(tmp_path: Path) -> None:
-    one, other = claims_of(tmp_path), claims_of(tmp_path)
+    one, other = leases_of(tmp_path), leases_of(tmp_path)
     points = {point_name({"x": 1}): {"x": 1}}
     one.enqueue(points)
     # What a second worker does that looked at the queue before the first one wrote to it.
     other.study.enqueue_trial({"x": 1}, user_attrs={"point": point_name({"x": 1})})
-    taken = one.take()
+    taken = one.acquire()
     assert taken is not None
     assert taken.number == 0
-    assert other.take() is None
+    assert other.acquire() is None
     assert [trial.state.name for trial in one.trials()] == ["RUNNING", "FAIL"]
 
 
 def test_a_worker_on_another_machine_is_lost_only_after_a_still_while(tmp_path: Path) -> None:
-    one, other = claims_of(tmp_path), claims_of(tmp_path, grace=0.3)
+    one, other = leases_of(tmp_path), leases_of(tmp_path, expiry=0.3)
     one.enqueue({"x": {"x": 1}})
-    trial = one.take()
+    trial = one.acquire()
     assert trial is not None
     trial.set_user_attr("worker", {"machine": "elsewhere", "pid": 1, "started": "1"})
     for beat in range(4):
         trial.set_user_attr("beat", beat)
-        assert other.release_lost() == []
+        assert other.release_expired() == []
         time.sleep(0.15)
     time.sleep(0.3)
-    assert [lost.number for lost in other.release_lost()] == [0]
+    assert [lost.number for lost in other.release_expired()] == [0]
     other.enqueue({"x": {"x": 1}})
-    again = other.take()
+    again = other.acquire()
     assert again is not None
     assert again.number == 1
 
 
 def test_a_worker_whose_trial_was_given_away_is_told(tmp_path: Path) -> None:
-    one = claims_of(tmp_path, beat=0.05)
+    one = leases_of(tmp_path, heartbeat=0.05)
     one.enqueue({"x": {"x": 1}})
-    trial = one.take()
+    trial = one.acquire()
     assert trial is not None
     with one.holding(trial) as held:
-        claims_of(tmp_path)._fail(0)
+        leases_of(tmp_path)._fail(0)
         time.sleep(0.3)
-        assert held.lost
+        assert held.expired
 
 
 def test_an_interrupted_worker_gives_its_point_back_at_once(tmp_path: Path) -> None:
-    one, other = claims_of(tmp_path), claims_of(tmp_path)
+    one, other = leases_of(tmp_path), leases_of(tmp_path)
     one.enqueue({"x": {"x": 1}})
-    trial = one.take()
+    trial = one.acquire()
     assert trial is not None
     with pytest.raises(KeyboardInterrupt), one.holding(trial):
         raise KeyboardInterrupt
     other.enqueue({"x": {"x": 1}})
-    assert other.take() is not None
+    assert other.acquire() is not None
 
 
 def test_a_point_that_cannot_be_trained_says_why_and_is_tried_again_when_asked(tmp_path: Path) -> None:
@@ -183,10 +183,10 @@ def test_a_point_that_cannot_be_trained_says_why_and_is_tried_again_when_asked(t
     assert "no such folder" in table.rows["error"][1]
     assert "error" in table.formatted().columns
     small(**axes).run(tmp_path / "runs", "cpu")
-    states = [trial.state.name for trial in claims_of(tmp_path / "runs", small(**axes).study_name).trials()]
+    states = [trial.state.name for trial in leases_of(tmp_path / "runs", small(**axes).study_name).trials()]
     assert states == ["COMPLETE", "FAIL"]
     small(**axes).run(tmp_path / "runs", "cpu", retry=True)
-    states = [trial.state.name for trial in claims_of(tmp_path / "runs", small(**axes).study_name).trials()]
+    states = [trial.state.name for trial in leases_of(tmp_path / "runs", small(**axes).study_name).trials()]
     assert states == ["COMPLETE", "FAIL", "FAIL"]
 
 
@@ -203,7 +203,7 @@ def test_a_point_that_cannot_be_trained_says_why_and_is_tried_again_when_asked(t
 )
 def test_a_senseless_grid_is_refused(axes: dict, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        grid_of("mine", axes)
+        make_grid("mine", axes)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_storage_out_of_reach_is_one_line_without_its_password(url: str, tmp_p
 def test_the_paper_grids_have_the_paper_points() -> None:
     assert len(named_grid("utilisation", "paper").points()) == 3 * 3 * 2
     assert len(named_grid("scaling", "paper").points()) == 3 * 3
-    for name in NAMED:
+    for name in GRIDS:
         assert list(named_grid(name, "quick").axes) == list(named_grid(name, "paper").axes)
     with pytest.raises(InputError, match="utilisation, scaling, initialisation"):
         named_grid("everything")
@@ -234,7 +234,7 @@ def test_the_paper_grids_have_the_paper_points() -> None:
 @pytest.mark.parametrize("profile", ["quick", "paper", "gpu"])
 def test_the_command_of_a_config_names_that_config(profile: str) -> None:
     config = Config.profile(profile, **{"quantizer.beta": 0.5, "data.augment": False, "seed": 3})
-    words = command(config).split()
+    words = train_command(config).split()
     options = dict(zip(words[2::2], words[3::2], strict=True))
     changes = [word.partition("=") for flag, word in zip(words[2::2], words[3::2], strict=True) if flag == "--set"]
     assert sorted(key for key, _, _ in changes) == ["data.augment", "quantizer.beta"]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from vqlab import InputError
-from vqlab.playground import Plane, square_grid
-from vqlab.plots import playground, playground_figure
-from vqlab.plots.playground import SHIFTS
+from vqlab.analysis.plane import Plane, square_grid
+from vqlab.plots import plane_explorer, plane_figure
+from vqlab.plots.plane import SHIFTS
 from vqlab.quantize import transport_names
 
 
@@ -47,7 +47,7 @@ def test_codes_that_are_not_in_the_plane_are_refused() -> None:
 
 
 def test_the_touchable_figure_has_every_transport_in_its_menu_and_a_labelled_slider() -> None:
-    figure = playground()
+    figure = plane_explorer()
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == list(transport_names())
     steps = figure.layout.sliders[0].steps
@@ -62,5 +62,5 @@ def test_the_touchable_figure_has_every_transport_in_its_menu_and_a_labelled_sli
 
 
 def test_the_printed_figure_has_a_panel_for_each_transport_and_distance() -> None:
-    figure = playground_figure(("rotation", "nsvq", "diveq"), (0.0, 10.0))
+    figure = plane_figure(("rotation", "nsvq", "diveq"), (0.0, 10.0))
     assert [axis.get_title() for axis in figure.axes[:6]] == ["rotation", "nsvq", "diveq"] * 2

@@ -12,7 +12,7 @@ from test_training import same_weights, tiny
 
 from vqlab import InputError, Run, train
 from vqlab.models import CodeTransformer, LatentDiffusion, sample_codes
-from vqlab.models.drawing import sharpened
+from vqlab.models.sampling import filter_logits
 from vqlab.training import code_grids, open_prior
 
 TINY = {
@@ -87,7 +87,7 @@ def test_a_prior_has_its_vqvaes_reconstruction_columns_and_its_own(run: Run) -> 
 
 @pytest.mark.parametrize("how", [{}, {"label": 2}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.6}])
 def test_cached_sampling_equals_uncached(prior: CodeTransformer, how: dict) -> None:
-    cached, plain = (sample_codes(prior, 5, generator=generator(), cached=c, **how) for c in (True, False))
+    cached, plain = (sample_codes(prior, 5, generator=generator(), use_cache=c, **how) for c in (True, False))
     assert torch.equal(cached, plain)
 
 
@@ -112,7 +112,7 @@ def test_no_cell_sees_itself_or_a_later_one(prior: CodeTransformer) -> None:
 def test_given_cells_are_kept_and_seen(prior: CodeTransformer) -> None:
     given = torch.full((8, 8), -1)
     given[:4] = torch.arange(32).view(4, 8) % 16
-    codes = sample_codes(prior, 3, given=given, generator=generator())
+    codes = sample_codes(prior, 3, known_codes=given, generator=generator())
     assert (codes[:, :4] == given[:4]).all()
     free = sample_codes(prior, 3, generator=generator())
     assert not torch.equal(free[:, 4:], codes[:, 4:])
@@ -120,12 +120,12 @@ def test_given_cells_are_kept_and_seen(prior: CodeTransformer) -> None:
 
 def test_sharpened_logits_keep_what_they_should() -> None:
     logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
-    assert sharpened(logits, top_k=2).isfinite().tolist() == [[True, True, False, False]]
-    assert sharpened(logits, top_p=0.65).isfinite().tolist() == [[True, True, False, False]]
-    assert sharpened(logits, top_p=0.75).isfinite().tolist() == [[True, True, True, False]]
-    assert sharpened(logits, top_p=1e-6).isfinite().sum() == 1
-    torch.testing.assert_close(sharpened(logits, top_p=1.0), logits)
-    torch.testing.assert_close(sharpened(logits, 0.5).softmax(1), logits.exp() ** 2 / (logits.exp() ** 2).sum())
+    assert filter_logits(logits, top_k=2).isfinite().tolist() == [[True, True, False, False]]
+    assert filter_logits(logits, top_p=0.65).isfinite().tolist() == [[True, True, False, False]]
+    assert filter_logits(logits, top_p=0.75).isfinite().tolist() == [[True, True, True, False]]
+    assert filter_logits(logits, top_p=1e-6).isfinite().sum() == 1
+    torch.testing.assert_close(filter_logits(logits, top_p=1.0), logits)
+    torch.testing.assert_close(filter_logits(logits, 0.5).softmax(1), logits.exp() ** 2 / (logits.exp() ** 2).sum())
 
 
 def test_a_low_temperature_draws_the_likeliest_code(prior: CodeTransformer) -> None:
@@ -141,7 +141,7 @@ def test_diffusion_over_codes_in_a_line_draws_the_codes_it_was_shown() -> None:
     grids = shown.repeat(16).view(-1, 1, 1).expand(-1, 8, 8)
     config = tiny(**{**TINY, "prior.kind": "diffusion", "quantizer.dim": 32, "prior.sample_steps": 20})
     prior = LatentDiffusion(config, 1)
-    prior.learn_codes(table, grids)
+    prior.set_code_statistics(table, grids)
     adam = torch.optim.Adam(prior.parameters(), lr=3e-3)
     falling = torch.optim.lr_scheduler.LinearLR(adam, 1, 0, 120)
     for _ in range(120):
@@ -162,8 +162,8 @@ def test_diffusion_over_codes_in_a_line_draws_the_codes_it_was_shown() -> None:
         ({"top_k": 0}, "top_k=0"),
         ({"top_k": 17}, "1…16"),
         ({"top_p": 1.5}, r"top_p=1\.5"),
-        ({"given": torch.zeros(3, 3).long()}, r"\(8, 8\)"),
-        ({"given": torch.full((8, 8), 16)}, "0…15"),
+        ({"known_codes": torch.zeros(3, 3).long()}, r"\(8, 8\)"),
+        ({"known_codes": torch.full((8, 8), 16)}, "0…15"),
     ],
 )
 def test_settings_out_of_range_are_refused(prior: CodeTransformer, how: dict, told: str) -> None:
@@ -175,7 +175,7 @@ def test_settings_that_a_kind_lacks_and_no_samples_are_refused(run: Run) -> None
     with pytest.raises(InputError, match="count=0"):
         run.samples(0)
     if run.config.kind == "diffusion":
-        with pytest.raises(InputError, match="a diffusion has no such setting"):
+        with pytest.raises(InputError, match="not a setting of a diffusion"):
             run.samples(1, top_k=3)
 
 

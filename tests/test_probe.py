@@ -15,7 +15,8 @@ from vector_quantize_pytorch import VectorQuantize
 
 import vqlab
 from vqlab import InputError, VectorQuantizer
-from vqlab.probing import COLUMNS, angles
+from vqlab.plots import probe_histograms
+from vqlab.probe import COLUMNS, angles
 
 
 def z_e(*shape: int) -> Tensor:
@@ -146,9 +147,9 @@ def test_it_works_under_autocast() -> None:
 
 def test_it_works_on_a_compiled_module() -> None:
     torch.manual_seed(0)
-    compiled = torch.compile(Halved(), backend="aot_eager")
-    with vqlab.probe(compiled) as seen:
-        loss_of(compiled(x=z_e(10, 6)).z_q).backward()
+    maybe_compile = torch.compile(Halved(), backend="aot_eager")
+    with vqlab.probe(maybe_compile) as seen:
+        loss_of(maybe_compile(x=z_e(10, 6)).z_q).backward()
     np.testing.assert_allclose(seen.table()["length_ratio"], 0.5, rtol=1e-6)
 
 
@@ -160,7 +161,7 @@ def test_long_passes_are_sampled_and_the_summary_and_figure_are_labelled() -> No
     table = seen.table()
     assert table.groupby("call").size().tolist() == [50, 50, 50]
     assert seen.summary().loc["obtuse_share", "mean"] == (table["angle_codes"] > 90).mean()
-    figure = seen.figure()
+    figure = probe_histograms(seen)
     assert all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
 
 

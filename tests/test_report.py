@@ -12,9 +12,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from test_training import tiny
 
 from vqlab import InputError, train
+from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.report import notebooks_folder, run_notebooks, working_copy, write_explorer
-from vqlab.report.explorer import explorer_data
-from vqlab.tokenizer import Tokenizer
+from vqlab.report.run_page import explorer_data
 
 NOTEBOOKS = sorted(notebooks_folder().glob("*.ipynb"))
 
@@ -31,7 +31,7 @@ def test_a_failed_notebook_stays_with_its_cell_and_the_rest_go_on(tmp_path: Path
     _write(tmp_path, "00_breaks", "1 / (seed - 7)")
     _write(
         tmp_path, "01_works",
-        "from vqlab.plots.style import axes\naxes(1, 'A figure made without pyplot')[0]",
+        "from vqlab.plots.style import make_axes\nmake_axes(1, 'A figure made without pyplot')[0]",
         "import pandas as pd\npd.DataFrame({'seed': [seed]})",
     )  # fmt: skip
     said: list[str] = []

@@ -5,13 +5,19 @@ from __future__ import annotations
 from test_training import tiny
 
 from vqlab import train
-from vqlab.plots import angle_preservation, angles_over_training, carried_by_angle, costs, near_opposite_errors
-from vqlab.rotations import cost, near_opposite, rounding
-from vqlab.studies import probe_transports
+from vqlab.analysis import probe_transports
+from vqlab.analysis.rotations import backward_cost, near_antipodal, rounding_errors
+from vqlab.plots import (
+    angle_preservation,
+    angles_over_training,
+    backward_costs,
+    gradient_by_angle,
+    near_antipodal_errors,
+)
 
 
 def test_both_forms_equal_the_written_out_matrix_to_rounding_and_the_mirror_does_not() -> None:
-    table = rounding(dim=16, count=200)
+    table = rounding_errors(dim=16, count=200)
     for form in ("rotation", "rodrigues"):
         assert table.loc[form, "float64"] < 1e-13
         assert table.loc[form, "float32"] < 1e-4
@@ -20,18 +26,18 @@ def test_both_forms_equal_the_written_out_matrix_to_rounding_and_the_mirror_does
 
 
 def test_near_opposite_vectors_errors_grow_until_straight_through_takes_over() -> None:
-    table = near_opposite(dim=8, count=50)
+    table = near_antipodal(dim=8, count=50)
     assert table["rotation"].iloc[0] < 1e-5
     assert table["fallback_share"].iloc[0] == 0
     assert table["fallback_share"].iloc[-1] == 1
-    assert len(near_opposite_errors(table).axes) == 2
+    assert len(near_antipodal_errors(table).axes) == 2
 
 
 def test_costs_are_measured_for_every_form_and_drawn() -> None:
-    table = cost(dims=(4, 8), counts=(16,), repeats=2)
+    table = backward_cost(dims=(4, 8), counts=(16,), repeats=2)
     assert len(table) == 8
     assert (table["ms"] > 0).all()
-    assert len(costs(table).axes) == 1
+    assert len(backward_costs(table).axes) == 1
 
 
 def test_the_angles_of_a_run_are_drawn_from_its_logs_and_by_the_probe(tmp_path) -> None:
@@ -45,4 +51,4 @@ def test_the_angles_of_a_run_are_drawn_from_its_logs_and_by_the_probe(tmp_path) 
     assert (rotation["angle_at_q"] - rotation["angle_at_e"]).abs().max() < 0.1
     assert tables["straight_through"]["angle_gradients"].max() < 0.1
     assert len(angle_preservation(tables).axes) == 2
-    assert len(carried_by_angle(tables).axes) == 2
+    assert len(gradient_by_angle(tables).axes) == 2

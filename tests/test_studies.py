@@ -13,7 +13,7 @@ from test_training import tiny
 
 from vqlab import InputError
 from vqlab.plots import study_intervals
-from vqlab.studies import Study, StudyTable, interval
+from vqlab.studies.study import Study, StudyTable, interval
 
 ARMS = {"RRT": {"quantizer.transport": "rotation"}, "straight-through": {"quantizer.transport": "straight_through"}}
 
@@ -71,11 +71,11 @@ def test_differences_are_paired_by_seed() -> None:
     test = stats.ttest_rel(rows["psnr"][:3], rows["psnr"][3:])
     assert [row["low"], row["high"]] == pytest.approx(list(test.confidence_interval()))
     assert row["differs"]
-    assert "a and b differ" in table.verdict("a", "b")
+    assert "a and b differ" in table.describe_difference("a", "b")
     alike = StudyTable(rows.assign(psnr=[20, 25, 30, 21, 24.0, 30.5]), Path())
-    assert "do not differ measurably" in alike.verdict("a", "b")
+    assert "do not differ measurably" in alike.describe_difference("a", "b")
     single = StudyTable(rows[rows["seed"] == 0], Path())
-    assert "one seed cannot tell" in single.verdict("a", "b")
+    assert "one seed cannot tell" in single.describe_difference("a", "b")
 
 
 def test_the_figure_has_a_labelled_panel_for_each_measure(table: StudyTable) -> None:

@@ -11,7 +11,7 @@ import pytest
 from test_training import TINY, tiny
 
 from vqlab import InputError, Run
-from vqlab.tuning import SPACE, Range, Tuning, open_storage, space_of
+from vqlab.studies import SPACE, Range, Tuning, open_storage, parse_space
 
 SPACE_OF_TESTS = {"quantizer.beta": Range(0.1, 2.0, log=True), "optim.learning_rate": (1e-6, 3e-3)}
 
@@ -60,14 +60,14 @@ def test_a_resumed_tuning_makes_the_trials_of_an_uninterrupted_one(
 def test_a_trial_of_a_killed_worker_is_done_again_with_its_params(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    from vqlab.tuning.claims import _here
+    from vqlab.studies.leases import _worker_identity
 
     started = optuna.create_study(
         study_name=tuning(2).study_name, storage=open_storage(tmp_path), direction="maximize"
     ).ask()
     started.suggest_float("quantizer.beta", 0.1, 2.0, log=True)
     started.suggest_categorical("optim.learning_rate", (1e-6, 3e-3))
-    started.set_user_attr("worker", {**_here(), "pid": gone.pid})
+    started.set_user_attr("worker", {**_worker_identity(), "pid": gone.pid})
     done = tuning(2).run(tmp_path, "cpu").trials
     assert [trial.state.name for trial in done] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert started.params in [trial.params for trial in done[1:]]
@@ -99,10 +99,10 @@ def test_two_workers_together_make_the_trials_asked_for(tmp_path: Path) -> None:
 )
 def test_a_senseless_space_is_refused(space: dict, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        Tuning("mine", tiny(), space_of(space))
+        Tuning("mine", tiny(), parse_space(space))
 
 
 def test_without_a_space_the_paper_fields_are_tuned() -> None:
-    assert space_of({}) == SPACE
+    assert parse_space({}) == SPACE
     with pytest.raises(InputError, match="trials=0"):
         Tuning("mine", tiny(), SPACE, 0)

@@ -10,23 +10,23 @@ import torch
 from test_training import tiny
 
 from vqlab import Run, train
+from vqlab.analysis.layer_cost import layer_cost
 from vqlab.plots import (
+    code_lifetimes,
     code_patches,
-    heat_explorer,
-    heat_maps,
+    codebook_projection,
+    grid_heatmaps,
+    heatmap_explorer,
     layer_costs,
-    lives,
     perplexity_windows,
-    projection,
     rank_frequency,
-    rate_quality,
+    rate_distortion,
     usage_over_training,
     usage_slider,
 )
-from vqlab.plots.codebook import perplexities
+from vqlab.plots.codebook import perplexity_by_window
 from vqlab.quantize.usage import churn, code_bits, dead_age, gini
-from vqlab.scaling import layer_cost
-from vqlab.tuning import Grid
+from vqlab.studies import Grid
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_share_of_commitment_is_that_of_the_two_gradients(run: Run) -> None:
 
 
 def test_each_window_is_told_with_its_tokens_and_bound(run: Run) -> None:
-    rows = perplexities(run)
+    rows = perplexity_by_window(run)
     assert [row["window"] for row in rows] == ["batch", "epoch", "data set"]
     assert [row["tokens"] for row in rows] == [16 * 64, 96 * 64, 32 * 64]
     assert all(1 <= row["perplexity"] <= 16 for row in rows)
@@ -91,7 +91,12 @@ def test_each_window_is_told_with_its_tokens_and_bound(run: Run) -> None:
 def test_figures_of_a_run_say_what_they_show(run: Run) -> None:
     panels = usage_over_training(run).axes
     assert sum(bar.get_height() for bar in panels[-1].patches) == run.config.quantizer.num_codes
-    for figure in (lives(run), rank_frequency({"a": run}), perplexity_windows({"a": run}), projection({"a": run})):
+    for figure in (
+        code_lifetimes(run),
+        rank_frequency({"a": run}),
+        perplexity_windows({"a": run}),
+        codebook_projection({"a": run}),
+    ):
         assert all(axis.get_xlabel() or axis.get_xticklabels() for axis in figure.axes)
         assert figure.get_suptitle()
     assert len([axis for axis in code_patches(run).axes if axis.images]) == 16
@@ -106,11 +111,11 @@ def test_the_slider_has_a_histogram_of_all_codes_for_each_window(run: Run) -> No
 def test_figures_of_a_grid_have_a_cell_for_each_point(tmp_path: Path) -> None:
     axes = {"quantizer.num_codes": [8, 16], "quantizer.dim": [4, 8]}
     table = Grid("scaling", tiny(**{"optim.epochs": 1}), axes).run(tmp_path, "cpu")
-    heat = heat_maps(table, ("psnr",)).axes[0]
+    heat = grid_heatmaps(table, ("psnr",)).axes[0]
     assert [text.get_text() for text in heat.texts] == [f"{value:.4g}" for value in table.rows["psnr"]]
     assert heat.get_ylabel() == "num_codes"
-    assert len(heat_explorer(table).data) == 3
-    assert "rate" in rate_quality(table).axes[0].get_xlabel()
+    assert len(heatmap_explorer(table).data) == 3
+    assert "rate" in rate_distortion(table).axes[0].get_xlabel()
     assert table.rows["fixed_bits"].tolist() == [64 * 3, 64 * 3, 64 * 4, 64 * 4]
     assert (table.rows["entropy_bits"] <= table.rows["fixed_bits"]).all()
     means = table.rows.groupby("quantizer.dim")["psnr"].mean()

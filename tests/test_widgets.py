@@ -17,20 +17,21 @@ from PIL import Image
 from test_training import same_weights, tiny
 
 from vqlab import InputError, Run, train
+from vqlab.analysis.pictures import tile_images
+from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.metrics import psnr
 from vqlab.models import sample_codes
-from vqlab.tokenizer import Tokenizer, tiled
 from vqlab.widgets import (
     CodebookExplorer,
     Explorer,
     GradientExplorer,
     LiveTraining,
-    PlanePlayground,
+    PlaneExplorer,
     ReconstructionExplorer,
     SampleExplorer,
     headless,
 )
-from vqlab.widgets.edits import changed_cells, noised, painted, swapped
+from vqlab.widgets.grid_edits import changed_cells, noised, painted, swapped
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def opened(explorer: Shown) -> Shown:
 
 def explorers(run: Run, root: Path) -> list[Explorer]:
     return [
-        ReconstructionExplorer(run), CodebookExplorer(run), GradientExplorer(run), PlanePlayground(),
+        ReconstructionExplorer(run), CodebookExplorer(run), GradientExplorer(run), PlaneExplorer(),
         LiveTraining(run.config, run.folder.parent, "cpu"), LiveTraining(tiny(seed=5), root, "cpu"),
     ]  # fmt: skip
 
@@ -184,9 +185,9 @@ def test_the_pictures_of_a_code_are_its_own(run: Run) -> None:
 
 def test_tiles_stand_row_by_row() -> None:
     tiles = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 3, 2, 2)
-    sheet = tiled(tiles, columns=2)[0].tolist()
+    sheet = tile_images(tiles, columns=2)[0].tolist()
     assert sheet == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 255, 255], [2, 2, 255, 255]]
-    assert tiled(tiles, columns=3, gap=1).shape == (3, 3, 9)
+    assert tile_images(tiles, columns=3, gap=1).shape == (3, 3, 9)
 
 
 def test_codes_go_by_use(run: Run) -> None:
@@ -211,7 +212,7 @@ def test_histograms_are_the_logged_ones_or_of_the_asked_transport(run: Run) -> N
 
 
 def test_what_is_moved_in_the_plane_moves_the_gradient() -> None:
-    plane = PlanePlayground(points=[[0.0, 0.0]])
+    plane = PlaneExplorer(points=[[0.0, 0.0]])
     plane.move("code", 6, (0.5, 0.5))
     plane.move("target", 0, (-1.0, 1.0))
     assert plane.state["codes"][6] == [0.5, 0.5]

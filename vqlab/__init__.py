@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqlab.config import Config as Config
+    from vqlab.errors import InputError as InputError
+    from vqlab.probe import probe as probe
+    from vqlab.quantize import QuantizerOutput as QuantizerOutput
+    from vqlab.quantize import VectorQuantizer as VectorQuantizer
+    from vqlab.quantize import transport as transport
+    from vqlab.training import Run as Run
+    from vqlab.training import train as train
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULE_OF = {
     "Config": "vqlab.config",
     "InputError": "vqlab.errors",
     "QuantizerOutput": "vqlab.quantize",
     "Run": "vqlab.training",
     "VectorQuantizer": "vqlab.quantize",
-    "probe": "vqlab.probing",
+    "probe": "vqlab.probe",
     "train": "vqlab.training",
     "transport": "vqlab.quantize",
 }
-__all__ = list(_HOMES)
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room when it is first used, so that import stays light."""
-    if name not in _HOMES:
+    """Import a public name when it is first used, so that ``import vqlab`` stays fast."""
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'vqlab' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    module = import_module(_MODULE_OF[name])
+    # The package vqlab.probe is itself callable, see there.
+    return module if name == "probe" else getattr(module, name)

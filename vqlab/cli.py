@@ -55,8 +55,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train one Config (or return its finished Run) and print the Run folder."""
     from vqlab.config import Config
-    from vqlab.progress import training_progress
     from vqlab.training import train as train_config
+    from vqlab.training.progress import training_progress
 
     changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
     with training_progress() as progress:
@@ -117,18 +117,18 @@ def study(
     table: Table = None,
 ) -> None:  # fmt: skip
     """Train what is missing of a study (the README's tables are such) and print its table with intervals."""
-    from vqlab.experiments import named_study, table_of, verdicts
-    from vqlab.markdown import markdown
-    from vqlab.studies import profile_seeds
+    from vqlab.studies.markdown import markdown
+    from vqlab.studies.named import describe_differences, named_study, summary_table
+    from vqlab.studies.study import profile_seeds
 
     chosen = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
     asked = named_study(name, profile, chosen, **{"data.source": data, **dict(map(_key_value, change or []))})
     result = asked.table(runs) if so_far else asked.run(runs, device, _say)
-    text = markdown(table_of(name, result))
+    text = markdown(summary_table(name, result))
     if table:
         _write_table(table, result.rows, text)
     print(text)
-    for line in verdicts(result) if len(chosen) > 1 and name != "generation" else []:
+    for line in describe_differences(result) if len(chosen) > 1 and name != "generation" else []:
         print(line)
 
 
@@ -148,11 +148,11 @@ def grid(
     table: Table = None,
 ) -> None:  # fmt: skip
     """Train every point of a grid once and print the table; run it again, anywhere, to add a worker or resume."""
-    from vqlab.markdown import markdown
-    from vqlab.tuning import grid_of
+    from vqlab.studies import make_grid
+    from vqlab.studies.markdown import markdown
 
     changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
-    asked = grid_of(name, dict(map(_key_value, axis or [])), profile, **changes)
+    asked = make_grid(name, dict(map(_key_value, axis or [])), profile, **changes)
     if so_far:
         result = asked.table(runs, storage=storage)
     else:
@@ -173,10 +173,10 @@ def tune(
 ) -> None:  # fmt: skip
     """Search for a Config with TPE and pruning; run it again, anywhere, to add a worker or resume."""
     from vqlab.config import Config
-    from vqlab.tuning import Tuning, space_of
+    from vqlab.studies import Tuning, parse_space
 
     changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
-    tuning = Tuning("tune", Config.profile(profile, **changes), space_of(dict(map(_key_value, over or []))), trials)
+    tuning = Tuning("tune", Config.profile(profile, **changes), parse_space(dict(map(_key_value, over or []))), trials)
     study = tuning.run(runs, device, _say, storage=storage)
     command = tuning.command(study)
     print(f"best PSNR on the test images, {study.best_value:.2f} dB: {command}")
@@ -189,9 +189,9 @@ def doctor(
     device: Device = None,
 ) -> None:
     """Name the symptoms in a Run's logs with their evidence, the likely cause and the change to try."""
-    from vqlab import doctor as rules
-    from vqlab.progress import training_progress
+    from vqlab.analysis import doctor as rules
     from vqlab.training import Run
+    from vqlab.training.progress import training_progress
 
     asked = Run.open(folder)
     print(rules.report(asked))

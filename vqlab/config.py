@@ -13,16 +13,16 @@ from vqlab.errors import InputError
 PROFILES = ("quick", "paper", "gpu")
 
 
-DEFAULTS = 1
+DEFAULTS_VERSION = 1
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the Config: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Which images, and how they are cropped and flipped (paper §4.1.1)."""
 
     source: str = Field("photos", description="photos | cifar10 | folder:PATH (folder or .tar/.tar.gz)")
@@ -41,7 +41,7 @@ class DataConfig(Section):
         raise ValueError("must be photos, cifar10 or folder:PATH")
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """Encoder and decoder (paper §3.1.1, §3.3.1): strided convolutions and a residual stack."""
 
     kind: Literal["vqvae", "vae", "gan"] = Field("vqvae", description="what is trained (baselines: §4.1.3)")
@@ -51,7 +51,7 @@ class ModelConfig(Section):
     downsample: int = Field(2, ge=1, le=5, description="halvings of height and width; 2 gives 8x8 codes at 32 px")
 
 
-class QuantizerConfig(Section):
+class QuantizerConfig(ConfigSection):
     """The quantizer's independent axes (DESIGN §3); a senseless pair is refused by the layer."""
 
     num_codes: int = Field(1024, ge=1, le=1 << 20, description="K, codes in the codebook (§4.4.4)")
@@ -80,14 +80,14 @@ class QuantizerConfig(Section):
         return value
 
 
-class VAEConfig(Section):
+class VAEConfig(ConfigSection):
     """The VAE baseline (§4.1.3): one Gaussian latent vector for the whole image."""
 
     latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian latent vector")
     kl_weight: float = Field(1.0, ge=0, le=100, description="weight of the KL term; 1: the ELBO itself")
 
 
-class GANConfig(Section):
+class GANConfig(ConfigSection):
     """The GAN baseline (§4.1.3), of DCGAN's size at 32 px; its Adam has OptimConfig's learning rate."""
 
     latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian noise")
@@ -97,7 +97,7 @@ class GANConfig(Section):
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay, both networks")
 
 
-class PriorConfig(Section):
+class PriorConfig(ConfigSection):
     """A prior over the code grids of the VQ-VAE that the rest of the Config describes."""
 
     kind: Literal["none", "transformer", "diffusion"] = "none"
@@ -112,7 +112,7 @@ class PriorConfig(Section):
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's first step size; falls linearly to 0")
 
 
-class LossConfig(Section):
+class LossConfig(ConfigSection):
     """The reconstruction term and perceptual terms (§4.4.3); the VQ term's weight is QuantizerConfig.beta."""
 
     reconstruction: Literal["mse", "l1"] = "mse"
@@ -124,7 +124,7 @@ class LossConfig(Section):
     classifier: float = Field(0.0, ge=0, le=1000, description="weight of the lab classifier's feature loss; 0: off")
 
 
-class OptimConfig(Section):
+class OptimConfig(ConfigSection):
     """Adam and its schedule (Table 1)."""
 
     epochs: int = Field(3, ge=1, le=100_000, description="passes over the training images (Table 1)")
@@ -134,7 +134,7 @@ class OptimConfig(Section):
     compile: bool = Field(False, description="torch.compile the model")
 
 
-class EvaluationConfig(Section):
+class EvaluationConfig(ConfigSection):
     """How often a run looks at itself."""
 
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
@@ -143,7 +143,7 @@ class EvaluationConfig(Section):
     samples: int | None = Field(None, ge=2, description="samples that are compared; None: as many as test images")
 
 
-class Config(Section):
+class Config(ConfigSection):
     """Everything that decides what a run computes; the same Config gives the same Run.
 
     ``Config.id`` is a stable hash of all values. ``Config.parse`` raises InputError with one line.
@@ -200,7 +200,7 @@ class Config(Section):
         So a field that a later version adds leaves old ids as they are. A default that changes must
         raise DEFAULTS, so that old and new runs never share an id.
         """
-        text = json.dumps([DEFAULTS, self.model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
+        text = json.dumps([DEFAULTS_VERSION, self.model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
@@ -254,7 +254,7 @@ def _one_line(error: ValidationError) -> str:
     parts = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"]) or "config"
-        given = "" if isinstance(item["input"], dict | Section) else f"={item['input']!r}"
+        given = "" if isinstance(item["input"], dict | ConfigSection) else f"={item['input']!r}"
         if item["type"] == "extra_forbidden":
             parts.append(f"{field}{given}: unknown config key; see `vqlab train --help` for the known ones")
         else:

@@ -61,8 +61,8 @@ def test_a_training_is_started_paused_left_and_resumed_to_the_same_weights(
     keep(page, "live_after_reload")
 
     config = Config.profile("quick", **changes)
-    alone = train(config, tmp_path / "alone", "cpu")
+    run_lock = train(config, tmp_path / "alone", "cpu")
     watched = Run.open(tmp_path / config.id)
-    one, other = (read_tensors(run.folder / "model.safetensors")[0] for run in (alone, watched))
+    one, other = (read_tensors(run.folder / "model.safetensors")[0] for run in (run_lock, watched))
     assert all(bool((one[name] == other[name]).all()) for name in one)
     assert len(watched.metrics().query("kind == 'train'")) == 60

@@ -22,4 +22,4 @@ def load_data(config: DataConfig) -> ImageData:
         data = load_cifar10()
     else:
         data = load_folder(config.source.removeprefix("folder:"), config.image_size, config.on_broken)
-    return data.limited(config.train_limit, config.test_limit)
+    return data.subset(config.train_limit, config.test_limit)

@@ -13,7 +13,7 @@ from vqlab.data.images import Images
 Batch = tuple[Float[Tensor, "B 3 H W"], Int64[Tensor, " B"]]
 
 
-def step_generator(*numbers: int, device: str = "cpu") -> torch.Generator:
+def seeded_generator(*numbers: int, device: str = "cpu") -> torch.Generator:
     """A generator on ``device`` that ``numbers`` alone decide: a seed, and an epoch or a step."""
     seed = 0
     for number in numbers:
@@ -40,7 +40,7 @@ def _reflect(index: Tensor, size: int) -> Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
-def as_floats(pixels: UInt8[Tensor, "B 3 H W"], device: str) -> Float[Tensor, "B 3 H W"]:
+def to_float(pixels: UInt8[Tensor, "B 3 H W"], device: str) -> Float[Tensor, "B 3 H W"]:
     """uint8 0…255 to float32 in [0, 1] on ``device``."""
     return pixels.to(device).float().div_(255)
 
@@ -53,17 +53,17 @@ def batches(
 
     The order depends on (seed, epoch), a batch's crops on (seed, epoch, step) alone.
     """
-    order = torch.randperm(len(images), generator=step_generator(seed, epoch))
+    order = torch.randperm(len(images), generator=seeded_generator(seed, epoch))
     for step, chosen in enumerate(order.split(batch_size)):
         if step < start:
             continue
         pixels = images.pixels[chosen]
         if augment:
-            pixels = crop_and_flip(pixels, crop_padding, step_generator(seed, epoch, step))
-        yield as_floats(pixels, device), images.labels[chosen].to(device)
+            pixels = crop_and_flip(pixels, crop_padding, seeded_generator(seed, epoch, step))
+        yield to_float(pixels, device), images.labels[chosen].to(device)
 
 
 def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Iterator[Batch]:
     """All images once, in their order, unchanged."""
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
-        yield as_floats(pixels, device), labels.to(device)
+        yield to_float(pixels, device), labels.to(device)

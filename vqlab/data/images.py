@@ -28,12 +28,12 @@ class Images:
         share = counts / counts.sum()
         return float((share * (values - (share * values).sum()).square()).sum())
 
-    def spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
+    def evenly_spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
         """``count`` images (all, where there are fewer) in [0, 1], evenly spaced: sets may be sorted by class."""
         chosen = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
         return self.pixels[chosen].float() / 255
 
-    def limited(self, limit: int | None) -> Images:
+    def subset(self, limit: int | None) -> Images:
         """The first ``limit`` images of a shuffle with seed 0; all for None."""
         if limit is None or limit >= len(self):
             return self
@@ -60,6 +60,6 @@ class ImageData:
             digest.update(images.labels.numpy().data)
         return digest.hexdigest()[:16]
 
-    def limited(self, train: int | None, test: int | None) -> ImageData:
+    def subset(self, train: int | None, test: int | None) -> ImageData:
         """The same source with fewer images."""
-        return replace(self, train=self.train.limited(train), test=self.test.limited(test))
+        return replace(self, train=self.train.subset(train), test=self.test.subset(test))

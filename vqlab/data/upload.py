@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqlab.errors import InputError
 
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 _FORMATS = ("PNG", "JPEG")
 
 
@@ -26,7 +26,7 @@ def read_image(content: bytes, size: int, name: str = "upload") -> tuple[UInt8[T
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, f"{image.width}x{image.height} pixels")
             told = [f"{image.width}x{image.height} {image.format}"]
             square = _middle_square(_rgb(ImageOps.exif_transpose(image), told), told)
@@ -45,7 +45,7 @@ def read_image(content: bytes, size: int, name: str = "upload") -> tuple[UInt8[T
 
 
 def _too_large(name: str, what: str) -> InputError:
-    return InputError(f"{name}: {what}, at most {MOST_PIXELS:,} can be read; shrink the image")
+    return InputError(f"{name}: {what}, at most {MAX_PIXELS:,} can be read; shrink the image")
 
 
 def _rgb(image: Image.Image, told: list[str]) -> Image.Image:

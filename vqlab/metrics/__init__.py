@@ -1,15 +1,13 @@
-"""MSE, PSNR, SSIM, distances between sets of images, and the evaluation of a Run."""
+"""MSE, PSNR, SSIM, precision and recall, and distances between sets of images."""
 
-from vqlab.metrics.coverage import precision_recall
 from vqlab.metrics.distances import real_distances
-from vqlab.metrics.evaluation import evaluate
 from vqlab.metrics.frechet import Moments, frechet_distance, frechet_error
 from vqlab.metrics.kernel import kernel_distance
 from vqlab.metrics.pixels import mse, psnr, ssim
+from vqlab.metrics.precision import precision_recall
 
 __all__ = [
     "Moments",
-    "evaluate",
     "frechet_distance",
     "frechet_error",
     "kernel_distance",

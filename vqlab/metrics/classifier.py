@@ -19,7 +19,7 @@ EPOCHS, BATCH, PEAK_RATE = 4, 64, 3e-3
 _EDITION = 2
 
 
-def lab_classifier(data: ImageData, seed: int = 0, device: str = "cpu") -> Classifier:
+def feature_classifier(data: ImageData, seed: int = 0, device: str = "cpu") -> Classifier:
     """The classifier of ``data``'s training labels, in eval mode: five epochs of Adam, crops and flips, seeded.
 
     Kept by data fingerprint and seed, as arrays without pickles. Seed 0 is for metrics; perceptual losses take

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vqlab.data import ImageData, ordered_batches
 from vqlab.errors import InputError
-from vqlab.metrics.coverage import precision_recall
 from vqlab.metrics.features import (
     BATCH,
-    KEPT,
+    MAX_REFERENCE_FEATURES,
     Extractor,
     Reference,
     classifier_extractor,
@@ -22,8 +23,10 @@ from vqlab.metrics.features import (
 )
 from vqlab.metrics.frechet import Moments, frechet_distance, frechet_error
 from vqlab.metrics.kernel import kernel_distance
+from vqlab.metrics.precision import precision_recall
 
-NOT_ASKED = "not asked for: on a CPU it takes hours; `vqlab evaluate RUN --inception` measures it"
+NOT_REQUESTED = "not asked for: on a CPU it takes hours; `vqlab evaluate RUN --inception` measures it"
+_CHUNK = 256
 Images = Callable[[], Iterable[Tensor]]
 
 
@@ -64,7 +67,7 @@ def _extractor(name: str, data: ImageData, device: str, *, inception: bool) -> E
     if name == "fd_classifier":
         return classifier_extractor(data, device)
     if not inception:
-        raise InputError(NOT_ASKED)
+        raise InputError(NOT_REQUESTED)
     return inception_extractor(device)
 
 
@@ -72,7 +75,7 @@ def _compare(name: str, features: Tensor, known: Reference) -> dict[str, Any]:
     """Fréchet and kernel distance, each with its standard error, precision and recall."""
     kernel, ending = {"fd_classifier": ("kd_classifier", "_classifier"), "fid": ("kid", "")}[name]
     distance, error = kernel_distance(known.features, features)
-    precision, recall = precision_recall(known.features, features[:KEPT])
+    precision, recall = precision_recall(known.features, features[:MAX_REFERENCE_FEATURES])
     return {
         name: frechet_distance(Moments.of(features), known.moments),
         f"{name}_error": _known(frechet_error(features, known.moments)),
@@ -86,3 +89,22 @@ def _compare(name: str, features: Tensor, known: Reference) -> dict[str, Any]:
 def _known(value: float) -> float | None:
     """None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
+
+
+def noise_distances(
+    data: ImageData, shares: Sequence[float], *, part: str = "test", count: int = 2000, seed: int = 0,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The sample_… distances of up to ``count`` real images with noise; shares: its standard deviations.
+
+    The check of the metric itself: a distance that can be trusted grows with the noise. Pixels stay in [0, 1].
+    part: which images, train or test; test images of another kind than the training ones are far without noise.
+    """
+    images = data.train if part == "train" else data.test
+    pixels = images.evenly_spaced(count)
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+    rows = []
+    for share in shares:
+        parts = [part.to(device) for part in (pixels + share * noise).clamp(0, 1).split(_CHUNK)]
+        rows.append(sample_distances(partial(iter, parts), data, device, inception=False))
+    return rows

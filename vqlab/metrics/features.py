@@ -16,7 +16,7 @@ from vqlab.metrics.frechet import Moments
 
 BATCH = 250
 # Feature vectors of a reference set that are kept, beside its moments, for kernel distance, precision and recall.
-KEPT = 10_000
+MAX_REFERENCE_FEATURES = 10_000
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Extractor:
 
     key: str
     title: str
-    see: Callable[[Tensor], Tensor]
+    extract: Callable[[Tensor], Tensor]
 
     @torch.no_grad()
     def features(self, batches: Iterable[Float[Tensor, "B 3 H W"]]) -> Float[Tensor, "N D"]:
         """The features of all batches, float32 on the CPU."""
-        return torch.cat([self.see(images).float().cpu() for images in batches])
+        return torch.cat([self.extract(images).float().cpu() for images in batches])
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Reference:
 
 def classifier_extractor(data: ImageData, device: str = "cpu") -> Extractor:
     """The lab classifier of ``data``, seed 0; raises InputError for data of one class."""
-    from vqlab.metrics.classifier import accuracy, digest, lab_classifier
+    from vqlab.metrics.classifier import accuracy, digest, feature_classifier
 
-    model = lab_classifier(data, 0, device)
+    model = feature_classifier(data, 0, device)
     right = accuracy(model, data, device)
     told = "" if right != right else f", test accuracy {right:.1%}"
     title = f"lab classifier of {data.name}, {model.feature_dim} features, no resize{told}"
@@ -75,7 +75,7 @@ def _statistics(extractor: Extractor, data: ImageData, part: str, device: str) -
     images = data.train if part == "train" else data.test
     features = extractor.features(batch for batch, _ in ordered_batches(images, BATCH, device))
     moments = Moments.of(features)
-    chosen = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))[:KEPT]
+    chosen = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))[:MAX_REFERENCE_FEATURES]
     return {
         "mean": moments.mean, "covariance": moments.covariance, "count": moments.count,
         "features": features[chosen].numpy(),

@@ -7,8 +7,8 @@ from torch import nn
 from vqlab.config import Config
 from vqlab.models.classifier import Classifier
 from vqlab.models.diffusion import LatentDiffusion
-from vqlab.models.drawing import sample_codes
 from vqlab.models.gan import GAN
+from vqlab.models.sampling import sample_codes
 from vqlab.models.transformer import CodeTransformer
 from vqlab.models.vae import VAE, VAEOutput
 from vqlab.models.vqvae import VQVAE, VQVAEOutput

@@ -52,7 +52,7 @@ class LatentDiffusion(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
 
-    def learn_codes(self, table: Float[Tensor, "K D"], codes: Int[Tensor, "N h w"]) -> None:
+    def set_code_statistics(self, table: Float[Tensor, "K D"], codes: Int[Tensor, "N h w"]) -> None:
         """Take the z_q of every code, and the mean and standard deviation of z_q over ``codes``."""
         z_q = F.embedding(codes.flatten()[:_ENOUGH], table)
         self.table.copy_(table)

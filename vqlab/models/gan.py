@@ -36,7 +36,7 @@ class Generator(nn.Sequential):
                     nn.init.zeros_(layer.bias)
 
 
-class Centre(nn.Module):
+class CentrePixels(nn.Module):
     """[0, 1] to [-1, 1]: what has a mean far from 0 takes most of a normalised layer's reach."""
 
     def forward(self, images: Float[Tensor, "B 3 32 32"]) -> Float[Tensor, "B 3 32 32"]:
@@ -49,7 +49,7 @@ class Discriminator(nn.Sequential):
 
     def __init__(self, config: GANConfig) -> None:
         normal = spectral_norm if config.spectral_norm else nn.Identity()
-        layers: list[nn.Module] = [Centre()]
+        layers: list[nn.Module] = [CentrePixels()]
         channels = 3
         for width in (config.width, 2 * config.width, 4 * config.width):
             layers += [normal(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqlab.config import Config
-
-# Keys and values of one block, (B, heads, tokens so far, width / heads) each; empty before the first token.
-Cache = list[tuple[Tensor, Tensor]]
+from vqlab.models.sampling import KeyValueCache, sample_codes
 
 
 class Block(nn.Module):
@@ -59,28 +59,40 @@ class CodeTransformer(nn.Module):
 
     def forward(self, codes: Int[Tensor, "B h w"], labels: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B hw K"]:
         """Logits of each cell's code, given the cells before it; num_classes among the labels means no label."""
-        return self.logits(codes.flatten(1)[:, :-1], self.told(labels, len(codes)))[0]
+        return self.logits(codes.flatten(1)[:, :-1], self.labels_or_null(labels, len(codes)))[0]
 
-    def told(self, labels: Tensor | None, count: int) -> Int[Tensor, " count"]:
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.code.weight.device
+
+    def labels_or_null(self, labels: Tensor | None, count: int) -> Int[Tensor, " count"]:
         """``labels``, or ``count`` times no label."""
         return self.label.weight.new_full((count,), self.num_classes).long() if labels is None else labels
 
     def logits(
-        self, codes: Int[Tensor, "B T"], labels: Int[Tensor, " B"], past: Cache | None = None
-    ) -> tuple[Float[Tensor, "B N K"], Cache]:
-        """Logits of the cells 0…T, and every block's keys and values; with ``past`` of the cell T alone."""
+        self, codes: Int[Tensor, "B T"], labels: Int[Tensor, " B"], cache: KeyValueCache | None = None
+    ) -> tuple[Float[Tensor, "B N K"], KeyValueCache]:
+        """Logits of the cells 0…T, and every block's keys and values; with ``cache`` of the cell T alone."""
         tokens = torch.cat([self.label(labels)[:, None], self.code(codes)], dim=1)
         x = tokens + self.place.weight[: tokens.shape[1]]
-        if past:
+        if cache:
             x = x[:, -1:]
-        now: Cache = []
+        new_cache: KeyValueCache = []
         for number, block in enumerate(self.blocks):
-            x, seen = block(x, past[number] if past else None)
-            now.append(seen)
-        return self.head(x), now
+            x, keys_and_values = block(x, cache[number] if cache else None)
+            new_cache.append(keys_and_values)
+        return self.head(x), new_cache
 
-    def sample(self, count: int, generator: torch.Generator | None = None, **how: object) -> Int[Tensor, "count h w"]:
-        """``sample_codes`` of this prior."""
-        from vqlab.models.drawing import sample_codes
+    def sample(self, count: int, generator: torch.Generator | None = None, **settings: Any) -> Int[Tensor, "count h w"]:
+        """Sample code grids: ``sample_codes`` of this prior.
 
-        return sample_codes(self, count, generator=generator, **how)  # type: ignore[arg-type]
+        Args:
+            count: how many grids, at least 1.
+            generator: as in ``sample_codes``.
+            **settings: the other arguments of ``sample_codes``.
+
+        Returns:
+            The codes, int64.
+        """
+        return sample_codes(self, count, generator=generator, **settings)

@@ -1,26 +1,34 @@
 """Figures: seaborn for print, plotly to touch."""
 
 from vqlab.plots.codebook import (
+    code_lifetimes,
     code_patches,
-    lives,
+    codebook_projection,
     perplexity_windows,
-    projection,
     rank_frequency,
     usage_over_training,
     usage_slider,
 )
-from vqlab.plots.codes import code_grid_panels, code_in_use, drawn_samples
-from vqlab.plots.gradients import angle_histogram, angle_preservation, angles_over_training, carried_by_angle
-from vqlab.plots.grids import heat_explorer, heat_maps, layer_costs, rate_quality, tuning_history, tuning_plot
-from vqlab.plots.perceptual import tradeoff
-from vqlab.plots.playground import playground, playground_figure
-from vqlab.plots.rotations import costs, near_opposite_errors
-from vqlab.plots.runs import curves, image_grid, reconstructions, training_so_far, usage
+from vqlab.plots.codes import code_grid_panels, code_panels, sample_panels
+from vqlab.plots.gradients import angle_histogram, angle_preservation, angles_over_training, gradient_by_angle
+from vqlab.plots.grids import (
+    grid_heatmaps,
+    heatmap_explorer,
+    layer_costs,
+    rate_distortion,
+    style_tuning_plot,
+    tuning_history,
+)
+from vqlab.plots.perceptual import perceptual_tradeoff
+from vqlab.plots.plane import plane_explorer, plane_figure
+from vqlab.plots.probe import probe_histograms
+from vqlab.plots.rotations import backward_costs, near_antipodal_errors
+from vqlab.plots.runs import image_grid, reconstructions, training_curves, training_panels, usage_by_rank
 from vqlab.plots.samples import (
     completions,
     distance_by_noise,
     interpolations,
-    neighbours,
+    nearest_neighbours,
     sample_grids,
     sample_settings,
     sample_sheet,
@@ -31,39 +39,40 @@ __all__ = [
     "angle_histogram",
     "angle_preservation",
     "angles_over_training",
-    "carried_by_angle",
+    "backward_costs",
     "code_grid_panels",
-    "code_in_use",
+    "code_lifetimes",
+    "code_panels",
     "code_patches",
+    "codebook_projection",
     "completions",
-    "costs",
-    "curves",
     "distance_by_noise",
-    "drawn_samples",
-    "heat_explorer",
-    "heat_maps",
+    "gradient_by_angle",
+    "grid_heatmaps",
+    "heatmap_explorer",
     "image_grid",
     "interpolations",
     "layer_costs",
-    "lives",
-    "near_opposite_errors",
-    "neighbours",
+    "near_antipodal_errors",
+    "nearest_neighbours",
+    "perceptual_tradeoff",
     "perplexity_windows",
-    "playground",
-    "playground_figure",
-    "projection",
+    "plane_explorer",
+    "plane_figure",
+    "probe_histograms",
     "rank_frequency",
-    "rate_quality",
+    "rate_distortion",
     "reconstructions",
     "sample_grids",
+    "sample_panels",
     "sample_settings",
     "sample_sheet",
     "study_intervals",
-    "tradeoff",
-    "training_so_far",
+    "style_tuning_plot",
+    "training_curves",
+    "training_panels",
     "tuning_history",
-    "tuning_plot",
-    "usage",
+    "usage_by_rank",
     "usage_over_training",
     "usage_slider",
 ]

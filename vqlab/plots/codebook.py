@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vqlab.plots.style import axes, colours
+from vqlab.plots.style import colours, make_axes
 from vqlab.quantize.usage import churn, dead_age, gini, perplexity, uniform_perplexity
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def usage_over_training(run: Run, panels: int = 4) -> Figure:
     windows = run.usage_windows()
     epochs = _epochs(run, windows)
     title = f"Code usage over training of run {run.config.id}: how many codes are used how much"
-    figure, drawn = axes(panels, title, width=3.1)
+    figure, drawn = make_axes(panels, title, width=3.1)
     for axis, which in zip(drawn, np.linspace(0, len(windows) - 1, panels).astype(int), strict=True):
         bars = axis.bar(range(len(_BINS)), _histogram(windows[which]), color=colours(1)[0], width=0.9)
         bars[0].set_color(colours(4)[3])
@@ -76,7 +76,7 @@ def usage_slider(run: Run) -> go.Figure:
 
 def rank_frequency(runs: Mapping[str, Run]) -> Figure:
     """Tokens of the last epoch by the code's rank, log-log, a line for each Run, with its Gini coefficient."""
-    figure, (axis,) = axes(1, "Rank and frequency of codes in the last epoch", width=9)
+    figure, (axis,) = make_axes(1, "Rank and frequency of codes in the last epoch", width=9)
     for (name, run), colour, style in zip(runs.items(), colours(len(runs)), _styles(len(runs)), strict=True):
         counts = np.sort(run.usage()[-1])[::-1].copy()
         label = f"{name}: Gini {float(gini(torch.from_numpy(counts))):.2f}, {(counts > 0).sum()} of {len(counts)} used"
@@ -95,9 +95,9 @@ def _styles(count: int) -> list[str]:
 
 def perplexity_windows(runs: Mapping[str, Run]) -> Figure:
     """Perplexity of the last batch logged, last epoch and test set beside what uniform use would read there."""
-    figure, panels = axes(len(runs), "The same codebook, three windows: perplexity depends on what was counted")
+    figure, panels = make_axes(len(runs), "The same codebook, three windows: perplexity depends on what was counted")
     for axis, (name, run) in zip(panels, runs.items(), strict=True):
-        table = perplexities(run)
+        table = perplexity_by_window(run)
         places = np.arange(len(table))
         axis.bar(places, [row["perplexity"] for row in table], color=colours(1)[0], width=0.55, label="measured")
         bound = [row["uniform"] for row in table]
@@ -109,7 +109,7 @@ def perplexity_windows(runs: Mapping[str, Run]) -> Figure:
     return figure
 
 
-def perplexities(run: Run) -> list[dict[str, Any]]:
+def perplexity_by_window(run: Run) -> list[dict[str, Any]]:
     """window (batch | epoch | data set), tokens, perplexity, and what uniform use of K codes would read there."""
     config, measured, epoch = run.config, run.last_epoch(), run.usage()[-1]
     rows = run.metrics()
@@ -126,11 +126,11 @@ def perplexities(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def lives(run: Run) -> Figure:
+def code_lifetimes(run: Run) -> Figure:
     """Codes without a token in each window, churn between windows, and how long dead codes have been dead."""
     windows = run.usage_windows()
     tensor, epochs = torch.from_numpy(windows), _epochs(run, windows)
-    figure, (dead, moved, ages) = axes(3, f"Lives of the codes of run {run.config.id}")
+    figure, (dead, moved, ages) = make_axes(3, f"Lives of the codes of run {run.config.id}")
     dead.plot(epochs, (windows == 0).mean(axis=1), "o-", markersize=4)
     dead.set(xlabel="epoch", ylabel="share of codes without a token", ylim=(-0.02, 1.02), title="dead in the window")
     moved.plot(epochs[1:], churn(tensor), "o-", markersize=4, color=colours(2)[1])
@@ -155,7 +155,7 @@ def code_patches(run: Run, count: int = 96) -> Figure:
     low = images.shape[2] // 2 - side
     patches = images[:, :, low : low + 2 * side, low : low + 2 * side]
     columns = 24
-    figure, drawn = axes(columns, "", rows=-(-len(chosen) // columns), width=0.42, height=0.45)
+    figure, drawn = make_axes(columns, "", rows=-(-len(chosen) // columns), width=0.42, height=0.45)
     figure.suptitle("Codes decoded to patches, from most to least used; dead codes have a red frame", fontsize=10)
     for axis in drawn:
         axis.set_axis_off()
@@ -173,9 +173,9 @@ def _frame(size: int) -> Any:
 
 
 @torch.no_grad()
-def projection(runs: Mapping[str, Run], images: int = 64) -> Figure:
+def codebook_projection(runs: Mapping[str, Run], images: int = 64) -> Figure:
     """Codes among encoder vectors of test images, on the two first principal axes of the vectors (PCA), by Run."""
-    figure, panels = axes(len(runs), "Codes and encoder vectors on the vectors' two principal axes", height=3.8)
+    figure, panels = make_axes(len(runs), "Codes and encoder vectors on the vectors' two principal axes", height=3.8)
     for axis, (name, run) in zip(panels, runs.items(), strict=True):
         vectors, codes, shares = _plane(run, images)
         axis.plot(*vectors.T, ".", color="0.75", markersize=1.5, label="z_e", rasterized=True)
@@ -198,7 +198,7 @@ def _plane(run: Run, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
     model = run.model()
-    z_e = model.encoder(run.data().test.spaced(images)).movedim(1, -1)
+    z_e = model.encoder(run.data().test.evenly_spaced(images)).movedim(1, -1)
     vectors = model.quantizer.project_in(z_e.reshape(-1, z_e.shape[-1])).numpy()
     pca = PCA(2, svd_solver="full").fit(vectors)
     return pca.transform(vectors), pca.transform(model.quantizer.codebook.numpy()), pca.explained_variance_ratio_

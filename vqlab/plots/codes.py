@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vqlab.plots.style import axes, colours
-from vqlab.tokenizer import Tokenizer, as_bytes, error_map, scores, tiled
+from vqlab.analysis.pictures import error_map, tile_images, to_uint8
+from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.plots.style import colours, make_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +21,8 @@ def code_grid_panels(
 ) -> Figure:
     """An image, what ``grid`` decodes to, the absolute error, and the grid with each code's own patch and number."""
     decoded = tokenizer.decode(grid)
-    measured = scores(image, decoded)
-    figure, panels = axes(4, title, width=2.9, height=3.1)
+    measured = image_metrics(image, decoded)
+    figure, panels = make_axes(4, title, width=2.9, height=3.1)
     panels[0].imshow(image.permute(1, 2, 0).numpy())
     panels[1].imshow(decoded.permute(1, 2, 0).numpy())
     error = panels[2].imshow(error_map(image, decoded), cmap="cividis", vmin=0, vmax=0.5)
@@ -44,12 +45,14 @@ def _mosaic(patches: UInt8[Tensor, "K 3 p p"], grid: Int[Tensor, "h w"]) -> UInt
     return torch.cat(rows, dim=1).permute(1, 2, 0)
 
 
-def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
+def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
     """Usage of all codes in ``epoch`` (from 1) with ``code`` marked, its patch, and the patches nearest to it."""
     counts = tokenizer.usage[epoch - 1]
     order = (-counts).argsort(kind="stable")
     rank = int((order == code).argmax())
-    figure, (left, middle, right) = axes(3, f"Code {code} of {tokenizer.num_codes}, epoch {epoch}", width=3.6, height=3)
+    figure, (left, middle, right) = make_axes(
+        3, f"Code {code} of {tokenizer.num_codes}, epoch {epoch}", width=3.6, height=3
+    )
     left.bar(range(len(order)), counts[order], width=1, color=colours(1)[0], linewidth=0)
     left.axvline(rank, color=colours(4)[3])
     left.set(xlabel="rank of the code by use", ylabel="tokens in the epoch", title=f"{(counts > 0).sum()} codes used")
@@ -57,14 +60,14 @@ def code_in_use(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
     middle.set_title("the code, decoded")
     found = tokenizer.nearest_patches(code, count)
     if len(found):
-        right.imshow(tiled(found, 6, gap=2).permute(1, 2, 0).numpy())
+        right.imshow(tile_images(found, 6, gap=2).permute(1, 2, 0).numpy())
     right.set_title(f"{len(found)} image patches nearest to it,\nwith their surroundings", fontsize=10)
     for panel in (middle, right):
         panel.set_axis_off()
     return figure
 
 
-def drawn_samples(
+def sample_panels(
     tokenizer: Tokenizer,
     image: Float[Tensor, "3 H W"],
     given: Int[Tensor, "h w"],
@@ -72,14 +75,14 @@ def drawn_samples(
     title: str,
 ) -> Figure:
     """An image, the codes of it that were given (−1, so grey: drawn), and what was drawn to complete them."""
-    figure, (left, middle, right) = axes(3, title, width=3.4, height=2.9)
+    figure, (left, middle, right) = make_axes(3, title, width=3.4, height=2.9)
     left.imshow(image.permute(1, 2, 0).numpy())
     left.set_title("a test image", fontsize=10)
     grey = torch.full((1, 3, tokenizer.patch, tokenizer.patch), 160, dtype=torch.uint8)
     patches = torch.cat([tokenizer.code_patches, grey])
     middle.imshow(_mosaic(patches, torch.where(given < 0, tokenizer.num_codes, given)).numpy())
     middle.set_title(f"{int((given >= 0).sum())} given codes (grey: drawn)", fontsize=10)
-    right.imshow(tiled(as_bytes(images), max(1, len(images) // 2), gap=1).permute(1, 2, 0).numpy())
+    right.imshow(tile_images(to_uint8(images), max(1, len(images) // 2), gap=1).permute(1, 2, 0).numpy())
     right.set_title(f"{len(images)} samples", fontsize=10)
     for panel in (left, middle, right):
         panel.set_axis_off()

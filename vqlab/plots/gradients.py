@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqlab.plots.style import axes, colours
-from vqlab.training.gradients import EDGES
+from vqlab.plots.style import colours, make_axes
+from vqlab.training.gradients import HISTOGRAM_EDGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,11 +27,13 @@ _LABELS = {
 def angles_over_training(run: Run) -> Figure:
     """Histograms over tokens at each log step, as columns of a heat map: both angles, and λ."""
     logged = run.angles()
-    figure, panels = axes(3, f"Training of run {run.config.id} ({run.config.quantizer.transport}): share of tokens")
+    figure, panels = make_axes(
+        3, f"Training of run {run.config.id} ({run.config.quantizer.transport}): share of tokens"
+    )
     for axis, (name, label) in zip(panels, _LABELS.items(), strict=True):
         counts = np.array(logged[name].tolist(), dtype=float).T
         shares = counts / counts.sum(axis=0).clip(1)
-        edges = EDGES[name].numpy()
+        edges = HISTOGRAM_EDGES[name].numpy()
         mesh = axis.pcolormesh(logged["step"], (edges[:-1] + edges[1:]) / 2, shares, cmap="cividis", shading="nearest")
         occupied = edges[np.flatnonzero(counts.sum(axis=1) > 1e-3 * counts.sum()) + 1]
         low = edges[0] if name != "log_rescale" else -max(0.05, float(np.abs(occupied).max()))
@@ -42,7 +44,7 @@ def angles_over_training(run: Run) -> Figure:
 
 def angle_preservation(tables: Mapping[str, pd.DataFrame], sample: int = 1500) -> Figure:
     """angle(∇ at z_e, z_e) against angle(∇ at z_q, z_q), a dot a token: on the diagonal the angle is kept."""
-    figure, panels = axes(
+    figure, panels = make_axes(
         len(tables), "Is the angle of the gradient to its own vector kept? On the line: yes", width=2.9, height=3.2
     )
     for axis, (name, table), colour in zip(panels, tables.items(), colours(len(tables)), strict=True):
@@ -54,10 +56,10 @@ def angle_preservation(tables: Mapping[str, pd.DataFrame], sample: int = 1500) -
     return figure
 
 
-def carried_by_angle(tables: Mapping[str, pd.DataFrame]) -> Figure:
+def gradient_by_angle(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """How far each transport turns and stretches the gradient, by how far the code lies from its vector."""
     title = "Where transports differ: the farther the code, the more they turn and stretch (medians)"
-    figure, panels = axes(2, title, width=4.8)
+    figure, panels = make_axes(2, title, width=4.8)
     marks = itertools.cycle("osv^Dx")
     for (name, table), colour, mark in zip(tables.items(), colours(len(tables)), marks, strict=False):
         middle = _median_by_angle(table)
@@ -74,7 +76,7 @@ def carried_by_angle(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 def angle_histogram(middles: np.ndarray, counts: np.ndarray, label: str, title: str) -> Figure:
     """Tokens by bin of one quantity; middles: of equal bins, in the unit that ``label`` names."""
-    figure, (axis,) = axes(1, title, width=6)
+    figure, (axis,) = make_axes(1, title, width=6)
     axis.bar(middles, counts, width=middles[1] - middles[0], color=colours(1)[0], linewidth=0)
     occupied = middles[counts > 0]
     if len(occupied):

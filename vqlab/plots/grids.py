@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqlab.plots.style import axes, colours
-from vqlab.studies import MEASURES
+from vqlab.plots.style import colours, make_axes
+from vqlab.studies.study import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna import Study
 
-    from vqlab.tuning import GridTable
+    from vqlab.studies import GridTable
 
 
 def _short(axis: str) -> str:
@@ -49,13 +49,13 @@ def _square(part: pd.DataFrame, table: GridTable, measure: str) -> tuple[list[st
     return [str(value) for value in rows], [str(value) for value in columns], square.loc[rows, columns].to_numpy(float)
 
 
-def heat_maps(table: GridTable, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> Figure:
+def grid_heatmaps(table: GridTable, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> Figure:
     """For print: a column for each measure, a row for each combination of the axes beyond the first two.
 
     One colour scale a measure, so rows compare; a point that is not finished or failed stays blank.
     """
     panels = _panels(table)
-    figure, drawn = axes(len(measures), _title(table), rows=len(panels), width=3.7, height=2.8)
+    figure, drawn = make_axes(len(measures), _title(table), rows=len(panels), width=3.7, height=2.8)
     first, second = map(_short, _first_two(table))
     for row, (told, part) in enumerate(panels):
         for column, measure in enumerate(measures):
@@ -79,7 +79,7 @@ def _heat(axis: Any, rows: list[str], columns: list[str], values: np.ndarray, ev
     return mesh
 
 
-def heat_explorer(table: GridTable, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> go.Figure:
+def heatmap_explorer(table: GridTable, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> go.Figure:
     """To touch: the same heat maps with a menu of measures; hover for values. Needs no kernel once made."""
     from plotly.subplots import make_subplots
 
@@ -111,9 +111,9 @@ def heat_explorer(table: GridTable, measures: Sequence[str] = ("psnr", "perplexi
     return figure
 
 
-def rate_quality(table: GridTable) -> Figure:
+def rate_distortion(table: GridTable) -> Figure:
     """K × D: rate (filled: at the codes' entropy, hollow: fixed length) against PSNR; utilisation, time and memory."""
-    figure, (rate, used, seconds, memory) = axes(4, "Codebook size and dimension", width=3.6)
+    figure, (rate, used, seconds, memory) = make_axes(4, "Codebook size and dimension", width=3.6)
     dims = list(table.grid.axes["quantizer.dim"])
     for dim, colour, mark in zip(dims, colours(len(dims)), "os^Dv", strict=False):
         rows = table.rows[table.rows["quantizer.dim"] == dim]
@@ -136,7 +136,7 @@ def rate_quality(table: GridTable) -> Figure:
 def layer_costs(table: pd.DataFrame) -> Figure:
     """``scaling.layer_cost`` drawn: time and memory of one step of the layer alone by K."""
     told = f"One training step of the layer alone: {table['tokens'][0]} vectors, D = {table['D'][0]}"
-    figure, (speed, memory) = axes(2, told)
+    figure, (speed, memory) = make_axes(2, told)
     speed.plot(table["K"], table["ms"], "o-")
     speed.set(xscale="log", yscale="log", xlabel="K, codes", ylabel="median time (ms)")
     memory.plot(table["K"], table["mib"], "o-", label="peak above the state before")
@@ -152,7 +152,7 @@ def layer_costs(table: pd.DataFrame) -> Figure:
 
 def tuning_history(study: Study) -> Figure:
     """For print: PSNR of each trial with the best so far, and the test PSNR of every trial after each epoch."""
-    figure, (history, epochs) = axes(2, f"Tuning {study.study_name.rpartition('-')[0]}: what each trial gave")
+    figure, (history, epochs) = make_axes(2, f"Tuning {study.study_name.rpartition('-')[0]}: what each trial gave")
     done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
     for trials, mark, label, colour in ((done, "o", "finished", colours(1)[0]), (pruned, "x", "pruned", colours(4)[3])):
@@ -170,7 +170,7 @@ def tuning_history(study: Study) -> Figure:
     return figure
 
 
-def tuning_plot(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
+def style_tuning_plot(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
     """One of Optuna's plots with this lab's title and style; x, y: what its axes show, kept unless named."""
     figure.update_layout(title=title, template="plotly_white")
     if x:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vqlab.plots.style import axes, colours
+from vqlab.plots.style import colours, make_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vqlab.studies import StudyTable
+    from vqlab.studies.study import StudyTable
 
 
-def tradeoff(table: StudyTable, weights: Sequence[float], title: str) -> Figure:
+def perceptual_tradeoff(table: StudyTable, weights: Sequence[float], title: str) -> Figure:
     """PSNR and rFD-classifier by the weight of the perceptual term, and one against the other; a dot a seed.
 
     weights: of the Study's arms, in their order.
@@ -22,7 +22,7 @@ def tradeoff(table: StudyTable, weights: Sequence[float], title: str) -> Figure:
     place = dict(zip(table.rows["arm"].unique(), weights, strict=True))
     means = good.groupby("arm", sort=False)[["psnr", "rfd_classifier"]].mean()
     known = [place[arm] for arm in means.index]
-    figure, (left, middle, right) = axes(3, title)
+    figure, (left, middle, right) = make_axes(3, title)
     panels = ((left, "psnr", "PSNR (dB)"), (middle, "rfd_classifier", "rFD-classifier"))
     for (axis, name, label), colour in zip(panels, colours(2), strict=True):
         axis.plot([place[arm] for arm in good["arm"]], good[name], "o", color=colour, alpha=0.6)

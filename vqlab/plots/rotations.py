@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vqlab.plots.style import axes, colours
+from vqlab.plots.style import colours, make_axes
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-def near_opposite_errors(table: pd.DataFrame) -> Figure:
+def near_antipodal_errors(table: pd.DataFrame) -> Figure:
     """``rotations.near_opposite`` drawn: float32 error, and the share that falls back, by gap to 180°."""
-    figure, (left, right) = axes(2, "Near opposite vectors the rotation loses its digits, then its meaning")
+    figure, (left, right) = make_axes(2, "Near opposite vectors the rotation loses its digits, then its meaning")
     for form, colour, mark in zip(("rotation", "rodrigues"), colours(2), "ox", strict=True):
         kept = table[table["fallback_share"] < 0.5]
         left.plot(kept["gap"], kept[form], f"{mark}-", color=colour, label=form)
@@ -24,10 +24,10 @@ def near_opposite_errors(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def costs(table: pd.DataFrame) -> Figure:
+def backward_costs(table: pd.DataFrame) -> Figure:
     """``rotations.cost`` drawn: milliseconds by dimension, a panel for each number of vectors."""
     counts, dims = sorted(table["N"].unique()), sorted(table["D"].unique())
-    figure, panels = axes(len(counts), "Cost of the backward rule")
+    figure, panels = make_axes(len(counts), "Cost of the backward rule")
     for axis, count in zip(panels, counts, strict=True):
         part = table[table["N"] == count]
         for form, colour in zip(part["form"].unique(), colours(4), strict=True):

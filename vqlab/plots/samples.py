@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqlab.analysis.samples import interpolate, nearest_training_images
 from vqlab.errors import InputError
-from vqlab.generation import interpolate, nearest_training_images
-from vqlab.plots.style import axes, colours
+from vqlab.models.sampling import UNKNOWN
+from vqlab.plots.style import colours, make_axes
 from vqlab.training.device import find_device
-from vqlab.training.files import write_whole
+from vqlab.training.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ _SHEET = 8
 def sample_grids(runs: Mapping[str, Run], count: int = 12, rows: int = 2, seed: int = 0) -> Figure:
     """``rows`` × ``count`` samples of each Run, real training images above them."""
     data = next(iter(runs.values())).data()
-    panels = {"real": data.train.spaced(rows * count)}
+    panels = {"real": data.train.evenly_spaced(rows * count)}
     panels |= {name: torch.cat(list(run.samples(rows * count, seed=seed))) for name, run in runs.items()}
     return _panels(panels, count, f"{data.name}: training images, and samples of each model")
 
@@ -40,7 +41,7 @@ def sample_settings(run: Run, settings: Mapping[str, Mapping[str, Any]], count: 
 
 def distance_by_noise(shares: Sequence[float], distances: Sequence[Mapping[str, Any]]) -> Figure:
     """FD-classifier and kernel distance of real images with noise (``noise_distances``) to the training images."""
-    figure, panels = axes(2, "Noise on real images: a distance that can be trusted grows")
+    figure, panels = make_axes(2, "Noise on real images: a distance that can be trusted grows")
     labels = {"sample_fd_classifier": "FD-classifier to the training images", "sample_kd_classifier": "KD-classifier"}
     for axis, colour, (name, label) in zip(panels, colours(2), labels.items(), strict=True):
         axis.plot(shares, [row[name] for row in distances], "o-", color=colour)
@@ -48,7 +49,7 @@ def distance_by_noise(shares: Sequence[float], distances: Sequence[Mapping[str, 
     return figure
 
 
-def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Figure:
+def nearest_neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Figure:
     """Samples above their nearest training images, and how near they are beside how near real test images are.
 
     Copies would show as equal pairs, and as distances near 0 where those of test images are not.
@@ -56,8 +57,8 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
     data = run.data()
     made = torch.cat(list(run.samples(compared)))
     found = nearest_training_images(made, data.train)
-    real = nearest_training_images(data.test.spaced(compared), data.train)
-    figure, (left, right) = axes(2, f"{name}: samples and their nearest training images")
+    real = nearest_training_images(data.test.evenly_spaced(compared), data.train)
+    figure, (left, right) = make_axes(2, f"{name}: samples and their nearest training images")
     figure.set_size_inches(11, 2.8)
     pairs = torch.cat([made[:count], data.train.pixels[found.places[:count]].float() / 255])
     left.imshow(_tiles(pairs, count))
@@ -75,7 +76,7 @@ def neighbours(run: Run, name: str, count: int = 10, compared: int = 250) -> Fig
 
 def interpolations(run: Run, pairs: int = 3, steps: int = 11) -> Figure:
     """Paths between reconstructions of test images in code space, one a row."""
-    ends = run.data().test.spaced(2 * pairs)
+    ends = run.data().test.evenly_spaced(2 * pairs)
     made = torch.cat([interpolate(run, torch.stack([ends[n], ends[n + pairs]]), steps) for n in range(pairs)])
     title = f"{run.data().name}: straight paths in code space, each cell on its nearest code"
     return _panels({"": made}, steps, title)
@@ -87,15 +88,15 @@ def completions(run: Run, count: int = 8, kept_rows: int | None = None) -> Figur
     Raises InputError for a Run of another kind.
     """
     codec, prior = run.require("transformer").codec().model(), run.model()
-    images = run.data().test.spaced(count)
+    images = run.data().test.evenly_spaced(count)
     codes = codec.encode(images)
     kept = prior.grid[0] // 2 if kept_rows is None else kept_rows
     generator = torch.Generator().manual_seed(run.config.seed)
     drawn = []
     for grid in codes:
-        given = grid.clone()
-        given[kept:] = -1
-        drawn.append(prior.sample(2, generator, given=given))
+        known_codes = grid.clone()
+        known_codes[kept:] = UNKNOWN
+        drawn.append(prior.sample(2, generator, known_codes=known_codes))
     with torch.no_grad():
         rows = {
             "test image": images,
@@ -116,15 +117,15 @@ def sample_sheet(run: Run, count: int, path: Path, *, seed: int = 0, device: str
     if path.suffix.lower() != ".png":
         raise InputError(f"output {path}: must end in .png")
     images = torch.cat(list(run.samples(count, seed=seed, device=find_device(device), **how))).cpu()
-    short = -count % _SHEET if count > _SHEET else 0
-    filled = torch.cat([images, images.new_ones(short, *images.shape[1:])])
+    short_name = -count % _SHEET if count > _SHEET else 0
+    filled = torch.cat([images, images.new_ones(short_name, *images.shape[1:])])
     picture = Image.fromarray((_tiles(filled, _SHEET) * 255).round().astype("uint8"))
-    write_whole(path, lambda beside: picture.save(beside, format="png"))
+    write_atomic(path, lambda beside: picture.save(beside, format="png"))
     return path
 
 
 def _panels(panels: Mapping[str, Tensor], columns: int, title: str) -> Figure:
-    figure, places = axes(1, title, rows=len(panels))
+    figure, places = make_axes(1, title, rows=len(panels))
     heights = [-(-len(images) // columns) for images in panels.values()]
     figure.set_size_inches(11, 0.75 * sum(heights) + 0.8)
     for axis, (name, images) in zip(places, panels.items(), strict=True):

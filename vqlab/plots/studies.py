@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vqlab.plots.style import axes, colours
-from vqlab.studies import MEASURES, StudyTable
+from vqlab.plots.style import colours, make_axes
+from vqlab.studies.study import MEASURES, StudyTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ def study_intervals(
     summary = table.summary(measures)
     good = table.rows[table.rows["error"] == ""]
     told = f"{title}: seeds (dots), mean and 95 % interval (bars)"
-    figure, panels = axes(len(measures), told, height=0.45 * len(summary) + 1.6)
+    figure, panels = make_axes(len(measures), told, height=0.45 * len(summary) + 1.6)
     for axis, measure in zip(panels, measures, strict=True):
         for place, (arm, colour) in enumerate(zip(summary.index, colours(len(summary)), strict=True)):
             seeds = good[good["arm"] == arm][measure]

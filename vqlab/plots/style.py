@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def axes(columns: int, title: str, rows: int = 1, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+def make_axes(
+    columns: int, title: str, rows: int = 1, width: float = 4.2, height: float = 3.4
+) -> tuple[Figure, list[Axes]]:
     """A figure of ``rows`` × ``columns`` axes, row by row; width and height of each in inches."""
     import seaborn as sns
 
-    from vqlab.printing import PrintedFigure
+    from vqlab.plots.printing import PrintedFigure
 
     sns.set_theme(style="whitegrid", palette="colorblind")
     figure = PrintedFigure(figsize=(width * columns, height * rows), layout="constrained")

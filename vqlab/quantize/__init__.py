@@ -1,11 +1,11 @@
 """The quantizer: nearest-code search, gradient transport, codebook, usage, the layer. Torch only."""
 
-import vqlab.quantize.reparameterised  # noqa: F401  (registers its transports)
+import vqlab.quantize.reparameterization  # noqa: F401  (registers its transports)
 from vqlab.quantize.layer import QuantizerOutput, VectorQuantizer
 from vqlab.quantize.transports import (
     get_transport,
     register,
-    register_value,
+    register_forward,
     transport,
     transport_gradient,
     transport_names,
@@ -16,7 +16,7 @@ __all__ = [
     "VectorQuantizer",
     "get_transport",
     "register",
-    "register_value",
+    "register_forward",
     "transport",
     "transport_gradient",
     "transport_names",

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqlab.quantize.initialise import draw_rows, initial_codes, kmeans
+from vqlab.quantize.initialise import initial_codes, kmeans, sample_rows
 
 _LAPLACE = 1e-5
 
@@ -56,20 +56,20 @@ class Codebook(nn.Module):
         """Fill the codes from the first training batch, where ``init`` asks for data."""
         if not training or bool(self.filled):
             return
-        e = _joined(e)
+        e = _gather_tokens(e)
         if len(e) == 0:
             return
         generator = self.generator(torch.device("cpu"))
         if self.init == "kmeans":
             codes, counts = kmeans(e, len(self.counts), generator, self.distance)
         else:
-            codes = draw_rows(e, len(self.counts), generator)
+            codes = sample_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))
-        self._place(torch.ones_like(self.counts, dtype=torch.bool), codes, counts.clamp_min(_LAPLACE))
+        self._set_codes(torch.ones_like(self.counts, dtype=torch.bool), codes, counts.clamp_min(_LAPLACE))
         self.filled.fill_(True)
 
     @torch.no_grad()
-    def update_from(self, e: Float[Tensor, "N C"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]) -> int:
+    def update_codes(self, e: Float[Tensor, "N C"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]) -> int:
         """One step of EMA and, when due, restarts; returns how many codes were restarted."""
         if _distributed():
             dist.all_reduce(counts)
@@ -81,28 +81,28 @@ class Codebook(nn.Module):
         self.counts.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         if self.update == "ema":
             self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
-            self._codes_from_sums()
+            self._update_codes_from_sums()
         if self.restart_every and int(self.step) % self.restart_every == 0:
-            return self._restart_dead(e)
+            return self._restart_dead_codes(e)
         return 0
 
-    def _codes_from_sums(self) -> None:
+    def _update_codes_from_sums(self) -> None:
         total = self.counts.sum()
         smoothed = (self.counts + _LAPLACE) / (total + len(self.counts) * _LAPLACE) * total
         # A code that nobody has used for very long keeps its place; 0/0 would pull it to the origin.
         alive = (self.counts > 100 * _LAPLACE)[:, None]
         self.codes.copy_(torch.where(alive, self.sums / smoothed[:, None], self.codes))
 
-    def _restart_dead(self, e: Float[Tensor, "N C"]) -> int:
+    def _restart_dead_codes(self, e: Float[Tensor, "N C"]) -> int:
         dead = self.recent < self.restart_share * self.recent.mean()
         self.recent.zero_()
         number = int(dead.sum())
         if number:
-            fresh = draw_rows(_joined(e), number, self.generator(torch.device("cpu")))
-            self._place(dead, fresh, self.counts.mean().expand(number).clone())
+            fresh = sample_rows(_gather_tokens(e), number, self.generator(torch.device("cpu")))
+            self._set_codes(dead, fresh, self.counts.mean().expand(number).clone())
         return number
 
-    def _place(self, where: Tensor, codes: Float[Tensor, "n C"], counts: Float[Tensor, " n"]) -> None:
+    def _set_codes(self, where: Tensor, codes: Float[Tensor, "n C"], counts: Float[Tensor, " n"]) -> None:
         """Put codes with counts *and* sums that agree, so the next EMA step does not undo them."""
         self.codes.data[where] = codes.to(self.codes.dtype)
         self.counts[where] = counts.to(self.counts.dtype)
@@ -113,7 +113,7 @@ def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _joined(e: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
+def _gather_tokens(e: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
     """The tokens of all ranks in rank order; ranks may hold different numbers of them."""
     if not _distributed():
         return e

@@ -12,7 +12,7 @@ _ITERATIONS = 10
 _JITTER = 1e-3
 
 
-def draw_rows(x: Float[Tensor, "N D"], count: int, generator: torch.Generator) -> Float[Tensor, "count D"]:
+def sample_rows(x: Float[Tensor, "N D"], count: int, generator: torch.Generator) -> Float[Tensor, "count D"]:
     """``count`` rows of x: without repeats where x has enough, else repeats moved apart by a little noise."""
     order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     if count <= len(x):
@@ -27,7 +27,7 @@ def kmeans(
     x: Float[Tensor, "N D"], num_codes: int, generator: torch.Generator, distance: str = "euclidean"
 ) -> tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]:
     """Lloyd's centres and the rows each holds; an empty centre keeps its place. Works with N < K."""
-    centres = draw_rows(x, num_codes, generator)
+    centres = sample_rows(x, num_codes, generator)
     for _ in range(_ITERATIONS):
         counts, sums = code_sums(x, nearest_codes(x, centres, distance), num_codes)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)

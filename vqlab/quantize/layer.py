@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqlab.errors import InputError
 from vqlab.quantize.codebook import Codebook
-from vqlab.quantize.search import code_sums, nearest_codes, scores
+from vqlab.quantize.search import code_sums, nearest_codes, similarities
 from vqlab.quantize.transports import get_transport, transport
 from vqlab.quantize.usage import perplexity, relative_error, utilisation
 
@@ -104,15 +104,15 @@ class VectorQuantizer(nn.Module):
             e = self.project_in(rows.to(torch.promote_types(rows.dtype, torch.float32)))
             self.book.prepare(e.detach(), training=self.training)
             if self.assignment == "gumbel" and self.training:
-                code_rows, indices, q = self._mix(e)
+                code_rows, indices, q = self._gumbel_softmax(e)
             else:
                 indices = nearest_codes(e.detach(), self.codebook.detach(), self.distance)
                 q = F.embedding(indices, self.codebook)
-                code_rows = self._carry(e, q)
+                code_rows = self._apply_transport(e, q)
             loss = self._loss(e, q)
             counts, sums = code_sums(e.detach(), indices, self.num_codes)
             stats = self._stats(e.detach(), q.detach(), counts)
-            restarts = self.book.update_from(e.detach(), counts, sums) if self.training else 0
+            restarts = self.book.update_codes(e.detach(), counts, sums) if self.training else 0
             stats["restarts"] = torch.tensor(float(restarts), device=e.device)
             z_q = self.project_out(code_rows).to(z_e.dtype).reshape(channel_last.shape)
         if self.channel_dim == 1:
@@ -134,7 +134,7 @@ class VectorQuantizer(nn.Module):
             )
         return z_e.movedim(1, -1) if axis == 1 else z_e
 
-    def _carry(self, e: Tensor, q: Tensor) -> Tensor:
+    def _apply_transport(self, e: Tensor, q: Tensor) -> Tensor:
         """The rows for the decoder, with the transport's way back; codes exactly, unless it trains by a value."""
         if get_transport(self.transport).value is None:
             return transport(e, q, self.transport)
@@ -143,9 +143,9 @@ class VectorQuantizer(nn.Module):
         noise = torch.randn(e.shape, generator=self.book.generator(e.device), device=e.device, dtype=e.dtype)
         return transport(e, q, self.transport, noise)
 
-    def _mix(self, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _gumbel_softmax(self, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gumbel-softmax over the codes: rows for the decoder, indices, and the codes chosen."""
-        logits = scores(e, self.codebook, self.distance)
+        logits = similarities(e, self.codebook, self.distance)
         uniform = torch.rand(logits.shape, generator=self.book.generator(e.device), device=e.device)
         noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
         weights = torch.softmax((logits + noise) / self.temperature, dim=1)

@@ -11,10 +11,10 @@ from torch import Tensor
 _CPU_BLOCK = 1 << 18
 _GPU_BLOCK = 1 << 26
 # At least so many rows a block: with fewer, reading a large codebook takes longer than the products.
-_ROWS = 64
+_MIN_ROWS = 64
 
 
-def scores(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
+def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
     """Larger is nearer: 2x·c − ‖c‖² (euclidean, up to ‖x‖²) or the cosine."""
     if distance == "cosine":
         return F.normalize(x, dim=1) @ F.normalize(codes, dim=1).T
@@ -31,7 +31,7 @@ def nearest_codes(
     else:
         bias = -codes.square().sum(dim=1)
     block = _GPU_BLOCK if x.is_cuda else _CPU_BLOCK
-    rows = max(_ROWS, block // len(codes))
+    rows = max(_MIN_ROWS, block // len(codes))
     transposed = codes.T
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for start in range(0, len(x), rows):

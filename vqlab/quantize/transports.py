@@ -43,12 +43,12 @@ class Transport:
 _REGISTRY: dict[str, Transport] = {}
 
 
-def never(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
+def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
     """No row is undefined."""
     return torch.zeros(len(e), dtype=torch.bool, device=e.device)
 
 
-def register(name: str, *, undefined: Mask = never, source: str = "") -> Callable[[Rule], Rule]:
+def register(name: str, *, undefined: Mask = _defined_everywhere, source: str = "") -> Callable[[Rule], Rule]:
     """Decorator that adds a backward rule ``(g, e, q) -> grad_e`` to the registry under ``name``."""
 
     def add(rule: Rule) -> Rule:
@@ -58,14 +58,14 @@ def register(name: str, *, undefined: Mask = never, source: str = "") -> Callabl
     return add
 
 
-def register_value(name: str, *, source: str = "") -> Callable[[Value], Value]:
+def register_forward(name: str, *, source: str = "") -> Callable[[Value], Value]:
     """Decorator that adds a training value ``(e, q, noise) -> z``, differentiated by autograd.
 
     noise: standard normal, (N, D). In eval mode the value is the code itself.
     """
 
     def add(value: Value) -> Value:
-        _REGISTRY[name] = Transport(name, source, never, value=value)
+        _REGISTRY[name] = Transport(name, source, _defined_everywhere, value=value)
         return value
 
     return add
@@ -175,7 +175,7 @@ def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise:
     return carried.to(g.dtype)
 
 
-class _Carry(torch.autograd.Function):
+class _TransportFunction(torch.autograd.Function):
     """Forward: the code. Backward: the registered rule, R and λ held constant."""
 
     @staticmethod
@@ -202,7 +202,7 @@ def transport(z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None =
     if z_e.shape != z_q.shape or z_e.dim() != 2:
         raise InputError(f"z_e {tuple(z_e.shape)} and z_q {tuple(z_q.shape)} must both be (N, D)")
     if chosen.value is None:
-        return _Carry.apply(z_e, z_q.detach(), kind)
+        return _TransportFunction.apply(z_e, z_q.detach(), kind)
     if noise is None:
         noise = torch.randn(z_e.shape, generator=torch.Generator().manual_seed(0)).to(z_e)
     return chosen.value(z_e, z_q, noise)

@@ -27,7 +27,7 @@ def notebooks_folder() -> Path:
     raise InputError("notebooks: not found beside or inside vqlab; install it again")
 
 
-def working_copy(folder: Path | None, say: Callable[[str], None]) -> Path:
+def working_copy(folder: Path | None, log: Callable[[str], None]) -> Path:
     """A folder whose notebooks a person may edit; what is there already is kept.
 
     Unless named, it is the checkout's own notebooks, or for an installed vqlab ./vqlab-notebooks.
@@ -42,14 +42,14 @@ def working_copy(folder: Path | None, say: Callable[[str], None]) -> Path:
         if not mine.exists():
             shutil.copyfile(notebook, mine)
         elif mine.read_bytes() != notebook.read_bytes():
-            say(f"{mine}: yours is kept; delete it to get the original back")
+            log(f"{mine}: yours is kept; delete it to get the original back")
     return target
 
 
 def run_notebooks(
     parameters: dict[str, Any],
     output: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     folder: Path | None = None,
     figures: Path | None = None,
     only: Sequence[str] | None = None,
@@ -73,7 +73,7 @@ def run_notebooks(
         with _environment():
             card = _execute(source, output / source.name, parameters)
         outcome = "ok" if card.error is None else f"FAILED: {card.error}"
-        say(f"[{number}/{len(sources)}] {card.name}: {outcome} ({card.seconds:.0f} s)")
+        log(f"[{number}/{len(sources)}] {card.name}: {outcome} ({card.seconds:.0f} s)")
         cards.append(card)
         if figures and card.picture:
             figures.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqlab.training.files import write_whole
+from vqlab.training.files import write_atomic
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -28,7 +28,7 @@ def write_page(notebook: NotebookNode, path: Path) -> None:
     if live and not (path.parent / _SCRIPT).is_file():
         from plotly.offline import get_plotlyjs
 
-        write_whole(path.parent / _SCRIPT, lambda beside: beside.write_text(get_plotlyjs()))
+        write_atomic(path.parent / _SCRIPT, lambda beside: beside.write_text(get_plotlyjs()))
 
 
 def _plotly_as_html(notebook: NotebookNode) -> bool:

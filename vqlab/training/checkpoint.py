@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vqlab.training.files import read_tensors, write_whole
+from vqlab.training.files import read_tensors, write_atomic
 
 NAME = "checkpoint.safetensors"
 
@@ -27,7 +27,7 @@ def save(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arra
             tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
     tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
     cpu = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    write_whole(folder / NAME, lambda beside: save_file(cpu, beside, {"step": str(step)}))
+    write_atomic(folder / NAME, lambda beside: save_file(cpu, beside, {"step": str(step)}))
 
 
 def load(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor
 from vqlab.data import Images, ordered_batches
 from vqlab.errors import InputError
 from vqlab.models import VQVAE
-from vqlab.training.files import write_whole
-
-if TYPE_CHECKING:
-    from vqlab.training.run import Run
+from vqlab.training.files import write_atomic
+from vqlab.training.run_folder import RunFolder
 
 _FILE = "codes.npz"
 
@@ -32,24 +29,24 @@ class CodeGrids:
     test: Int[Tensor, "M h w"]
 
 
-def code_grids(run: Run, device: str = "cpu") -> CodeGrids:
+def code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
     """The grids of the Run's images, without crops and flips.
 
     Kept as codes.npz beside its weights with the Run's id, the codebook's digest and the data's fingerprint; a file
     that does not fit them, or cannot be read, is made again. Raises InputError for a Run that is no VQ-VAE.
     """
     data, model = run.require("vqvae").data(), run.model(device)
-    told = [run.config.id, codebook_digest(model), data.fingerprint]
+    identity = [run.config.id, codebook_digest(model), data.fingerprint]
     path = run.folder / _FILE
-    found = _stored(path, told)
+    found = _stored(path, identity)
     if found is None:
         grids = {part: _extract(model, images, device) for part, images in (("train", data.train), ("test", data.test))}
-        write_whole(path, lambda beside: _write(beside, {"told": np.array(told), **grids}))
+        write_atomic(path, lambda beside: _write(beside, {"told": np.array(identity), **grids}))
         found = grids
     return CodeGrids(*(torch.from_numpy(found[part].astype(np.int64)) for part in ("train", "test")))
 
 
-def code_table(model: VQVAE) -> Float[Tensor, "K D"]:
+def code_vectors(model: VQVAE) -> Float[Tensor, "K D"]:
     """The z_q of every code, on the CPU."""
     every = torch.arange(model.quantizer.num_codes, device=model.quantizer.codebook.device)
     return model.quantizer.decode(every[None, :, None])[0, :, :, 0].T.detach().cpu().contiguous()
@@ -57,10 +54,10 @@ def code_table(model: VQVAE) -> Float[Tensor, "K D"]:
 
 def codebook_digest(model: VQVAE) -> str:
     """Twelve hex digits of the SHA-256 of ``code_table``."""
-    return hashlib.sha256(code_table(model).numpy().tobytes()).hexdigest()[:12]
+    return hashlib.sha256(code_vectors(model).numpy().tobytes()).hexdigest()[:12]
 
 
-def check_codebook(prior: Run, codec: Run) -> None:
+def check_codebook(prior: RunFolder, codec: RunFolder) -> None:
     """Raise InputError unless ``prior`` was trained on the codebook that ``codec`` has."""
     known = prior.provenance.get("codec") or {}
     if not known:
@@ -78,10 +75,10 @@ def _extract(model: VQVAE, images: Images, device: str) -> np.ndarray:
     return torch.cat(grids).numpy().astype(np.int32)
 
 
-def _stored(path: Path, told: list[str]) -> dict[str, np.ndarray] | None:
+def _stored(path: Path, identity: list[str]) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return dict(stored) if stored["told"].tolist() == told else None
+            return dict(stored) if stored["told"].tolist() == identity else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vqlab.errors import InputError
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a path beside ``path``, then rename; on any failure ``path`` stays as it was."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -25,7 +25,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON, written whole."""
-    write_whole(path, lambda beside: beside.write_text(json.dumps(value, indent=2) + "\n"))
+    write_atomic(path, lambda beside: beside.write_text(json.dumps(value, indent=2) + "\n"))
 
 
 def read_json(path: Path) -> Any:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vqlab.models import VQVAEOutput
-from vqlab.probing import token_records
+from vqlab.probe import token_records
 
 # Histogram edges of each logged quantity: degrees, or the logarithm to base 10 of a ratio.
-EDGES = {
+HISTOGRAM_EDGES = {
     "angle_gradients": torch.linspace(0, 180, 91),
     "angle_codes": torch.linspace(0, 180, 91),
     "angle_at_q": torch.linspace(0, 180, 91),
@@ -43,7 +43,7 @@ def histograms(records: dict[str, Tensor]) -> dict[str, list[int]]:
         "log_rescale": records["rescale"].log10(),
         "log_length_ratio": records["length_ratio"].log10(),
     }
-    return {name: _counts(values[name], edges) for name, edges in EDGES.items()}
+    return {name: _counts(values[name], edges) for name, edges in HISTOGRAM_EDGES.items()}
 
 
 def _counts(values: Tensor, edges: Tensor) -> list[int]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqlab.training.files import write_whole
+from vqlab.training.files import write_atomic
 
 
 class JsonLines:
@@ -15,7 +15,7 @@ class JsonLines:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = [json.dumps(row) for row in read_rows(path) if row["step"] <= step]
-        write_whole(path, lambda beside: beside.write_text("".join(f"{line}\n" for line in kept)))
+        write_atomic(path, lambda beside: beside.write_text("".join(f"{line}\n" for line in kept)))
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row."""

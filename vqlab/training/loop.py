@@ -14,17 +14,17 @@ from torch import nn
 from vqlab.config import Config
 from vqlab.data.batches import Batch
 from vqlab.training import checkpoint
-from vqlab.training.alone import alone
 from vqlab.training.device import find_device
-from vqlab.training.files import write_json, write_whole
+from vqlab.training.files import write_atomic, write_json
 from vqlab.training.logs import RunLog
-from vqlab.training.memory import peak_mib, reset_peak
-from vqlab.training.provenance import describe
-from vqlab.training.recipes import Place, recipe_for
+from vqlab.training.memory import peak_memory_mib, reset_peak_memory
+from vqlab.training.provenance import collect_provenance
+from vqlab.training.recipes import StepContext, build_recipe
 from vqlab.training.run import Run
+from vqlab.training.run_lock import run_lock
 
 Progress = Callable[[dict[str, Any]], None]
-Watch = Callable[[nn.Module], None]
+Observer = Callable[[nn.Module], None]
 
 
 def train(
@@ -34,7 +34,7 @@ def train(
     progress: Progress | None = None,
     stop_after_steps: int | None = None,
     should_stop: Callable[[], bool] | None = None,
-    watch: Watch | None = None,
+    observer: Observer | None = None,
 ) -> Run:
     """The Run of ``config`` under ``root``: returned if finished, resumed if interrupted, else trained.
 
@@ -54,9 +54,9 @@ def train(
         codec = train(config.codec(), root, device, progress, should_stop=should_stop)
         if not codec.finished:
             return run
-    with alone(run, should_stop or (lambda: False)) as mine:
-        if mine:
-            _Training(run, device, progress, should_stop, watch).go(stop_after_steps)
+    with run_lock(run, should_stop or (lambda: False)) as acquired:
+        if acquired:
+            _Training(run, device, progress, should_stop, observer).run_steps(stop_after_steps)
     return run
 
 
@@ -69,22 +69,22 @@ class _Training:
         device: str,
         progress: Progress | None,
         should_stop: Callable[[], bool] | None,
-        watch: Watch | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.run, self.config, self.device, self.progress = run, run.config, device, progress
         self.should_stop = should_stop or (lambda: False)
-        self.watch = watch
+        self.observer = observer
         self.stopped = False
-        self.recipe = recipe_for(run, device)
+        self.recipe = build_recipe(run, device)
         self.model = self.recipe.model
         self.step = checkpoint.load(run.folder, self.model, self.recipe.optimizers, self.recipe.arrays)
-        self.last_step = self.recipe.steps_an_epoch * self.recipe.epochs
+        self.last_step = self.recipe.steps_per_epoch * self.recipe.epochs
         self.seconds_before = float(run.provenance.get("wall_seconds", 0.0))
         self.started = time.perf_counter()
-        reset_peak(device)
+        reset_peak_memory(device)
         self.log = RunLog(run.folder, self.step)
 
-    def go(self, stop_after_steps: int | None) -> None:
+    def run_steps(self, stop_after_steps: int | None) -> None:
         """Train to the end, or for ``stop_after_steps`` steps; a checkpoint is left in any case."""
         stop = self.last_step if stop_after_steps is None else min(self.last_step, self.step + stop_after_steps)
         try:
@@ -95,45 +95,45 @@ class _Training:
             self.log.close()
 
     def _epoch(self, stop: int) -> None:
-        epoch, start = divmod(self.step, self.recipe.steps_an_epoch)
+        epoch, start = divmod(self.step, self.recipe.steps_per_epoch)
         self.model.train()
         for batch in self.recipe.batches(epoch, start):
-            self._one_step(batch, epoch)
+            self._train_step(batch, epoch)
             self.stopped = self.should_stop()
             if self.stopped or self.step >= stop:
                 break
             if self.step % self.config.evaluation.checkpoint_every == 0:
                 self._save(finished=False)
-        if self.step % self.recipe.steps_an_epoch == 0:
+        if self.step % self.recipe.steps_per_epoch == 0:
             self._end_of_epoch(epoch)
 
-    def _one_step(self, batch: Batch, epoch: int) -> None:
+    def _train_step(self, batch: Batch, epoch: int) -> None:
         began = time.perf_counter()
         logging = self.step % self.config.evaluation.log_every == 0
-        report = self.recipe.step(batch, Place(self.step, epoch, self.last_step), logging=logging)
+        metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.last_step), logging=logging)
         self.step += 1
-        for kind, values in self.recipe.happened().items():
+        for kind, values in self.recipe.events().items():
             self.log.add({"kind": kind, "step": self.step, "epoch": epoch, **values})
-        if report:
+        if metrics:
             speed = len(batch[0]) / (time.perf_counter() - began)
-            self._add("train", epoch, {**report.row, "images_per_second": speed})
-        if report and report.angles:
-            self.log.angles.add({"step": self.step, "epoch": epoch, **report.angles})
-        if report:
-            self._be_watched()
+            self._add("train", epoch, {**metrics.row, "images_per_second": speed})
+        if metrics and metrics.angles:
+            self.log.angles.add({"step": self.step, "epoch": epoch, **metrics.angles})
+        if metrics:
+            self._notify_observers()
 
     @torch.no_grad()
-    def _be_watched(self) -> None:
-        if self.watch:
+    def _notify_observers(self) -> None:
+        if self.observer:
             self.model.eval()
-            self.watch(self.model)
+            self.observer(self.model)
             self.model.train()
 
     @torch.no_grad()
     def _end_of_epoch(self, epoch: int) -> None:
         self.model.eval()
-        self._add("epoch", epoch, self.recipe.measure())
-        self.recipe.end_epoch()
+        self._add("epoch", epoch, self.recipe.epoch_metrics())
+        self.recipe.on_epoch_end()
         self._save(finished=False)
 
     def _add(self, kind: str, epoch: int, values: dict[str, Any]) -> None:
@@ -147,15 +147,15 @@ class _Training:
         checkpoint.save(folder, self.step, self.model, self.recipe.optimizers, self.recipe.arrays)
         if finished:
             weights = {key: value.detach().cpu().contiguous().clone() for key, value in self.model.state_dict().items()}
-            write_whole(folder / "model.safetensors", lambda beside: save_file(weights, beside))
+            write_atomic(folder / "model.safetensors", lambda beside: save_file(weights, beside))
         seconds = self.seconds_before + time.perf_counter() - self.started
         write_json(
             folder / "provenance.json",
             {
-                **describe(self.device, self.config.seed, self.recipe.data.fingerprint),
+                **collect_provenance(self.device, self.config.seed, self.recipe.data.fingerprint),
                 "wall_seconds": seconds,
-                "peak_memory_mib": peak_mib(self.device),
-                **self.recipe.origin,
+                "peak_memory_mib": peak_memory_mib(self.device),
+                **self.recipe.provenance,
                 "classes": len(self.recipe.data.class_names),
                 "step": self.step,
                 "finished": finished,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 
-def reset_peak(device: str) -> None:
+def reset_peak_memory(device: str) -> None:
     """Start counting anew: the device's allocator on CUDA, this process's resident memory on Linux."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
@@ -17,7 +17,7 @@ def reset_peak(device: str) -> None:
             Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_mib(device: str) -> float | None:
+def peak_memory_mib(device: str) -> float | None:
     """Peak since ``reset_peak``, MiB: allocated on CUDA, resident on CPU; None where it cannot be read."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20

@@ -26,10 +26,10 @@ def classifier_loss(data: ImageData, device: str = "cpu") -> nn.Module:
     """(x, y) -> squared difference of the lab classifier's feature maps, as ``vgg_loss`` has it, on [0, 1] images."""
     import piq
 
-    from vqlab.metrics.classifier import lab_classifier
+    from vqlab.metrics.classifier import feature_classifier
     from vqlab.models.classifier import STAGES
 
-    classifier = lab_classifier(data, CLASSIFIER_SEED, device)
+    classifier = feature_classifier(data, CLASSIFIER_SEED, device)
     share = torch.tensor(1 / classifier.feature_dim)
     # Mean 0.5 and deviation 0.5 take [0, 1] to the [−1, 1] that the classifier was trained on.
     return piq.ContentLoss(classifier.body, list(STAGES), [share] * len(STAGES), mean=[0.5] * 3, std=[0.5] * 3)

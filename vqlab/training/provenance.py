@@ -13,7 +13,7 @@ import torch
 PACKAGES = ("vqlab", "torch", "torchvision", "numpy", "piq", "safetensors")
 
 
-def describe(device: str, seed: int, fingerprint: str) -> dict[str, Any]:
+def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, Any]:
     """Package versions, Python, git state of the package's checkout, device, threads, seed, data fingerprint."""
     return {
         "packages": {name: _version(name) for name in PACKAGES},

@@ -1,43 +1,62 @@
-"""Images drawn from a Run that can draw them."""
+"""Images drawn from the model of a Run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqlab.data.batches import step_generator
+from vqlab.data.batches import seeded_generator
 from vqlab.errors import InputError
+from vqlab.models import CodeTransformer, LatentDiffusion
 from vqlab.training.codes import check_codebook
+from vqlab.training.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from vqlab.models import CodeTransformer, LatentDiffusion
-    from vqlab.training.run import Run
-
-BATCH = 250
+_BATCH = 250
 _SETTINGS = {
-    "transformer": ("label", "temperature", "top_k", "top_p", "given", "cached"),
+    "transformer": ("label", "temperature", "top_k", "top_p", "known_codes", "use_cache"),
     "diffusion": ("label",),
 }
 
 
-def open_prior(prior: Run, codec: Run, device: str = "cpu") -> CodeTransformer | LatentDiffusion:
-    """The trained prior of ``prior``; raises InputError unless it was trained on the codebook that ``codec`` has."""
+def open_prior(prior: RunFolder, codec: RunFolder, device: str = "cpu") -> CodeTransformer | LatentDiffusion:
+    """Load a trained prior, after checking that it fits a VQ-VAE.
+
+    Args:
+        prior: the Run of the prior.
+        codec: the Run of the VQ-VAE whose codes it is to draw.
+        device: where to put the prior.
+
+    Returns:
+        The prior, in eval mode.
+
+    Raises:
+        InputError: the prior was trained on another codebook, or has not finished training.
+    """
     check_codebook(prior, codec)
     return prior.model(device)
 
 
-def samples(
-    run: Run, count: int, *, seed: int = 0, device: str = "cpu", **how: Any
+def draw_samples(
+    run: RunFolder, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any
 ) -> Iterator[Float[Tensor, "B 3 H W"]]:
-    """``count`` images in [0, 1] in batches of 250, the same for the same seed, device and count.
+    """Draw images in batches; the same seed, device and count give the same images.
 
-    how: for priors, what ``CodeTransformer.sample`` or ``LatentDiffusion.sample`` take (label, temperature, …).
-    Raises InputError for a count below 1, for a VQ-VAE, which has codes but no prior over them, and for settings
-    that the Run's kind does not have.
+    Args:
+        run: the finished Run of a VAE, a GAN or a prior.
+        count: how many images, at least 1.
+        seed: of the random numbers.
+        device: where to compute.
+        **settings: for priors, what ``CodeTransformer.sample`` or ``LatentDiffusion.sample`` take.
+
+    Returns:
+        Batches of images in [0, 1], together (count, 3, H, W).
+
+    Raises:
+        InputError: a count below 1, a VQ-VAE without a prior, or a setting that the Run's kind does not have.
     """
     kind = run.config.kind
     if count < 1:
@@ -46,18 +65,19 @@ def samples(
         raise InputError(
             f"run {run.folder}: a VQ-VAE cannot be sampled; train a prior on it with --set prior.kind=transformer"
         )
-    unknown = sorted(set(how) - set(_SETTINGS.get(kind, ())))
+    unknown = sorted(set(settings) - set(_SETTINGS.get(kind, ())))
     if unknown:
-        raise InputError(f"{unknown[0]}={how[unknown[0]]!r}: a {kind} has no such setting")
-    return _batches(run, count, seed, device, how)
+        allowed = ", ".join(_SETTINGS.get(kind, ())) or "none"
+        raise InputError(f"{unknown[0]}={settings[unknown[0]]!r}: not a setting of a {kind}; allowed: {allowed}")
+    return _draw_batches(run, count, seed, device, settings)
 
 
 @torch.no_grad()
-def _batches(run: Run, count: int, seed: int, device: str, how: dict[str, Any]) -> Iterator[Tensor]:
+def _draw_batches(run: RunFolder, count: int, seed: int, device: str, settings: dict[str, Any]) -> Iterator[Tensor]:
     codec = run.codec()
-    prior = codec is not run
-    model = open_prior(run, codec, device) if prior else run.model(device)
-    decode = codec.model(device).decode if prior else lambda images: images
-    for number, start in enumerate(range(0, count, BATCH)):
-        generator = step_generator(seed, number, device=device)
-        yield decode(model.sample(min(BATCH, count - start), generator, **how))
+    is_prior = codec is not run
+    model = open_prior(run, codec, device) if is_prior else run.model(device)
+    decode = codec.model(device).decode if is_prior else lambda images: images
+    for number, start in enumerate(range(0, count, _BATCH)):
+        generator = seeded_generator(seed, number, device=device)
+        yield decode(model.sample(min(_BATCH, count - start), generator, **settings))

@@ -4,7 +4,7 @@ from vqlab.widgets.base import Explorer, headless
 from vqlab.widgets.codebook import CodebookExplorer
 from vqlab.widgets.gradient import GradientExplorer
 from vqlab.widgets.live import LiveTraining
-from vqlab.widgets.playground import PlanePlayground
+from vqlab.widgets.plane import PlaneExplorer
 from vqlab.widgets.reconstruction import ReconstructionExplorer
 from vqlab.widgets.samples import SampleExplorer
 
@@ -13,7 +13,7 @@ __all__ = [
     "Explorer",
     "GradientExplorer",
     "LiveTraining",
-    "PlanePlayground",
+    "PlaneExplorer",
     "ReconstructionExplorer",
     "SampleExplorer",
     "headless",

@@ -50,7 +50,7 @@ class Explorer(traitlets.HasTraits):
         """The static twin: what the widget shows in its present state, as a printed figure."""
         raise NotImplementedError
 
-    def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         """The whole state after ``changed`` keys were set; raises InputError for a value out of range."""
         raise NotImplementedError
 
@@ -69,9 +69,9 @@ class Explorer(traitlets.HasTraits):
     def attempt(self, action: Callable[[], None]) -> None:
         """Run ``action``; its error, of whatever kind, becomes the message, in one line."""
         self.message = ""
-        self._tell_errors(action)
+        self._report_errors(action)
 
-    def _tell_errors(self, action: Callable[[], None]) -> None:
+    def _report_errors(self, action: Callable[[], None]) -> None:
         try:
             action()
         except InputError as error:
@@ -86,7 +86,7 @@ class Explorer(traitlets.HasTraits):
         if unknown:
             raise InputError(f"state: unknown {', '.join(sorted(unknown))}; use {', '.join(self.state)}")
         changed = {key for key, value in given.items() if not self.state or value != self.state[key]}
-        settled = self._settled({**self.state, **given}, changed)
+        settled = self._validated({**self.state, **given}, changed)
         # Here, not when the view follows: by then a thread that the new state started may have told its failure.
         self.message = ""
         return settled
@@ -94,7 +94,7 @@ class Explorer(traitlets.HasTraits):
     @traitlets.observe("state")
     def _show_state(self, change: dict[str, Any]) -> None:
         if "view" in self.__dict__:
-            self._tell_errors(lambda: self._refresh(change["old"], change["new"]))
+            self._report_errors(lambda: self._refresh(change["old"], change["new"]))
 
     @cached_property
     def view(self) -> ipywidgets.Widget:

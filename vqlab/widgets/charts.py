@@ -33,7 +33,7 @@ def charts(left: list[Any], right: list[Any], axes: tuple[tuple[str, str], tuple
 
 
 @contextmanager
-def redrawn(figure: go.FigureWidget) -> Iterator[go.FigureWidget]:
+def redraw(figure: go.FigureWidget) -> Iterator[go.FigureWidget]:
     """Change ``figure`` at once, and have a page that is opened later see the change.
 
     A FigureWidget hands a new page the data that it was built with, unless they are renewed (plotly.py 6 and 7).

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from vqlab.tokenizer import Tokenizer
+from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.widgets.base import Explorer, in_range, one_of
-from vqlab.widgets.sources import Runs, Sources
+from vqlab.widgets.run_sources import Runs, RunSources
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
-
-PATCHES = 24
 
 
 class CodebookExplorer(Explorer):
@@ -27,11 +25,16 @@ class CodebookExplorer(Explorer):
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__()
-        self._sources = Sources(runs)
+        self._sources = RunSources(runs)
         name = self._sources.names[0]
         tokenizer = self._sources.tokenizer(name)
         self.state = {"run": name, "epoch": len(tokenizer.usage), "code": int(tokenizer.token_counts().argmax())}
         self.state = state
+
+    @property
+    def run_names(self) -> list[str]:
+        """Names of the Runs, in the order given."""
+        return self._sources.names
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -52,11 +55,11 @@ class CodebookExplorer(Explorer):
 
     def figure(self) -> Figure:
         """The usage with the code marked, its patch, and the image patches nearest to it."""
-        from vqlab.plots import code_in_use
+        from vqlab.plots import code_panels
 
-        return code_in_use(self.tokenizer, self.state["epoch"], self.state["code"])
+        return code_panels(self.tokenizer, self.state["epoch"], self.state["code"])
 
-    def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         one_of("run", state["run"], self._sources.names)
         epochs, codes = self._sources.tokenizer(state["run"]).usage.shape
         if "run" in changed:

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ipywidgets as w
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Int64
 
-from vqlab.tokenizer import tiled
-from vqlab.widgets.charts import BLUE, ORANGE, chart, redrawn
-from vqlab.widgets.codebook import PATCHES
+from vqlab.analysis.pictures import encode_png, tile_images
+from vqlab.analysis.tokenizer import Tokenizer
+from vqlab.widgets.charts import BLUE, ORANGE, chart, redraw
+from vqlab.widgets.choices import MAX_PATCHES
 from vqlab.widgets.layout import column, named, row
-from vqlab.widgets.pictures import png
-from vqlab.widgets.view import View
-
-if TYPE_CHECKING:
-    from vqlab.widgets.codebook import CodebookExplorer
+from vqlab.widgets.view import ExplorerState, View
 
 _TILE = 60
 _COLUMNS = 12
 
 
+class CodebookState(ExplorerState, Protocol):
+    """What the view reads of a CodebookExplorer."""
+
+    @property
+    def run_names(self) -> list[str]:
+        """Names of the Runs."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The chosen Run."""
+
+    def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
+        """Codes by use, most used first, and their tokens."""
+
+    def step(self, places: int) -> None:
+        """Move along the order of use."""
+
+
 class CodebookView(View):
     """Bars above, the chosen code's pictures below."""
 
-    explorer: CodebookExplorer
+    explorer: CodebookState
 
-    def __init__(self, explorer: CodebookExplorer) -> None:
+    def __init__(self, explorer: CodebookState) -> None:
         super().__init__(explorer)
         wide = {"style": {"description_width": "initial"}}
-        self.run = named("run", w.Dropdown(options=explorer._sources.names, description="run", **wide))
+        self.run = named("run", w.Dropdown(options=explorer.run_names, description="run", **wide))
         self.epoch = named("epoch", w.IntSlider(description="epoch", min=1, max=1))
         self.code = named("code", w.BoundedIntText(description="code", min=0, layout=w.Layout(width="160px")))
         self.more, self.less = (
@@ -45,14 +61,14 @@ class CodebookView(View):
         for picture in (self.code_picture, self.patches):
             picture.add_class("vqlab-picture")
         self.patches_told = w.HTML()
-        self._listen()
+        self._connect()
         self.box = w.VBox([
             row(self.run, self.epoch, self.code, self.more, self.less),
             self.bars,
             row(column(self.told, self.code_picture), column(self.patches_told, self.patches)),
         ])  # fmt: skip
 
-    def _listen(self) -> None:
+    def _connect(self) -> None:
         explorer = self.explorer
         for control, key in ((self.run, "run"), (self.epoch, "epoch"), (self.code, "code")):
             self.bind(control, key)
@@ -77,7 +93,7 @@ class CodebookView(View):
         order, counts = self.explorer.usage()
         rank = int(np.flatnonzero(order == state["code"])[0])
         used = int((counts > 0).sum())
-        with redrawn(self.bars) as figure:
+        with redraw(self.bars) as figure:
             bars = figure.data[0]
             bars.x, bars.y = list(range(len(order))), counts.tolist()
             bars.marker.color = [ORANGE if place == rank else BLUE for place in range(len(order))]
@@ -88,8 +104,8 @@ class CodebookView(View):
 
     def _show_code(self, code: int) -> None:
         tokenizer = self.explorer.tokenizer
-        found = tokenizer.nearest_patches(code, PATCHES)
-        self.code_picture.value = png(tokenizer.code_patches[code])
+        found = tokenizer.nearest_patches(code, MAX_PATCHES)
+        self.code_picture.value = encode_png(tokenizer.code_patches[code])
         where = f"the first {tokenizer.token_images} test images"
         self.patches_told.value = (
             f"the {len(found)} patches nearest to it in {where}<br>(the middle third; around it, its surroundings)"
@@ -97,7 +113,7 @@ class CodebookView(View):
             else f"no patch of {where} chose it"
         )
         if len(found):
-            sheet = tiled(found, min(_COLUMNS, len(found)), gap=2)
+            sheet = tile_images(found, min(_COLUMNS, len(found)), gap=2)
             self.patches.layout.width = f"{_TILE * min(_COLUMNS, len(found))}px"
-            self.patches.value = png(sheet)
+            self.patches.value = encode_png(sheet)
         self.patches.layout.display = None if len(found) else "none"

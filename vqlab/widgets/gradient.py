@@ -8,28 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from vqlab.analysis.transport_probe import probe_transports
 from vqlab.errors import InputError
 from vqlab.quantize import transport_names
-from vqlab.studies import probe_transports
-from vqlab.training.gradients import EDGES, histograms
+from vqlab.training.gradients import HISTOGRAM_EDGES, histograms
 from vqlab.widgets.base import Explorer, in_range, one_of
-from vqlab.widgets.playground import PlanePlayground
-from vqlab.widgets.sources import Runs, Sources
+from vqlab.widgets.choices import LOGGED, QUANTITIES
+from vqlab.widgets.plane import PlaneExplorer
+from vqlab.widgets.run_sources import Runs, RunSources
 
 if TYPE_CHECKING:
     import ipywidgets
     import pandas as pd
     from matplotlib.figure import Figure
-
-QUANTITIES = {
-    "angle_gradients": "angle of ∇ at z_q to ∇ at z_e (degrees)",
-    "angle_codes": "angle of z_e to its code z_q (degrees)",
-    "angle_at_q": "angle of ∇ at z_q to z_q (degrees)",
-    "angle_at_e": "angle of ∇ at z_e to z_e (degrees)",
-    "log_rescale": "log₁₀ λ, λ = ‖z_q‖/‖z_e‖",
-    "log_length_ratio": "log₁₀ ‖∇ at z_e‖/‖∇ at z_q‖",
-}
-LOGGED = "as logged"
 
 
 class GradientExplorer(Explorer):
@@ -43,13 +34,18 @@ class GradientExplorer(Explorer):
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__()
-        self._sources = Sources(runs)
-        self.playground = PlanePlayground()
+        self._sources = RunSources(runs)
+        self.plane_explorer = PlaneExplorer()
         self._logs: dict[str, pd.DataFrame] = {}
         self._probed: dict[tuple[str, str], dict[str, list[int]]] = {}
         name = self._sources.names[0]
         self.state = {"run": name, "transport": LOGGED, "step": len(self.log(name)) - 1, "quantity": "angle_gradients"}
         self.state = state
+
+    @property
+    def run_names(self) -> list[str]:
+        """Names of the Runs, in the order given."""
+        return self._sources.names
 
     @cached_property
     def transports(self) -> list[str]:
@@ -68,7 +64,7 @@ class GradientExplorer(Explorer):
     def histogram(self) -> tuple[Float[np.ndarray, " B"], Int64[np.ndarray, " B"], str]:
         """Middles of the bins, tokens in each, and where they are from."""
         state = self.state
-        edges = EDGES[state["quantity"]].numpy()
+        edges = HISTOGRAM_EDGES[state["quantity"]].numpy()
         if state["transport"] == LOGGED:
             row = self.log(state["run"]).iloc[state["step"]]
             told = (
@@ -96,7 +92,7 @@ class GradientExplorer(Explorer):
             self._probed[run, kind] = histograms(records)
         return self._probed[run, kind]
 
-    def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         one_of("run", state["run"], self._sources.names)
         one_of("transport", state["transport"], self.transports)
         one_of("quantity", state["quantity"], QUANTITIES)

@@ -16,23 +16,17 @@ from vqlab.config import Config
 from vqlab.data import load_data
 from vqlab.errors import InputError
 from vqlab.models import VQVAE
-from vqlab.progress import training_progress
 from vqlab.training import Run, train
 from vqlab.training.logs import read_rows
+from vqlab.training.progress import training_progress
 from vqlab.widgets.base import Explorer, headless, one_of
+from vqlab.widgets.choices import CURVES
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
 
-CURVES = {
-    "psnr": "PSNR (dB)",
-    "loss": "loss",
-    "perplexity": "perplexity (line: batch, dots: test set)",
-    "utilisation": "share of codes used (line: batch, dots: test set)",
-    "gradient_cosine": "cos(∇ at z_q, ∇ at z_e)",
-}
-_MAY_FOLLOW = {
+_TRANSITIONS = {
     "new": ("training",),
     "training": ("paused", "stopped"),
     "paused": ("training", "stopped"),
@@ -61,17 +55,17 @@ class LiveTraining(Explorer):
         logged = read_rows(self.run.folder / "metrics.jsonl")
         self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
         test = load_data(config.data).test
-        self.images: Float[Tensor, "n 3 H W"] = test.spaced(images)
+        self.images: Float[Tensor, "n 3 H W"] = test.evenly_spaced(images)
         self.reconstructions: Float[Tensor, "n 3 H W"] | None = None
         self.counts: Int64[Tensor, " K"] | None = None
-        self._sample = test.spaced(64)
+        self._sample = test.evenly_spaced(64)
         self._thread: threading.Thread | None = None
         self._thread_name = f"training of {self.run.folder.resolve()}"
-        self._leave = threading.Event()
+        self._stop_requested = threading.Event()
         self._lock = threading.RLock()
-        self._inside = False
-        self._drawn = 0.0
-        self.state = {"status": self._found(), "curve": "psnr"}
+        self._set_by_training = False
+        self._last_redraw = 0.0
+        self.state = {"status": self._initial_status(), "curve": "psnr"}
         self.state = state
 
     @property
@@ -105,34 +99,34 @@ class LiveTraining(Explorer):
 
     def figure(self) -> Figure:
         """Curves so far, and the fixed images with their newest reconstructions."""
-        from vqlab.plots import training_so_far
+        from vqlab.plots import training_panels
 
-        self._look_at_the_end()
+        self._preview_finished_run()
         title = f"Training of run {self.config.id} ({self.config.quantizer.transport}): {self.state['status']}"
-        return training_so_far(self.rows, self.images, self.reconstructions, title)
+        return training_panels(self.rows, self.images, self.reconstructions, title)
 
-    def _found(self) -> str:
+    def _initial_status(self) -> str:
         if self.run.finished:
             return "finished"
         return "paused" if self.run.provenance.get("step") else "new"
 
-    def _look_at_the_end(self) -> None:
+    def _preview_finished_run(self) -> None:
         if self.reconstructions is None and self.run.finished:
             with torch.no_grad():
-                self._seen(self.run.model())
+                self._update_preview(self.run.model())
 
-    def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         one_of("curve", state["curve"], CURVES)
-        one_of("status", state["status"], _MAY_FOLLOW)
+        one_of("status", state["status"], _TRANSITIONS)
         now = self.state.get("status")
-        if now and "status" in changed and not self._inside and state["status"] not in _MAY_FOLLOW[now]:
-            able = " or ".join(_MAY_FOLLOW[now]) or "nothing else; change its Config to train another"
+        if now and "status" in changed and not self._set_by_training and state["status"] not in _TRANSITIONS[now]:
+            able = " or ".join(_TRANSITIONS[now]) or "nothing else; change its Config to train another"
             raise InputError(f"status={state['status']!r}: a training that is {now} can become {able}")
         if "status" in changed and state["status"] == "training":
-            self._refuse_a_second()
+            self._refuse_second_training()
         return state
 
-    def _refuse_a_second(self) -> None:
+    def _refuse_second_training(self) -> None:
         """Raise InputError where another LiveTraining of this kernel, as from a cell run twice, writes the same Run."""
         others = [thread for thread in threading.enumerate() if thread is not self._thread]
         if any(thread.name == self._thread_name for thread in others):
@@ -145,31 +139,31 @@ class LiveTraining(Explorer):
     def _act(self, change: dict[str, Any]) -> None:
         """Do what a new status asks for; one that the training itself reached asks for nothing."""
         status = change["new"]["status"]
-        if self._inside or not change["old"] or status == change["old"]["status"]:
+        if self._set_by_training or not change["old"] or status == change["old"]["status"]:
             return
-        self._leave.set()
+        self._stop_requested.set()
         if status != "training":
             return
-        previous, self._leave = self._thread, threading.Event()
+        previous, self._stop_requested = self._thread, threading.Event()
         self._thread = threading.Thread(
-            target=self._train, args=(previous, self._leave), name=self._thread_name, daemon=True
+            target=self._train, args=(previous, self._stop_requested), name=self._thread_name, daemon=True
         )
         self._thread.start()
 
-    def _train(self, previous: threading.Thread | None, leave: threading.Event) -> None:
+    def _train(self, previous: threading.Thread | None, stop_requested: threading.Event) -> None:
         if previous is not None:
             previous.join()
         try:
-            self._train_until(leave)
+            self._train_until(stop_requested)
         except Exception as error:
-            self._reached("failed")
+            self._set_status_from_training("failed")
             self.message = " ".join(f"{error if isinstance(error, InputError) else repr(error)}".split())
         else:
             if self.run.finished:
-                self._reached("finished")
+                self._set_status_from_training("finished")
         self._redraw()
 
-    def _train_until(self, leave: threading.Event) -> None:
+    def _train_until(self, stop_requested: threading.Event) -> None:
         self.rows = [row for row in self.rows if row["step"] <= self.run.provenance.get("step", 0)]
         with training_progress() as lines:
 
@@ -178,24 +172,31 @@ class LiveTraining(Explorer):
                 if headless():
                     lines(row)
 
-            train(self.config, self.root, self.device, progress, should_stop=leave.is_set, watch=self._watch)
+            train(
+                self.config,
+                self.root,
+                self.device,
+                progress,
+                should_stop=stop_requested.is_set,
+                observer=self._on_model,
+            )
 
-    def _reached(self, status: str) -> None:
+    def _set_status_from_training(self, status: str) -> None:
         with self._lock:
-            self._inside = True
+            self._set_by_training = True
             try:
                 self.state = {"status": status}
             finally:
-                self._inside = False
+                self._set_by_training = False
 
-    def _watch(self, model: nn.Module) -> None:
-        if headless() or time.monotonic() - self._drawn < _SECONDS_BETWEEN:
+    def _on_model(self, model: nn.Module) -> None:
+        if headless() or time.monotonic() - self._last_redraw < _SECONDS_BETWEEN:
             return
-        self._seen(model)
+        self._update_preview(model)
         self._redraw()
-        self._drawn = time.monotonic()
+        self._last_redraw = time.monotonic()
 
-    def _seen(self, model: nn.Module) -> None:
+    def _update_preview(self, model: nn.Module) -> None:
         if not isinstance(model, VQVAE):
             return
         device = next(model.parameters()).device
@@ -210,7 +211,7 @@ class LiveTraining(Explorer):
     def _build(self) -> ipywidgets.Widget:
         from vqlab.widgets.live_view import LiveView
 
-        self._look_at_the_end()
+        self._preview_finished_run()
         self._view = LiveView(self)
         return self._view.box
 

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ipywidgets as w
 import plotly.graph_objects as go
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from vqlab.tokenizer import as_bytes, tiled
-from vqlab.widgets.charts import BLUE, GREEN, ORANGE, charts, redrawn
+from vqlab.analysis.pictures import encode_png, tile_images, to_uint8
+from vqlab.config import Config
+from vqlab.widgets.charts import BLUE, GREEN, ORANGE, charts, redraw
+from vqlab.widgets.choices import CURVES
 from vqlab.widgets.layout import column, named, row
-from vqlab.widgets.live import CURVES
-from vqlab.widgets.pictures import png
-from vqlab.widgets.view import View
-
-if TYPE_CHECKING:
-    from vqlab.widgets.live import LiveTraining
+from vqlab.widgets.view import ExplorerState, View
 
 _TILE = 64
+
+
+class TrainingState(ExplorerState, Protocol):
+    """What the view reads of a LiveTraining."""
+
+    config: Config
+    images: Float[Tensor, "n 3 H W"]
+    reconstructions: Float[Tensor, "n 3 H W"] | None
+    counts: Int64[Tensor, " K"] | None
+    rows: list[dict[str, Any]]
+
+    @property
+    def last_row(self) -> dict[str, Any]:
+        """The newest row of the log."""
+
+    def start(self) -> None:
+        """Start or resume."""
+
+    def pause(self) -> None:
+        """Stop after the present step, to be resumed."""
+
+    def stop(self) -> None:
+        """Stop after the present step."""
 
 
 class LiveView(View):
     """Buttons above, curves and usage beside each other, pictures below."""
 
-    explorer: LiveTraining
+    explorer: TrainingState
 
-    def __init__(self, explorer: LiveTraining) -> None:
+    def __init__(self, explorer: TrainingState) -> None:
         super().__init__(explorer)
         self.start, self.pause, self.stop = (
             named(text, w.Button(description=text, layout=w.Layout(width="100px")))
@@ -57,7 +79,7 @@ class LiveView(View):
         made = self.explorer.reconstructions
         blank = torch.full_like(self.explorer.images, 0.5)
         both = torch.cat([self.explorer.images, blank if made is None else made])
-        self.pictures.value = png(tiled(as_bytes(both), len(self.explorer.images)))
+        self.pictures.value = encode_png(tile_images(to_uint8(both), len(self.explorer.images)))
 
     def _draw_buttons(self, status: str) -> None:
         last = self.explorer.last_row
@@ -72,7 +94,7 @@ class LiveView(View):
 
     def _draw_curves(self, key: str) -> None:
         rows = [row for row in self.explorer.rows if key in row]
-        with redrawn(self.curves) as figure:
+        with redraw(self.curves) as figure:
             for trace, kind in zip(figure.data[:2], ("train", "epoch"), strict=True):
                 shown = [row for row in rows if row["kind"] == kind]
                 trace.x, trace.y = [row["step"] for row in shown], [row[key] for row in shown]

@@ -1,68 +1,86 @@
-"""The plane of vqlab.playground as a page's part, with things to drag."""
+"""The 2-D playground: drag codes and encoder points, and see what each transport tells the encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import anywidget
-import numpy as np
 import torch
-import traitlets
-from jaxtyping import Float
-from PIL import Image
-from torch import Tensor
 
-from vqlab.playground import Plane, square_grid
-from vqlab.widgets.pictures import data_url, encoded
+from vqlab.analysis.plane import Plane
+from vqlab.errors import InputError
+from vqlab.quantize import transport_names
+from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.widgets.choices import HALF_WIDTH, MAX_SHIFT
 
-_STATIC = Path(__file__).parent / "static"
-HALF = 2.2
-_CELLS = 88
-_FIELD = 13
-_ARROW = 0.22
+if TYPE_CHECKING:
+    import ipywidgets
+    from matplotlib.figure import Figure
+
+_POINTS = [[-0.6, 0.4], [1.0, 1.3], [-0.9, -1.5]]
 
 
-class PlaneCanvas(anywidget.AnyWidget):
-    """Codes (circles), encoder points (squares) and the target (star) in [−2.2, 2.2]², and arrows along −∇.
+class PlaneExplorer(Explorer):
+    """Seven codes, three encoder points and the decoder's wish in the plane; arrows show −∇.
 
-    What is dragged, or moved with the arrow keys, calls what ``on_move`` was given.
+    state: transport (its name); codes (K, 2), points (N, 2) and target (2,), each in [−2.2, 2.2]; shift, the
+    distance of the origin along each axis, 0…100: vectors are turned about the origin, so far away a rotation
+    is as good as none.
     """
 
-    _esm = _STATIC / "plane.js"
-    _css = _STATIC / "plane.css"
-    half = traitlets.Float(HALF, help="the plane is [−half, half]²").tag(sync=True)
-    codes: traitlets.List = traitlets.List(help="codes, (K, 2)").tag(sync=True)
-    points: traitlets.List = traitlets.List(help="encoder points, (N, 2)").tag(sync=True)
-    target: traitlets.List = traitlets.List(help="where the decoder wants the code, (2,)").tag(sync=True)
-    field: traitlets.List = traitlets.List(help="thin arrows of the whole plane, (M, 4): from, to").tag(sync=True)
-    arrows: traitlets.List = traitlets.List(help="thick arrows of the encoder points, (N, 4)").tag(sync=True)
-    ground = traitlets.Unicode(help="data URL of the cells' picture").tag(sync=True)
-    serial = traitlets.Int(0, help="grows with each drawing, after all else").tag(sync=True)
+    def __init__(self, **state: Any) -> None:
+        super().__init__()
+        plane = Plane()
+        codes = [[round(v, 3) for v in code] for code in plane.codes.tolist()]
+        self.state = {"transport": "rotation", "codes": codes, "points": _POINTS,
+                      "target": list(plane.target), "shift": 0}  # fmt: skip
+        self.state = state
 
-    def on_move(self, call: Callable[[str, int, tuple[float, float]], None]) -> None:
-        """Have ``call(kind, index, (x, y))`` called when a code, point or target moved."""
-        self.on_msg(lambda _, told, __: call(told["kind"], told["index"], (told["x"], told["y"])))
+    @property
+    def plane(self) -> Plane:
+        """The plane as the state has it."""
+        shift = float(self.state["shift"])
+        target = (float(self.state["target"][0]), float(self.state["target"][1]))
+        return replace(Plane(torch.tensor(self.state["codes"]).float(), target), origin=(-shift, -shift))
 
-    def draw(self, plane: Plane, points: Float[Tensor, "N 2"], transport: str) -> None:
-        """Show ``plane`` and what ``transport`` tells the encoder at the points and all over."""
-        grid = square_grid(_FIELD, HALF - 0.15)
-        with self.hold_sync():
-            self.codes, self.points, self.target = plane.codes.tolist(), points.tolist(), list(plane.target)
-            self.field = _arrows(plane, grid, transport)
-            self.arrows = _arrows(plane, points, transport)
-            self.ground = _ground(plane)
-        self.serial += 1
+    def move(self, kind: str, index: int, place: tuple[float, float]) -> None:
+        """Put a ``code``, a ``point`` or the ``target`` at ``place``."""
+        if kind == "target":
+            self.state = {"target": list(place)}
+            return
+        key = f"{kind}s"
+        places = list(self.state[key])
+        places[index] = list(place)
+        self.state = {key: places}
+
+    def figure(self) -> Figure:
+        """The gradient's field of every transport at the present codes and shift."""
+        from vqlab.plots import plane_figure
+
+        return plane_figure(transport_names(), (self.state["shift"],), self.plane)
+
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+        one_of("transport", state["transport"], transport_names())
+        in_range("shift", state["shift"], 0, MAX_SHIFT)
+        _check_places("codes", state["codes"])
+        _check_places("points", state["points"])
+        _check_places("target", [state["target"]])
+        return state
+
+    def _build(self) -> ipywidgets.Widget:
+        from vqlab.widgets.plane_view import PlaneView
+
+        self._view = PlaneView(self)
+        return self._view.box
+
+    def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        self._view.show(old, new)
 
 
-def _arrows(plane: Plane, points: Float[Tensor, "N 2"], transport: str) -> list[list[float]]:
-    heads = points - _ARROW * plane.gradient(points, transport)
-    return [[round(v, 3) for v in line] for line in torch.cat([points, heads], dim=1).tolist()]
-
-
-def _ground(plane: Plane) -> str:
-    line = torch.linspace(HALF, -HALF, _CELLS)
-    points = torch.stack([-line.repeat(_CELLS), line.repeat_interleave(_CELLS)], dim=1)
-    cells = plane.cells(points).view(_CELLS, _CELLS).numpy()
-    greys = np.linspace(205, 252, len(plane.codes)).round().astype(np.uint8)
-    return data_url(encoded(Image.fromarray(greys[(cells * 3) % len(greys)])))
+def _check_places(name: str, places: Any) -> None:
+    try:
+        table = torch.tensor(places, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        table = torch.empty(0)
+    if table.dim() != 2 or table.shape[1] != 2 or not bool((table.abs() <= HALF_WIDTH).all()):
+        raise InputError(f"{name}: must be places (x, y) with both in [−{HALF_WIDTH}, {HALF_WIDTH}]")

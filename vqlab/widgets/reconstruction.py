@@ -10,20 +10,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vqlab.analysis.pictures import encode_png
+from vqlab.analysis.tokenizer import Tokenizer, image_metrics
 from vqlab.data.upload import read_image
 from vqlab.errors import InputError
-from vqlab.tokenizer import Tokenizer, scores
 from vqlab.widgets.base import Explorer, in_range, one_of
-from vqlab.widgets.edits import changed_cells, noised, painted, swapped
-from vqlab.widgets.pictures import png
-from vqlab.widgets.sources import Runs, Sources
+from vqlab.widgets.choices import ALL_CLASSES, TOOLS
+from vqlab.widgets.grid_edits import changed_cells, noised, painted, swapped
+from vqlab.widgets.run_sources import Runs, RunSources
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
 
-TOOLS = ("pick", "brush", "swap")
-ALL = "all"
 _UNDO = 500
 _IMAGE_KEYS = {"run", "class", "index", "upload"}
 
@@ -40,14 +39,19 @@ class ReconstructionExplorer(Explorer):
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__()
-        self._sources = Sources(runs)
+        self._sources = RunSources(runs)
         self._history: deque[list[list[int]]] = deque(maxlen=_UNDO)
         self._undoing = False
         self._draws = 0
-        start = {"run": self._sources.names[0], "class": ALL, "index": 0, "upload": None,
+        start = {"run": self._sources.names[0], "class": ALL_CLASSES, "index": 0, "upload": None,
                  "grid": None, "code": 0, "tool": "pick", "noise": 10}  # fmt: skip
         self.state = start
         self.state = state
+
+    @property
+    def run_names(self) -> list[str]:
+        """Names of the Runs, in the order given."""
+        return self._sources.names
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -64,9 +68,21 @@ class ReconstructionExplorer(Explorer):
         """What the codes in ``state["grid"]`` decode to, in [0, 1]."""
         return self.tokenizer.decode(torch.tensor(self.state["grid"]))
 
+    @property
+    def image_name(self) -> str:
+        """The image in words."""
+        if self.state["upload"] is not None:
+            return "uploaded image"
+        return f"test image {int(self._members(self.state)[self.state['index']])}"
+
+    @property
+    def last_index(self) -> int:
+        """Largest index among the test images of the chosen class."""
+        return len(self._members(self.state)) - 1
+
     def scores(self) -> dict[str, float]:
         """PSNR (dB) and SSIM of the reconstruction as it is now."""
-        return scores(self.image, self.reconstruction)
+        return image_metrics(self.image, self.reconstruction)
 
     def choose(self, row: int, column: int) -> None:
         """Use the tool in hand on one cell of the grid."""
@@ -100,7 +116,7 @@ class ReconstructionExplorer(Explorer):
     def take_upload(self, content: bytes, name: str) -> None:
         """Look at an uploaded PNG or JPEG and say what was done to it; raises InputError for anything else."""
         pixels, told = read_image(content, self._size(self.state), name)
-        self.state = {"upload": base64.b64encode(png(pixels)).decode()}
+        self.state = {"upload": base64.b64encode(encode_png(pixels)).decode()}
         self.message = told
 
     def figure(self) -> Figure:
@@ -108,16 +124,16 @@ class ReconstructionExplorer(Explorer):
         from vqlab.plots import code_grid_panels
 
         edited = changed_cells(self.state["grid"], self._encoded(self.state))
-        title = f"{self.state['run']}: {self._name(self.state)}" + (f", {edited} codes changed" if edited else "")
+        title = f"{self.state['run']}: {self.image_name}" + (f", {edited} codes changed" if edited else "")
         return code_grid_panels(self.tokenizer, self.image, torch.tensor(self.state["grid"]), title)
 
-    def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         one_of("run", state["run"], self._sources.names)
         tokenizer = self._sources.tokenizer(state["run"])
         one_of("class", state["class"], self.classes(state["run"]))
         if changed & {"class", "index"} and "upload" not in changed:
             state["upload"] = None
-        self._settle_index(state, changed)
+        self._validate_index(state, changed)
         if changed & _IMAGE_KEYS:
             self._history.clear()
         if state["grid"] is None or (changed & _IMAGE_KEYS and "grid" not in changed):
@@ -134,9 +150,9 @@ class ReconstructionExplorer(Explorer):
     def classes(self, run: str) -> list[str]:
         """``all`` and the classes that test images of ``run`` have."""
         data = self._sources.tokenizer(run).data
-        return [ALL, *(data.class_names[label] for label in data.test.labels.unique().tolist())]
+        return [ALL_CLASSES, *(data.class_names[label] for label in data.test.labels.unique().tolist())]
 
-    def _settle_index(self, state: dict[str, Any], changed: set[str]) -> None:
+    def _validate_index(self, state: dict[str, Any], changed: set[str]) -> None:
         last = len(self._members(state)) - 1
         if changed & {"class", "run"} and "index" not in changed:
             state["index"] = min(state["index"], last)
@@ -156,7 +172,7 @@ class ReconstructionExplorer(Explorer):
 
     def _members(self, state: dict[str, Any]) -> Tensor:
         data = self._sources.tokenizer(state["run"]).data
-        if state["class"] == ALL:
+        if state["class"] == ALL_CLASSES:
             return torch.arange(len(data.test))
         return (data.test.labels == data.class_names.index(state["class"])).nonzero()[:, 0]
 
@@ -168,11 +184,6 @@ class ReconstructionExplorer(Explorer):
             return read_image(_from_base64(state["upload"]), self._size(state))[0]
         data = self._sources.tokenizer(state["run"]).data
         return data.test.pixels[self._members(state)[state["index"]]]
-
-    def _name(self, state: dict[str, Any]) -> str:
-        if state["upload"] is not None:
-            return "uploaded image"
-        return f"test image {int(self._members(state)[state['index']])}"
 
     def _encoded(self, state: dict[str, Any]) -> list[list[int]]:
         return self._sources.tokenizer(state["run"]).encode(self._pixels(state).float() / 255).tolist()

@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ipywidgets as w
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
-from vqlab.tokenizer import as_bytes, error_map, scores, tiled
-from vqlab.widgets.grid import CodeGrid
+from vqlab.analysis.pictures import data_url, encode_error_png, encode_png, error_map, tile_images, to_uint8
+from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.widgets.choices import TOOLS
+from vqlab.widgets.code_grid import CodeGrid
 from vqlab.widgets.layout import column, row
-from vqlab.widgets.pictures import data_url, error_png, png
-from vqlab.widgets.upload import Upload
-from vqlab.widgets.view import View
-
-if TYPE_CHECKING:
-    from vqlab.widgets.reconstruction import ReconstructionExplorer
+from vqlab.widgets.upload_button import Upload
+from vqlab.widgets.view import ExplorerState, View
 
 _SIDE = "190px"
 _PALETTE = 256
 _PALETTE_COLUMNS = 32
 
 
+class ReconstructionState(ExplorerState, Protocol):
+    """What the view reads of a ReconstructionExplorer."""
+
+    @property
+    def run_names(self) -> list[str]:
+        """Names of the Runs."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The chosen Run."""
+
+    @property
+    def image(self) -> Float[Tensor, "3 H W"]:
+        """The chosen image."""
+
+    @property
+    def reconstruction(self) -> Float[Tensor, "3 H W"]:
+        """What the codes decode to."""
+
+    @property
+    def image_name(self) -> str:
+        """The chosen image in words."""
+
+    @property
+    def last_index(self) -> int:
+        """Largest index of a test image of the chosen class."""
+
+    def classes(self, run: str) -> list[str]:
+        """Classes of the test images."""
+
+    def choose(self, row: int, column: int) -> None:
+        """Use the tool on one cell."""
+
+    def add_noise(self) -> None:
+        """Randomise some codes."""
+
+    def undo(self) -> None:
+        """Undo the last edit."""
+
+    def reset(self) -> None:
+        """Return to the encoder's codes."""
+
+    def take_upload(self, content: bytes, name: str) -> None:
+        """Show an uploaded image."""
+
+
 class ReconstructionView(View):
     """Pictures above, tools and palette below."""
 
-    explorer: ReconstructionExplorer
+    explorer: ReconstructionState
 
-    def __init__(self, explorer: ReconstructionExplorer) -> None:
+    def __init__(self, explorer: ReconstructionState) -> None:
         super().__init__(explorer)
         self._controls()
         self._pictures()
         self._grids()
-        self._listen()
+        self._connect()
         shown = (self.original, self.reconstruction, self.error)
         columns = [column(label, picture) for label, picture in zip(self.labels, shown, strict=True)]
         self.box = w.VBox([
@@ -43,10 +89,8 @@ class ReconstructionView(View):
         ])  # fmt: skip
 
     def _controls(self) -> None:
-        from vqlab.widgets.reconstruction import TOOLS
-
         narrow = {"layout": w.Layout(width="auto"), "style": {"description_width": "initial"}}
-        self.run = w.Dropdown(options=self.explorer._sources.names, description="run", **narrow)
+        self.run = w.Dropdown(options=self.explorer.run_names, description="run", **narrow)
         self.kind = w.Dropdown(description="class", **narrow)
         self.index = w.IntSlider(description="image", min=0, max=0)
         self.upload = Upload()
@@ -78,20 +122,20 @@ class ReconstructionView(View):
         self.grid.add_class("vqlab-grid")
         self.palette.add_class("vqlab-palette")
 
-    def _listen(self) -> None:
+    def _connect(self) -> None:
         explorer = self.explorer
         for control, key in ((self.run, "run"), (self.kind, "class"), (self.index, "index"), (self.tool, "tool"),
                              (self.code, "code"), (self.noise, "noise")):  # fmt: skip
             self.bind(control, key)
         self.upload.on_file(
             lambda content, name: explorer.attempt(lambda: explorer.take_upload(content, name)),
-            lambda refusal: explorer.set_trait("message", str(refusal)),
+            lambda refusal: setattr(explorer, "message", str(refusal)),
         )
         self.press(self.add_noise, explorer.add_noise)
         self.press(self.undo, explorer.undo)
         self.press(self.reset, explorer.reset)
-        self.grid.on_choose(lambda row, column: explorer.attempt(lambda: explorer.choose(row, column)))
-        self.palette.on_choose(lambda row, column: explorer.change(code=self.palette.cells[row][column]))
+        self.grid.on_cell_chosen(lambda row, column: explorer.attempt(lambda: explorer.choose(row, column)))
+        self.palette.on_cell_chosen(lambda row, column: explorer.change(code=self.palette.cells[row][column]))
 
     def draw(self, state: dict[str, Any], differs: set[str]) -> None:
         """The pictures first: they are what a person waits for."""
@@ -100,14 +144,14 @@ class ReconstructionView(View):
         if differs & {"run", "class", "index", "upload", "grid"}:
             self._show_pictures(state, fresh=bool(differs - {"grid"}))
         if differs & {"run", "class"}:
-            self.index.max = len(self.explorer._members(state)) - 1
+            self.index.max = self.explorer.last_index
         self.grid.marked = self.palette.marked = [state["code"]]
         side = len(state["grid"])
         self.grid_label.value = f"code grid<br>{side}×{side} codes; {state['tool']}, code {state['code']}"
 
     def _show_run(self, state: dict[str, Any]) -> None:
         tokenizer = self.explorer.tokenizer
-        url, columns = data_url(png(tiled(tokenizer.code_patches))), int(np.ceil(tokenizer.num_codes**0.5))
+        url, columns = data_url(encode_png(tile_images(tokenizer.code_patches))), int(np.ceil(tokenizer.num_codes**0.5))
         order = np.argsort(-tokenizer.usage[-1], kind="stable")[:_PALETTE].tolist()
         self.kind.options = self.explorer.classes(state["run"])
         self.code.max = tokenizer.num_codes - 1
@@ -119,12 +163,12 @@ class ReconstructionView(View):
 
     def _show_pictures(self, state: dict[str, Any], *, fresh: bool) -> None:
         image, reconstruction = self.explorer.image, self.explorer.reconstruction
-        self.reconstruction.value = png(as_bytes(reconstruction))
+        self.reconstruction.value = encode_png(to_uint8(reconstruction))
         self.grid.cells = state["grid"]
-        measured = scores(image, reconstruction)
+        measured = image_metrics(image, reconstruction)
         self.labels[1].value = f"reconstruction<br>PSNR {measured['psnr']:.2f} dB, SSIM {measured['ssim']:.3f}"
-        self.error.value = error_png(error_map(image, reconstruction))
+        self.error.value = encode_error_png(error_map(image, reconstruction))
         if fresh:
-            self.original.value = png(as_bytes(image))
-            self.labels[0].value = f"original<br>{self.explorer._name(state)}"
+            self.original.value = encode_png(to_uint8(image))
+            self.labels[0].value = f"original<br>{self.explorer.image_name}"
             self.labels[2].value = "absolute error<br>dark: 0, yellow: 0.5 or more"

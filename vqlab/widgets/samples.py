@@ -9,19 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.errors import InputError
 from vqlab.models import CodeTransformer, sample_codes
-from vqlab.tokenizer import Tokenizer
 from vqlab.training import Run, open_prior
 from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.widgets.choices import ANY_CLASS, MAX_TEMPERATURE, SAMPLE_COUNT
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
-
-ANY = "any"
-COUNT = 8
-HOTTEST = 3.0
 
 
 class SampleExplorer(Explorer):
@@ -42,10 +39,10 @@ class SampleExplorer(Explorer):
         prior = open_prior(self.run, self.tokenizer.run)
         assert isinstance(prior, CodeTransformer)
         self.prior = prior
-        self.labels = [ANY, *self.tokenizer.data.class_names]
+        self.labels = [ANY_CLASS, *self.tokenizer.data.class_names]
         self._drawn: tuple[dict[str, Any], Int[Tensor, "n h w"]] | None = None
         height, width = self.prior.grid
-        self.state = {"temperature": 1.0, "top_k": 0, "label": ANY, "seed": 0, "index": 0,
+        self.state = {"temperature": 1.0, "top_k": 0, "label": ANY_CLASS, "seed": 0, "index": 0,
                       "given": [[0] * width for _ in range(height)]}  # fmt: skip
         self.state = state
 
@@ -63,10 +60,10 @@ class SampleExplorer(Explorer):
         if self._drawn is None or self._drawn[0] != self.state:
             state, given = self.state, self.given()
             drawn = sample_codes(
-                self.prior, COUNT,
-                label=None if state["label"] == ANY else self.labels.index(state["label"]) - 1,
+                self.prior, SAMPLE_COUNT,
+                label=None if state["label"] == ANY_CLASS else self.labels.index(state["label"]) - 1,
                 temperature=float(state["temperature"]), top_k=state["top_k"] or None,
-                given=given if bool((given >= 0).any()) else None,
+                known_codes=given if bool((given >= 0).any()) else None,
                 generator=torch.Generator().manual_seed(state["seed"]),
             )  # fmt: skip
             self._drawn = (dict(state), drawn)
@@ -89,13 +86,13 @@ class SampleExplorer(Explorer):
 
     def figure(self) -> Figure:
         """The image, what is given of it, and the samples."""
-        from vqlab.plots import drawn_samples
+        from vqlab.plots import sample_panels
 
         told = f"temperature {self.state['temperature']:g}, top-k {self.state['top_k'] or 'off'}, {self.state['label']}"
-        return drawn_samples(self.tokenizer, self.image, self.given(), self.images(), f"Samples: {told}")
+        return sample_panels(self.tokenizer, self.image, self.given(), self.images(), f"Samples: {told}")
 
-    def _settled(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        in_range("temperature", state["temperature"], 0.05, HOTTEST)
+    def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+        in_range("temperature", state["temperature"], 0.05, MAX_TEMPERATURE)
         in_range("top_k", state["top_k"], 0, self.tokenizer.num_codes)
         one_of("label", state["label"], self.labels)
         in_range("seed", state["seed"], 0, 2**31 - 1)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import ipywidgets
 
-    from vqlab.widgets.base import Explorer
+
+class ExplorerState(Protocol):
+    """What a view needs of an explorer: its state, its message, and the ways to change them.
+
+    Attributes:
+        state: all that can be chosen, as JSON values.
+        message: the line below the controls.
+    """
+
+    state: Any
+    message: Any
+
+    def change(self, **parts: Any) -> None:
+        """Set parts of the state; an error becomes the message."""
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Run an action; an error becomes the message."""
 
 
 class View:
@@ -16,7 +32,7 @@ class View:
 
     box: ipywidgets.Widget
 
-    def __init__(self, explorer: Explorer) -> None:
+    def __init__(self, explorer: ExplorerState) -> None:
         self.explorer = explorer
         self._bound: list[tuple[ipywidgets.Widget, str]] = []
         self._showing = False

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
+from vqlab.training.run_folder import RunFolder
 
-from vqlab.training.recipes.base import Place, Recipe, Report
-
-if TYPE_CHECKING:
-    from vqlab.training.run import Run
-
-__all__ = ["Place", "Recipe", "Report", "recipe_for"]
+__all__ = ["Recipe", "StepContext", "StepMetrics", "build_recipe"]
 
 
-def recipe_for(run: Run, device: str) -> Recipe:
+def build_recipe(run: RunFolder, device: str) -> Recipe:
     """The recipe of the Run's kind, with fresh weights on ``device``."""
     from vqlab.training.recipes.gan import GANRecipe
     from vqlab.training.recipes.priors import DiffusionRecipe, TransformerRecipe

@@ -8,24 +8,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vqlab.data import batches, load_data
-from vqlab.data.batches import Batch, step_generator
+from vqlab.data.batches import Batch, seeded_generator
 from vqlab.errors import InputError
 from vqlab.losses import Perceptual, reconstruction_loss
 from vqlab.models import build_model
-
-if TYPE_CHECKING:
-    from vqlab.training.run import Run
+from vqlab.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Place:
+class StepContext:
     """Where a step stands: steps done before it, its epoch, the last step of the training."""
 
     step: int
@@ -39,7 +37,7 @@ class Place:
 
 
 @dataclass
-class Report:
+class StepMetrics:
     """What a logged step has to tell: numbers for metrics.jsonl, histograms for angles.jsonl."""
 
     row: dict[str, Any]
@@ -54,25 +52,25 @@ class Recipe(ABC):
     a step's random numbers come from ``noise_generator``, which knows only the Config's seed and the step.
     """
 
-    def __init__(self, run: Run, device: str) -> None:
+    def __init__(self, run: RunFolder, device: str) -> None:
         self.run, self.config, self.device = run, run.config, device
         self.data = load_data(run.config.data)
         self.optimizers: dict[str, torch.optim.Adam] = {}
         self.arrays: dict[str, np.ndarray] = {}
-        self.origin: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
-        self.prepare()
+        self.setup()
 
     @abstractmethod
-    def prepare(self) -> None:
+    def setup(self) -> None:
         """Set ``optimizers``, ``arrays`` and whatever else the steps need; ``model`` is on the device."""
 
     @abstractmethod
-    def step(self, batch: Batch, place: Place, *, logging: bool) -> Report | None:
+    def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
         """Train on one batch; a Report if ``logging``. Raises InputError where the loss is no number."""
 
     @abstractmethod
-    def measure(self) -> dict[str, Any]:
+    def epoch_metrics(self) -> dict[str, Any]:
         """Cheap numbers of the model, in eval mode, after an epoch."""
 
     @property
@@ -81,7 +79,7 @@ class Recipe(ABC):
         return self.config.optim.epochs
 
     @property
-    def steps_an_epoch(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Steps of one pass."""
         return math.ceil(len(self.data.train) / self.config.optim.batch_size)
 
@@ -93,11 +91,11 @@ class Recipe(ABC):
             crop_padding=data.crop_padding, start=start, device=self.device,
         )  # fmt: skip
 
-    def happened(self) -> dict[str, dict[str, float]]:
+    def events(self) -> dict[str, dict[str, float]]:
         """Rows for metrics.jsonl by their kind that the last step leaves, whether it is a logged one or not."""
         return {}
 
-    def end_epoch(self) -> None:
+    def on_epoch_end(self) -> None:
         """Write what the Run keeps of an epoch beside its logs: nothing, unless a recipe says otherwise."""
         return
 
@@ -107,23 +105,23 @@ class Recipe(ABC):
             torch.device(self.device).type, torch.bfloat16, enabled=self.config.optim.precision == "bf16"
         )
 
-    def compiled(self, module: nn.Module) -> Any:
+    def maybe_compile(self, module: nn.Module) -> Any:
         """``module``, through torch.compile where the Config asks for it."""
         return torch.compile(module) if self.config.optim.compile else module
 
-    def adam(self, module: nn.Module, **more: Any) -> torch.optim.Adam:
+    def build_adam(self, module: nn.Module, **more: Any) -> torch.optim.Adam:
         """Adam over ``module`` at the Config's learning rate."""
         return torch.optim.Adam(module.parameters(), **{"lr": self.config.optim.learning_rate, **more})
 
-    def noise_generator(self, place: Place) -> torch.Generator:
+    def noise_generator(self, context: StepContext) -> torch.Generator:
         """Random numbers of one step, the same however often training was interrupted before it."""
-        return step_generator(self.config.seed, place.step, device=self.device)
+        return seeded_generator(self.config.seed, context.step, device=self.device)
 
-    def descend(self, loss: Tensor, optimizer: torch.optim.Adam, place: Place) -> None:
+    def optimizer_step(self, loss: Tensor, optimizer: torch.optim.Adam, context: StepContext) -> None:
         """One step of ``optimizer`` down ``loss``; raises InputError where it is no number."""
         if not bool(loss.isfinite()):
             raise InputError(
-                f"training diverged: the loss at step {place.step + 1} is {float(loss.detach())}; lower the learning "
+                f"training diverged: the loss at step {context.step + 1} is {float(loss.detach())}; lower the learning "
                 "rate (optim.learning_rate, prior.learning_rate) or use optim.precision=fp32 "
                 "(the last checkpoint is kept)"
             )
@@ -133,7 +131,7 @@ class Recipe(ABC):
 
 
 @dataclass
-class Error:
+class ReconstructionLoss:
     """A batch's reconstruction term, and the perceptual terms where there are any."""
 
     pixels: Tensor
@@ -146,7 +144,7 @@ class Error:
         return self.pixels + self.perceptual
 
 
-class ReconstructionError:
+class ReconstructionCriterion:
     """The terms that compare a reconstruction with its image: pixels, and features where the Config weighs them."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -156,12 +154,12 @@ class ReconstructionError:
         self.variance = recipe.data.train.variance
         self.perceptual: Perceptual = perceptual_terms(recipe.config, recipe.data, recipe.device)
 
-    def __call__(self, reconstruction: Tensor, images: Tensor) -> Error:
+    def __call__(self, reconstruction: Tensor, images: Tensor) -> ReconstructionLoss:
         """Both terms, with their graph."""
         pixels = reconstruction_loss(reconstruction, images, self.loss, self.variance)
         if not self.perceptual:
-            return Error(pixels, pixels.new_zeros(()))
-        return Error(pixels, *self.perceptual(reconstruction, images))
+            return ReconstructionLoss(pixels, pixels.new_zeros(()))
+        return ReconstructionLoss(pixels, *self.perceptual(reconstruction, images))
 
     def cost(self, reconstruction: Tensor, images: Tensor) -> dict[str, float]:
         """Milliseconds that the perceptual terms take in a step, forward and backward; empty without any."""
@@ -175,6 +173,6 @@ class ReconstructionError:
         return {"perceptual_ms": 1000 * (time.perf_counter() - began)}
 
 
-def per_term(terms: dict[str, Tensor]) -> dict[str, float]:
+def term_columns(terms: dict[str, Tensor]) -> dict[str, float]:
     """The perceptual terms as columns of a row."""
     return {f"{name}_loss": float(value) for name, value in terms.items()}

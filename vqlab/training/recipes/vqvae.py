@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from vqlab.data.batches import Batch
-from vqlab.metrics.evaluation import measure
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VQVAE, VQVAEOutput
-from vqlab.training.files import write_whole
+from vqlab.training.evaluation import pixel_metrics
+from vqlab.training.files import write_atomic
 from vqlab.training.gradients import gradient_records, histograms, means
-from vqlab.training.recipes.base import Error, Place, Recipe, ReconstructionError, Report, per_term
+from vqlab.training.recipes.base import (
+    Recipe,
+    ReconstructionCriterion,
+    ReconstructionLoss,
+    StepContext,
+    StepMetrics,
+    term_columns,
+)
 
 # Windows in which usage is counted, in a training of up to so many epochs; longer ones count by epoch.
 WINDOWS = 24
@@ -26,64 +33,64 @@ class VQVAERecipe(Recipe):
 
     model: VQVAE
 
-    def prepare(self) -> None:
+    def setup(self) -> None:
         """Adam, the reconstruction error, and the tokens of each code in each window of training."""
-        self.forward = self.compiled(self.model)
-        self.optimizers = {"adam": self.adam(self.model)}
-        self.error = ReconstructionError(self)
+        self.forward = self.maybe_compile(self.model)
+        self.optimizers = {"adam": self.build_adam(self.model)}
+        self.error = ReconstructionCriterion(self)
         self.windows = max(1, WINDOWS // self.epochs)
         self.usage = np.zeros((self.epochs * self.windows, self.config.quantizer.num_codes), np.int64)
         self.restarts = 0.0
         self.arrays = {"usage": self.usage}
 
-    def step(self, batch: Batch, place: Place, *, logging: bool) -> Report | None:
+    def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
         """Lower reconstruction + VQ loss."""
         images, _ = batch
-        self._anneal(place)
+        self._anneal(context)
         with self.autocast():
             out = self.forward(images)
             error = self.error(out.reconstruction, images)
         records = gradient_records(error.total, out) if logging else None
         loss = error.total + out.quantized.loss
-        self.descend(loss, self.optimizers["adam"], place)
+        self.optimizer_step(loss, self.optimizers["adam"], context)
         indices = out.quantized.indices.flatten()
-        window = place.step * self.windows // self.steps_an_epoch
+        window = context.step * self.windows // self.steps_per_epoch
         self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
         self.restarts = float(out.quantized.stats["restarts"])
         return self._report(images, out, error, loss, records) if records else None
 
-    def measure(self) -> dict[str, Any]:
+    def epoch_metrics(self) -> dict[str, Any]:
         """Pixel metrics and perplexity over the test set."""
-        return measure(self.model, self.data, self.config, self.device)
+        return pixel_metrics(self.model, self.data, self.config, self.device)
 
-    def happened(self) -> dict[str, dict[str, float]]:
+    def events(self) -> dict[str, dict[str, float]]:
         """Restarts: they fall between the steps that are logged in full."""
         return {"restart": {"restarts": self.restarts}} if self.restarts else {}
 
-    def end_epoch(self) -> None:
+    def on_epoch_end(self) -> None:
         """Write codebook.npz: usage and codes."""
-        write_whole(self.run.folder / "codebook.npz", self._write_codebook)
+        write_atomic(self.run.folder / "codebook.npz", self._write_codebook)
 
-    def _anneal(self, place: Place) -> None:
+    def _anneal(self, context: StepContext) -> None:
         quantizer = self.config.quantizer
         ratio = quantizer.temperature_end / quantizer.temperature
-        self.model.quantizer.temperature = quantizer.temperature * ratio**place.share
+        self.model.quantizer.temperature = quantizer.temperature * ratio**context.share
 
     def _report(
-        self, images: Tensor, out: VQVAEOutput, error: Error, loss: Tensor, records: dict[str, Tensor]
-    ) -> Report:
+        self, images: Tensor, out: VQVAEOutput, error: ReconstructionLoss, loss: Tensor, records: dict[str, Tensor]
+    ) -> StepMetrics:
         row = {
             "loss": float(loss.detach()),
             "reconstruction_loss": float(error.pixels.detach()),
             "vq_loss": float(out.quantized.loss.detach()),
-            **per_term(error.terms),
+            **term_columns(error.terms),
             **self.error.cost(out.reconstruction, images),
             "psnr": float(psnr(out.reconstruction.detach().float(), images).mean()),
             "perplexity_window": "batch",
             **{name: float(value) for name, value in out.quantized.stats.items()},
             **means(records),
         }
-        return Report(row, histograms(records))
+        return StepMetrics(row, histograms(records))
 
     def _write_codebook(self, path: Path) -> None:
         epochs = self.usage.reshape(self.epochs, self.windows, -1).sum(axis=1)
