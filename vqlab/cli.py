@@ -1,4 +1,4 @@
-"""The ``vqlab`` command: parses, calls, prints."""
+"""The ``vqlab`` command: parses arguments, calls the package, prints the result."""
 
 from __future__ import annotations
 
@@ -15,30 +15,83 @@ from vqlab.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-app = typer.Typer(add_completion=False, help="A lab for vector-quantized autoencoders.")
+    from vqlab.config import FieldDescription
 
-Profile = Annotated[str, typer.Option(help="quick | paper | gpu")]
-Data = Annotated[str, typer.Option(help="photos | cifar10 | folder:PATH (folder or .tar.gz with train/ and test/)")]
+app = typer.Typer(help="A lab for vector-quantized autoencoders. `vqlab config` lists every setting.")
+
+
+def _complete_profile(incomplete: str) -> list[str]:
+    from vqlab.config import PROFILES
+
+    return [name for name in PROFILES if name.startswith(incomplete)]
+
+
+def _complete_section(incomplete: str) -> list[str]:
+    from vqlab.config import describe_fields
+
+    keys = [field.key for field in describe_fields()]
+    sections = dict.fromkeys(key.partition(".")[0] for key in keys)
+    return [name for name in (*sections, *keys) if name.startswith(incomplete)]
+
+
+def _complete_setting(incomplete: str) -> list[str]:
+    return [f"{key}=" for key in _complete_section(incomplete) if "." in key or key == "seed"]
+
+
+def _complete_study(incomplete: str) -> list[str]:
+    from vqlab.studies import STUDY_NAMES
+
+    return [name for name in STUDY_NAMES if name.startswith(incomplete)]
+
+
+def _complete_grid(incomplete: str) -> list[str]:
+    from vqlab.studies import GRIDS
+
+    return [name for name in GRIDS if name.startswith(incomplete)]
+
+
+def _table_path(path: Path | None) -> Path | None:
+    if path and path.suffix not in (".csv", ".md"):
+        raise typer.BadParameter(f"{path}: must end in .csv or .md; rename the file")
+    return path
+
+
+Profile = Annotated[str, typer.Option(help="named settings: quick, paper or gpu", autocompletion=_complete_profile)]
+Data = Annotated[str, typer.Option(help="photos, cifar10 or folder:PATH (folder or .tar.gz with train/ and test/)")]
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]
-Runs = Annotated[Path, typer.Option(help="where Run folders live")]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="a value, as quantizer.transport=rodrigues")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; found if not named")]
+Runs = Annotated[Path, typer.Option(help="folder of the Run folders")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="change a setting, as quantizer.transport=rodrigues; repeatable", autocompletion=_complete_setting
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a Run, as `vqlab train` prints it")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; CUDA if available, else CPU, if not given")]
+SoFar = Annotated[bool, typer.Option("--so-far", help="train nothing; show the finished Runs")]
+Table = Annotated[
+    Path | None,
+    typer.Option(callback=_table_path, help="write the table: .csv for the rows, .md for the printed table"),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(envvar="VQLAB_STORAGE", help="SQL URL shared by all workers; RUNS/studies.journal if not given"),
+]
 
 
 @app.command()
 def run(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
-    output: Annotated[Path, typer.Option(help="where the report goes")] = Path("report"),
-    only: Annotated[list[str] | None, typer.Option(help="a notebook by its number, as 07; may be given again")] = None,
-    figures: Annotated[Path | None, typer.Option(help="a folder that gets each notebook's picture")] = None,
+    output: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
+    only: Annotated[list[str] | None, typer.Option(help="number of a notebook, as 07; repeatable")] = None,
+    figures: Annotated[Path | None, typer.Option(help="folder for the main figure of each notebook")] = None,
 ) -> None:  # fmt: skip
-    """Execute the ordered notebooks and write an offline report."""
+    """Execute the notebooks in order and write an offline report."""
     from vqlab.config import Config
     from vqlab.data import load_data
     from vqlab.report import run_notebooks
 
-    # What cannot be read is told at once, not by every notebook in turn.
+    # Unreadable data are reported once, before any notebook runs.
     load_data(Config.profile(profile, **{"data.source": data, "seed": seed}).data)
     parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
     index, failed = run_notebooks(parameters, output, print, figures=figures, only=only)
@@ -50,26 +103,25 @@ def run(
 @app.command()
 def train(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
-    device: Device = None,
-    change: Changes = None,
+    device: Device = None, change: Changes = None,
 ) -> None:  # fmt: skip
-    """Train one Config (or return its finished Run) and print the Run folder."""
+    """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
     from vqlab.training import train as train_config
     from vqlab.training.progress import training_progress
 
-    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
+    config = Config.profile(profile, **_changes(data, seed, change))
     with training_progress() as progress:
-        finished = train_config(Config.profile(profile, **changes), runs, device, progress)
+        finished = train_config(config, runs, device, progress)
     print(finished.folder)
 
 
 @app.command()
 def evaluate(
     folder: RunFolder, device: Device = None,
-    inception: Annotated[bool | None, typer.Option(help="FID and KID too; found: on CUDA only")] = None,
+    inception: Annotated[bool | None, typer.Option(help="FID and KID too; on CUDA only if not given")] = None,
 ) -> None:  # fmt: skip
-    """Measure a Run on its test set and print the numbers as JSON."""
+    """Measure a Run on its test images and print the metrics as JSON."""
     from vqlab.training import Run
 
     print(json.dumps(Run.open(folder).evaluation(device, inception=inception), indent=2))
@@ -78,85 +130,73 @@ def evaluate(
 @app.command()
 def sample(
     folder: RunFolder, device: Device = None, seed: Seed = 0,
-    count: Annotated[int, typer.Option(help="images")] = 64,
-    output: Annotated[Path, typer.Option(help="the picture, .png")] = Path("samples.png"),
-    label: Annotated[int | None, typer.Option(help="priors: place of a class")] = None,
+    count: Annotated[int, typer.Option(help="number of images")] = 64,
+    output: Annotated[Path, typer.Option(help="the picture to write, .png")] = Path("samples.png"),
+    label: Annotated[int | None, typer.Option(help="priors: index of a class")] = None,
     temperature: Annotated[float | None, typer.Option(help="transformer: above 0")] = None,
-    top_k: Annotated[int | None, typer.Option(help="transformer: only the k likeliest codes")] = None,
-    top_p: Annotated[float | None, typer.Option(help="transformer: only the likeliest codes of this share")] = None,
+    top_k: Annotated[int | None, typer.Option(help="transformer: sample from the k likeliest codes")] = None,
+    top_p: Annotated[float | None, typer.Option(help="transformer: sample from the codes of this probability")] = None,
 ) -> None:  # fmt: skip
-    """Draw images from a Run (vae, gan or a prior) into one picture and print its path."""
+    """Draw images from a VAE, a GAN or a prior, write them as one picture and print its path."""
     from vqlab.plots import sample_sheet
     from vqlab.training import Run
 
-    given = {"label": label, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    how = {name: value for name, value in given.items() if value is not None}
-    print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **how))
-
-
-SoFar = Annotated[bool, typer.Option("--so-far", help="train nothing, show what is finished")]
-
-
-def _table_file(path: Path | None) -> Path | None:
-    if path and path.suffix not in (".csv", ".md"):
-        raise typer.BadParameter(f"{path}: its name must end with .csv or .md")
-    return path
-
-
-Table = Annotated[
-    Path | None, typer.Option(callback=_table_file, help="gets the table: .csv the rows, .md what is printed")
-]
+    options = {"label": label, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    settings = {name: value for name, value in options.items() if value is not None}
+    print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **settings))
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="reconstruction | transports | collapsing | generation | perceptual")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="reconstruction, transports, collapsing, generation or perceptual", autocompletion=_complete_study
+        ),
+    ],
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0,
-    seeds: Annotated[int | None, typer.Option(min=1, help="how many, from --seed on; quick 2, else 3")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="number of seeds from --seed on; quick 2, else 3")] = None,
     runs: Runs = Path("runs"), device: Device = None, change: Changes = None, so_far: SoFar = False,
     table: Table = None,
 ) -> None:  # fmt: skip
-    """Train what is missing of a study (the README's tables are such) and print its table with intervals."""
-    from vqlab.studies.markdown import markdown
-    from vqlab.studies.named import describe_differences, named_study, summary_table
-    from vqlab.studies.study import profile_seeds
+    """Train the missing Runs of a named study and print its table with intervals."""
+    from vqlab.studies import describe_differences, markdown, named_study, profile_seeds, summary_table
 
-    chosen = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
-    asked = named_study(name, profile, chosen, **{"data.source": data, **dict(map(_key_value, change or []))})
-    result = asked.table(runs) if so_far else asked.run(runs, device, _say)
+    selected_seeds = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
+    changes = _changes(data, None, change)
+    requested = named_study(name, profile, selected_seeds, **changes)
+    result = requested.table(runs) if so_far else requested.run(runs, device, _print_now)
     text = markdown(summary_table(name, result))
     if table:
         _write_table(table, result.rows, text)
     print(text)
-    for line in describe_differences(result) if len(chosen) > 1 and name != "generation" else []:
+    for line in describe_differences(result) if len(selected_seeds) > 1 and name != "generation" else []:
         print(line)
-
-
-Storage = Annotated[
-    str | None, typer.Option(envvar="VQLAB_STORAGE", help="SQL URL that workers share; else RUNS/studies.journal")
-]
 
 
 @app.command()
 def grid(
-    name: Annotated[str, typer.Argument(help="utilisation | scaling | initialisation, or a name for your own axes")],
-    axis: Annotated[list[str] | None, typer.Option(help="an axis of your own, as quantizer.decay=[0.95,0.99]")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="utilisation, scaling or initialisation; any name with --axis", autocompletion=_complete_grid
+        ),
+    ],
+    axis: Annotated[list[str] | None, typer.Option(help="own axis, as quantizer.decay=[0.95,0.99]; repeatable")] = None,
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None, storage: Storage = None,
-    retry: Annotated[bool, typer.Option("--retry", help="try points again whose training failed")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="train failed points again")] = False,
     so_far: SoFar = False,
     table: Table = None,
 ) -> None:  # fmt: skip
-    """Train every point of a grid once and print the table; run it again, anywhere, to add a worker or resume."""
-    from vqlab.studies import make_grid
-    from vqlab.studies.markdown import markdown
+    """Train every point of a grid once and print its table; run it again, anywhere, to resume or add a worker."""
+    from vqlab.studies import make_grid, markdown
 
-    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
-    asked = make_grid(name, dict(map(_key_value, axis or [])), profile, **changes)
+    requested = make_grid(name, dict(map(_key_value, axis or [])), profile, **_changes(data, seed, change))
     if so_far:
-        result = asked.table(runs, storage=storage)
+        result = requested.table(runs, storage=storage)
     else:
-        result = asked.run(runs, device, _say, storage=storage, retry=retry)
+        result = requested.run(runs, device, _print_now, storage=storage, retry=retry)
     text = markdown(result.formatted(), index=False)
     if table:
         _write_table(table, result.rows, text)
@@ -166,47 +206,49 @@ def grid(
 
 @app.command()
 def tune(
-    trials: Annotated[int, typer.Option(min=1, help="how many Configs to try, all workers together")] = 20,
-    over: Annotated[list[str] | None, typer.Option(help='quantizer.beta=[0.25,1] or {"low":0.1,"high":2}')] = None,
+    trials: Annotated[int, typer.Option(min=1, help="number of trials of all workers together")] = 20,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(help='values to search, as quantizer.beta=[0.25,1] or {"low":0.1,"high":2}; repeatable'),
+    ] = None,
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None, storage: Storage = None,
 ) -> None:  # fmt: skip
-    """Search for a Config with TPE and pruning; run it again, anywhere, to add a worker or resume."""
+    """Search for a Config with TPE and pruning; run it again, anywhere, to resume or add a worker."""
     from vqlab.config import Config
     from vqlab.studies import Tuning, parse_space
 
-    changes = {"data.source": data, "seed": seed, **dict(map(_key_value, change or []))}
-    tuning = Tuning("tune", Config.profile(profile, **changes), parse_space(dict(map(_key_value, over or []))), trials)
-    study = tuning.run(runs, device, _say, storage=storage)
-    command = tuning.command(study)
-    print(f"best PSNR on the test images, {study.best_value:.2f} dB: {command}")
+    base = Config.profile(profile, **_changes(data, seed, change))
+    tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
+    finished = tuning.run(runs, device, _print_now, storage=storage)
+    print(f"best PSNR on the test images, {finished.best_value:.2f} dB: {tuning.command(finished)}")
 
 
 @app.command()
 def doctor(
-    folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    apply: Annotated[bool, typer.Option("--apply", help="train with the changes; show before and after")] = False,
+    folder: RunFolder,
+    apply: Annotated[bool, typer.Option("--apply", help="train with the changes; print before and after")] = False,
     device: Device = None,
 ) -> None:
-    """Name the symptoms in a Run's logs with their evidence, the likely cause and the change to try."""
-    from vqlab.analysis import doctor as rules
+    """Diagnose the codebook of a Run from its logs: symptoms, evidence, likely cause, change to try."""
+    from vqlab.analysis import doctor as diagnosis
     from vqlab.training import Run
     from vqlab.training.progress import training_progress
 
-    asked = Run.open(folder)
-    print(rules.report(asked))
+    examined = Run.open(folder)
+    print(diagnosis.report(examined))
     if apply:
         with training_progress() as progress:
-            result = rules.apply(asked, device, progress)
+            result = diagnosis.apply(examined, device, progress)
         print(f"\n{result.table().to_string()}\nafter: {result.after.folder}")
 
 
 @app.command()
 def explore(
-    folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    output: Annotated[Path | None, typer.Option(help="the page; RUN/explorer.html if not named")] = None,
+    folder: RunFolder,
+    output: Annotated[Path | None, typer.Option(help="the page to write; RUN/explorer.html if not given")] = None,
 ) -> None:
-    """Write one page of a Run (images, codes, usage) that works without Python, to mail or to keep."""
+    """Write one page of a Run (images, codes, usage) that needs no Python and no server."""
     from vqlab.report import write_explorer
     from vqlab.training import Run
 
@@ -217,15 +259,54 @@ def explore(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Option(help="where your notebooks are, or go; edits are kept")] = None,
+    folder: Annotated[Path | None, typer.Option(help="folder of your notebooks; existing ones are kept")] = None,
 ) -> None:
-    """Open JupyterLab at 00_start_here, on loopback, with Jupyter's own token; other options go to JupyterLab."""
+    """Open JupyterLab with the notebooks, on loopback, with a token; other options are passed to JupyterLab."""
     from vqlab.report import working_copy
 
     notebooks = working_copy(folder, print).resolve()
-    start = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={notebooks}"]
+    server = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={notebooks}"]
     page = "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
-    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", *start, page, *context.args])
+    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", *server, page, *context.args])
+
+
+@app.command()
+def config(
+    section: Annotated[
+        str | None,
+        typer.Argument(help="a section, as quantizer, or one key; all if not given", autocompletion=_complete_section),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """List the settings: key, default, allowed values, meaning, and the values of the profiles."""
+    from dataclasses import asdict
+
+    from vqlab.config import describe_fields
+
+    fields = describe_fields(section)
+    if as_json:
+        print(json.dumps([asdict(field) for field in fields], indent=2, ensure_ascii=False))
+    else:
+        _print_settings(fields)
+
+
+def _print_settings(fields: list[FieldDescription]) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    table = RichTable(
+        "key", "default", "profiles", "allowed", "meaning", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for field in fields:
+        profiles = ", ".join(f"{name} {_value_text(value)}" for name, value in field.profiles.items())
+        table.add_row(field.key, _value_text(field.default), profiles, field.allowed, field.meaning)
+    console = Console(highlight=False)
+    # A pipe has no width of its own: one line for each setting, so that grep finds all of it.
+    console.print(table) if console.is_terminal else Console(highlight=False, width=250).print(table)
+
+
+def _value_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _write_table(path: Path, rows: pd.DataFrame, text: str) -> None:
@@ -235,14 +316,20 @@ def _write_table(path: Path, rows: pd.DataFrame, text: str) -> None:
         path.write_text(text + "\n")
 
 
-def _say(line: str) -> None:
+def _print_now(line: str) -> None:
     print(line, flush=True)
+
+
+def _changes(data: str, seed: int | None, settings: list[str] | None) -> dict[str, Any]:
+    """Changes to a profile: the data source, the seed, and each ``--set``."""
+    seeds = {} if seed is None else {"seed": seed}
+    return {"data.source": data, **seeds, **dict(map(_key_value, settings or []))}
 
 
 def _key_value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f"{text}: write it as section.field=value")
+        raise InputError(f"{text}: must be KEY=VALUE, as quantizer.decay=0.95; `vqlab config` lists the keys")
     try:
         return key, json.loads(value)
     except ValueError:
@@ -250,20 +337,21 @@ def _key_value(text: str) -> tuple[str, Any]:
 
 
 def main() -> None:
-    """Run the command; wrong input is one line on standard error and status 2."""
+    """Run the command; invalid input prints one line on standard error and exits with status 2."""
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except typer.TyperException as error:
-        sys.exit(_refuse(f"{error.format_message()} See `vqlab --help`."))
+        sys.exit(_print_error(f"{error.format_message()} See `vqlab --help`."))
     except typer.Abort:
-        print("vqlab: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("vqlab: stopped; run the same command again to resume from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except InputError as error:
-        sys.exit(_refuse(str(error)))
+        sys.exit(_print_error(str(error)))
     except OSError as error:
-        sys.exit(_refuse(f"{error.filename or 'a file'}: {error.strerror or error}; what was already written is kept"))
+        name = error.filename or "a file"
+        sys.exit(_print_error(f"{name}: {error.strerror or error}; files that were already written are kept"))
 
 
-def _refuse(message: str) -> int:
+def _print_error(message: str) -> int:
     print("vqlab: " + " ".join(message.split()), file=sys.stderr)
     return 2

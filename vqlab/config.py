@@ -1,23 +1,28 @@
-"""What a run is, as validated values: the Config tree, its id, and the named profiles."""
+"""What a Run computes, as validated values: the Config tree, its id, the named profiles, and its fields described."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from typing import Any, Literal
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from vqlab.errors import InputError
 
 PROFILES = ("quick", "paper", "gpu")
 
-
+# Part of every id. To be raised with a changed default, so that old and new Runs never share an id.
 DEFAULTS_VERSION = 1
 
 
 class ConfigSection(BaseModel):
-    """A part of the Config: frozen, and unknown keys are refused."""
+    """A part of the Config: its values cannot be changed in place, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -25,13 +30,17 @@ class ConfigSection(BaseModel):
 class DataConfig(ConfigSection):
     """Which images, and how they are cropped and flipped (paper §4.1.1)."""
 
-    source: str = Field("photos", description="photos | cifar10 | folder:PATH (folder or .tar/.tar.gz)")
-    image_size: int = Field(32, ge=8, le=256, multiple_of=4, description="height and width, pixels")
+    source: str = Field(
+        "photos",
+        description="embedded patches of photographs, CIFAR-10, or your own folder or .tar/.tar.gz archive",
+        json_schema_extra={"allowed": "photos | cifar10 | folder:PATH"},
+    )
+    image_size: int = Field(32, ge=8, le=256, multiple_of=4, description="height and width of an image, pixels")
     augment: bool = Field(True, description="random crop and horizontal flip of training images (§4.1.1)")
-    crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels around an image before the crop")
-    train_limit: int | None = Field(None, ge=1, description="first images of a seeded shuffle; None: all")
-    test_limit: int | None = Field(None, ge=1, description="first images of a seeded shuffle; None: all")
-    on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable file")
+    crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels added on each side before the crop")
+    train_limit: int | None = Field(None, ge=1, description="training images taken from a seeded shuffle; null: all")
+    test_limit: int | None = Field(None, ge=1, description="test images taken from a seeded shuffle; null: all")
+    on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable image file")
 
     @field_validator("source")
     @classmethod
@@ -44,29 +53,29 @@ class DataConfig(ConfigSection):
 class ModelConfig(ConfigSection):
     """Encoder and decoder (paper §3.1.1, §3.3.1): strided convolutions and a residual stack."""
 
-    kind: Literal["vqvae", "vae", "gan"] = Field("vqvae", description="what is trained (baselines: §4.1.3)")
+    kind: Literal["vqvae", "vae", "gan"] = Field("vqvae", description="the model to train (baselines: §4.1.3)")
     hidden: int = Field(128, ge=4, le=2048, description="channels of the feature maps")
     residual_blocks: int = Field(2, ge=0, le=16, description="blocks in each residual stack")
     residual_hidden: int = Field(64, ge=1, le=2048, description="channels inside a residual block")
-    downsample: int = Field(2, ge=1, le=5, description="halvings of height and width; 2 gives 8x8 codes at 32 px")
+    downsample: int = Field(2, ge=1, le=5, description="halvings of height and width; 2 gives 8x8 codes at 32 pixels")
 
 
 class QuantizerConfig(ConfigSection):
-    """The quantizer's independent axes (DESIGN §3); a senseless pair is refused by the layer."""
+    """The quantizer's independent axes; the layer refuses combinations that make no sense."""
 
     num_codes: int = Field(1024, ge=1, le=1 << 20, description="K, codes in the codebook (§4.4.4)")
     dim: int = Field(64, ge=1, le=4096, description="D, channels of z_e (§4.4.4)")
-    code_dim: int | None = Field(None, ge=1, le=4096, description="lower dimension of the codes; None: dim")
+    code_dim: int | None = Field(None, ge=1, le=4096, description="channels of a code, if lower than dim; null: dim")
     transport: str = Field("rotation", description="name of a registered gradient transport")
-    assignment: Literal["nearest", "gumbel"] = "nearest"
-    distance: Literal["euclidean", "cosine"] = "euclidean"
-    update: Literal["ema", "gradient"] = "ema"
-    init: Literal["kmeans", "data", "uniform", "normal"] = "kmeans"
+    assignment: Literal["nearest", "gumbel"] = Field("nearest", description="how a code is chosen for a vector")
+    distance: Literal["euclidean", "cosine"] = Field("euclidean", description="what nearest means")
+    update: Literal["ema", "gradient"] = Field("ema", description="how the codes are trained")
+    init: Literal["kmeans", "data", "uniform", "normal"] = Field("kmeans", description="first values of the codes")
     beta: float = Field(0.25, ge=0, le=100, description="weight of the commitment term (van den Oord et al., 2017)")
     decay: float = Field(0.99, gt=0, lt=1, description="EMA decay of counts and sums (Table 1)")
-    restart_every: int = Field(20, ge=0, description="steps between restarts of dead codes; 0: off")
-    restart_share: float = Field(0.1, ge=0, le=1, description="dead: use under this share of the uniform share")
-    hard: bool = Field(True, description="gumbel: one code forward (True) or a mixture (False)")
+    restart_every: int = Field(20, ge=0, description="steps between restarts of dead codes; 0: no restarts")
+    restart_share: float = Field(0.1, ge=0, le=1, description="a code is dead if used under this share of uniform use")
+    hard: bool = Field(True, description="gumbel: forward one code (true) or a mixture (false)")
     temperature: float = Field(1.0, gt=0, le=100, description="gumbel: temperature at the first step")
     temperature_end: float = Field(0.1, gt=0, le=100, description="gumbel: temperature at the last step")
 
@@ -84,69 +93,75 @@ class VAEConfig(ConfigSection):
     """The VAE baseline (§4.1.3): one Gaussian latent vector for the whole image."""
 
     latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian latent vector")
-    kl_weight: float = Field(1.0, ge=0, le=100, description="weight of the KL term; 1: the ELBO itself")
+    kl_weight: float = Field(1.0, ge=0, le=100, description="weight of the KL term; 1 gives the ELBO")
 
 
 class GANConfig(ConfigSection):
-    """The GAN baseline (§4.1.3), of DCGAN's size at 32 px; its Adam has OptimConfig's learning rate."""
+    """The GAN baseline (§4.1.3), of DCGAN's size at 32 pixels; its learning rate is optim.learning_rate."""
 
     latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian noise")
     width: int = Field(64, ge=4, le=1024, description="channels of the feature map next to the image")
-    loss: Literal["hinge", "nonsaturating"] = "hinge"
+    loss: Literal["hinge", "nonsaturating"] = Field("hinge", description="adversarial loss")
     spectral_norm: bool = Field(True, description="spectral normalisation of the discriminator")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay, both networks")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay rate, both networks")
 
 
 class PriorConfig(ConfigSection):
     """A prior over the code grids of the VQ-VAE that the rest of the Config describes."""
 
-    kind: Literal["none", "transformer", "diffusion"] = "none"
+    kind: Literal["none", "transformer", "diffusion"] = Field("none", description="the prior to train on the VQ-VAE")
     width: int = Field(128, ge=8, le=4096, multiple_of=8, description="channels of the prior")
     layers: int = Field(4, ge=1, le=64, description="transformer: blocks")
-    heads: int = Field(4, ge=1, le=64, description="transformer: attention heads")
-    drop_label: float = Field(0.1, ge=0, le=1, description="share of labels hidden, so that none may be given too")
+    heads: int = Field(4, ge=1, le=64, description="transformer: attention heads; must divide width")
+    drop_label: float = Field(0.1, ge=0, le=1, description="share of labels dropped, to allow sampling without a class")
     noise_steps: int = Field(1000, ge=10, le=10_000, description="diffusion: steps of the noise schedule")
     sample_steps: int = Field(50, ge=1, le=1000, description="diffusion: denoising steps of a sample (DDIM)")
     epochs: int = Field(2, ge=1, le=100_000, description="passes over the code grids")
-    batch_size: int = Field(64, ge=1, le=65_536, description="code grids a step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's first step size; falls linearly to 0")
+    batch_size: int = Field(64, ge=1, le=65_536, description="code grids in a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's first learning rate; decays linearly to 0")
 
 
 class LossConfig(ConfigSection):
-    """The reconstruction term and perceptual terms (§4.4.3); the VQ term's weight is QuantizerConfig.beta."""
+    """The reconstruction term and perceptual terms (§4.4.3); the VQ term's weight is quantizer.beta."""
 
-    reconstruction: Literal["mse", "l1"] = "mse"
+    reconstruction: Literal["mse", "l1"] = Field("mse", description="squared or absolute error of the pixels")
     scale_by_variance: bool = Field(
-        True, description="divide by the training pixels' variance, so beta has one meaning on any data"
+        True, description="divide by the variance of the training pixels, so that beta means the same on any data"
     )
     vgg: float = Field(0.0, ge=0, le=1000, description="weight of the VGG16 feature loss; 0: off")
     lpips: float = Field(0.0, ge=0, le=1000, description="weight of LPIPS; 0: off")
-    classifier: float = Field(0.0, ge=0, le=1000, description="weight of the lab classifier's feature loss; 0: off")
+    classifier: float = Field(0.0, ge=0, le=1000, description="weight of the feature classifier's loss; 0: off")
 
 
 class OptimConfig(ConfigSection):
     """Adam and its schedule (Table 1)."""
 
     epochs: int = Field(3, ge=1, le=100_000, description="passes over the training images (Table 1)")
-    batch_size: int = Field(128, ge=1, le=65_536, description="images a step (Table 1)")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's step size (Table 1)")
-    precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = Field(False, description="torch.compile the model")
+    batch_size: int = Field(128, ge=1, le=65_536, description="images in a step (Table 1)")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's learning rate (Table 1)")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the networks (autocast)")
+    compile: bool = Field(False, description="compile the model with torch.compile")
 
 
 class EvaluationConfig(ConfigSection):
-    """How often a run looks at itself."""
+    """How often a Run is logged, saved and measured."""
 
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints; every epoch's end has one too")
-    batch_size: int = Field(256, ge=1, description="images a step of evaluation")
-    samples: int | None = Field(None, ge=2, description="samples that are compared; None: as many as test images")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints; each epoch ends with one, too")
+    batch_size: int = Field(256, ge=1, description="images in a step of evaluation")
+    samples: int | None = Field(None, ge=2, description="samples to compare; null: as many as test images")
 
 
 class Config(ConfigSection):
-    """Everything that decides what a run computes; the same Config gives the same Run.
+    """Everything that decides what a Run computes; the same Config gives the same Run.
 
-    ``Config.id`` is a stable hash of all values. ``Config.parse`` raises InputError with one line.
+    A Config cannot be changed in place: ``replace`` makes another one. ``vqlab config`` and ``describe_fields`` list
+    every field with its default, range and meaning.
+
+    Example:
+        >>> config = Config.profile("paper", **{"quantizer.transport": "straight_through"})
+        >>> config.quantizer.num_codes, config.kind, config.grid
+        (1024, 'vqvae', (8, 8))
     """
 
     data: DataConfig = DataConfig()
@@ -158,24 +173,30 @@ class Config(ConfigSection):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of every random generator of the run")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of every random generator of the Run")
 
     @model_validator(mode="after")
-    def _grid_fits(self) -> Config:
+    def _check_grid(self) -> Config:
         if self.data.image_size % (1 << self.model.downsample):
-            raise ValueError(f"data.image_size={self.data.image_size} must divide by 2**model.downsample")
+            raise ValueError(
+                f"data.image_size={self.data.image_size}: must be a multiple of "
+                f"2**model.downsample = {1 << self.model.downsample}; change one of the two"
+            )
         return self
 
     @model_validator(mode="after")
-    def _kind_makes_sense(self) -> Config:
+    def _check_kind(self) -> Config:
         if self.prior.kind != "none" and self.model.kind != "vqvae":
-            raise ValueError(f"prior.kind={self.prior.kind}: a prior needs codes; set model.kind=vqvae")
+            raise ValueError(f"prior.kind={self.prior.kind}: needs model.kind=vqvae; set it, or prior.kind=none")
         if self.prior.width % self.prior.heads:
-            raise ValueError(f"prior.width={self.prior.width} must divide by prior.heads={self.prior.heads}")
+            raise ValueError(f"prior.width={self.prior.width}: must be a multiple of prior.heads={self.prior.heads}")
         if self.prior.sample_steps > self.prior.noise_steps:
-            raise ValueError(f"prior.sample_steps={self.prior.sample_steps}: at most prior.noise_steps")
+            raise ValueError(
+                f"prior.sample_steps={self.prior.sample_steps}: must be at most prior.noise_steps="
+                f"{self.prior.noise_steps}; lower it"
+            )
         if self.model.kind == "gan" and self.data.image_size != 32:
-            raise ValueError(f"data.image_size={self.data.image_size}: the GAN baseline is for 32 px; set 32")
+            raise ValueError(f"data.image_size={self.data.image_size}: must be 32 for model.kind=gan; set 32")
         return self
 
     @property
@@ -190,48 +211,107 @@ class Config(ConfigSection):
         return side, side
 
     def codec(self) -> Config:
-        """The Config of the VQ-VAE that a prior's Config stands on; itself where there is no prior."""
+        """The VQ-VAE under a prior.
+
+        Returns:
+            This Config without its prior; an equal one if there is none.
+        """
         return self.model_copy(update={"prior": PriorConfig()})
 
     @property
     def id(self) -> str:
-        """Twelve hex digits that name this Config: SHA-256 of what differs from the defaults.
+        """Twelve hex digits that name this Config: SHA-256 of the values that differ from the defaults.
 
-        So a field that a later version adds leaves old ids as they are. A default that changes must
-        raise DEFAULTS, so that old and new runs never share an id.
+        So a field that a later version adds leaves existing ids unchanged.
         """
         text = json.dumps([DEFAULTS_VERSION, self.model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Config:
-        """Build a Config from nested values; raises InputError naming field, value, range and fix."""
+        """Build a Config from nested values, as ``config.json`` of a Run holds them.
+
+        Args:
+            values: sections and their fields; what is missing has its default.
+
+        Returns:
+            The Config.
+
+        Raises:
+            InputError: if a key is unknown or a value is out of range; one line names field, value and range.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(_one_line(error)) from None
+            raise InputError(_describe_error(error)) from None
 
     def replace(self, **changes: Any) -> Config:
-        """A copy with dotted fields changed, as in ``replace(**{"quantizer.transport": "rodrigues"})``."""
+        """Copy the Config with some fields changed.
+
+        Args:
+            **changes: values by dotted field, as in ``replace(**{"quantizer.transport": "rodrigues"}, seed=1)``.
+
+        Returns:
+            The new Config.
+
+        Raises:
+            InputError: if a field is unknown (the message names the nearest ones) or a value is out of range.
+        """
         values = self.model_dump()
         for key, value in changes.items():
             *path, last = key.split(".")
-            section = values
+            section: Any = values
             for name in path:
-                if not isinstance(section.get(name), dict):
-                    raise InputError(f"{key}: no such config section; use one of {', '.join(values)}")
-                section = section[name]
-            if last not in section:
-                raise InputError(f"{key}={value!r}: unknown config key; use one of {', '.join(section)}")
+                section = section.get(name) if isinstance(section, dict) else None
+            if not isinstance(section, dict) or last not in section:
+                raise InputError(unknown_key(key))
             section[last] = value
         return type(self).parse(values)
 
     @classmethod
     def profile(cls, name: str = "quick", **changes: Any) -> Config:
-        """A named Config (quick, paper, gpu) with dotted changes; raises InputError for another name."""
+        """Build a named Config.
+
+        Args:
+            name: ``quick`` (small models, minutes on a CPU), ``paper`` (the paper's settings) or ``gpu`` (a wider
+                model, 100 epochs, bf16, compiled).
+            **changes: values by dotted field, as for ``replace``.
+
+        Returns:
+            The Config.
+
+        Raises:
+            InputError: if the profile or a field is unknown, or a value is out of range.
+        """
         if name not in PROFILES:
             raise InputError(f"profile={name!r}: must be one of {', '.join(PROFILES)}")
         return cls().replace(**{**_PROFILE_CHANGES[name], **changes})
+
+    def changes(self) -> dict[str, Any]:
+        """List what differs from the defaults.
+
+        Returns:
+            Values by dotted field.
+        """
+        return dict(_flatten(self.model_dump(mode="json", exclude_defaults=True)))
+
+    def __repr__(self) -> str:
+        changes = ", ".join(f"{key}={value!r}" for key, value in self.changes().items())
+        return f"Config({self.id}, {self.kind}{', ' + changes if changes else ''})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from vqlab.quantize.display import summary_html
+
+        epochs = self.optim.epochs if self.prior.kind == "none" else self.prior.epochs
+        numbers = {
+            "codebook": f"{self.quantizer.num_codes} codes of {self.quantizer.code_dim or self.quantizer.dim} channels",
+            "data": f"{self.data.source}, {self.data.image_size} pixels",
+            "training": f"{epochs} epochs, seed {self.seed}",
+            **{key: str(value) for key, value in self.changes().items() if key != "seed"},
+        }
+        return summary_html(f"Config {self.id}: {self.kind}", numbers)
 
 
 _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
@@ -250,13 +330,134 @@ _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def _one_line(error: ValidationError) -> str:
+@dataclass(frozen=True)
+class FieldDescription:
+    """One field of the Config in words.
+
+    Attributes:
+        key: dotted name, as ``--set`` and ``Config.replace`` take it.
+        default: value without a profile.
+        allowed: type and range, or the allowed values.
+        meaning: what the field is for, with its unit and source.
+        profiles: values of the profiles that differ from the default.
+    """
+
+    key: str
+    default: Any
+    allowed: str
+    meaning: str
+    profiles: Mapping[str, Any]
+
+
+def describe_fields(section: str | None = None) -> list[FieldDescription]:
+    """Describe the fields of the Config.
+
+    Args:
+        section: a section (``quantizer``) or one field (``quantizer.decay``); None for all fields.
+
+    Returns:
+        The fields in their order.
+
+    Raises:
+        InputError: if there is no such section or field; the message names the nearest ones.
+
+    Example:
+        >>> describe_fields("quantizer.decay")[0].allowed
+        'float, above 0, below 1'
+    """
+    fields = list(_describe(Config(), Config.model_fields, ""))
+    if section is None:
+        return fields
+    selected = [field for field in fields if field.key == section or field.key.startswith(f"{section}.")]
+    if not selected:
+        raise InputError(unknown_key(section))
+    return selected
+
+
+def _describe(values: BaseModel, fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[FieldDescription]:
+    for name, info in fields.items():
+        value, key = getattr(values, name), f"{prefix}{name}"
+        if isinstance(value, ConfigSection):
+            yield from _describe(value, type(value).model_fields, f"{key}.")
+            continue
+        profiles = {
+            profile: changes[key] for profile, changes in _PROFILE_CHANGES.items() if changes.get(key, value) != value
+        }
+        yield FieldDescription(key, value, _allowed(key, info), info.description or "", profiles)
+
+
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
+
+
+def _allowed(key: str, info: FieldInfo) -> str:
+    if key == "quantizer.transport":
+        from vqlab.quantize.transports import transport_names
+
+        return " | ".join(transport_names())
+    if isinstance(info.json_schema_extra, dict):
+        return str(info.json_schema_extra["allowed"])
+    if get_origin(info.annotation) is Literal:
+        return " | ".join(map(str, get_args(info.annotation)))
+    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
+    bounds = [
+        f"{words} {getattr(bound, name):g}" if getattr(bound, name) < 1e6 else f"{words} {getattr(bound, name)}"
+        for bound in info.metadata
+        for name, words in _BOUNDS.items()
+        if getattr(bound, name, None) is not None
+    ]
+    null = ["or null"] if type(None) in get_args(info.annotation) else []
+    return ", ".join([getattr(kinds[0], "__name__", str(kinds[0])), *bounds, *null])
+
+
+def unknown_key(key: str) -> str:
+    """Word the error for a key that the Config does not have.
+
+    Args:
+        key: the dotted key that was given.
+
+    Returns:
+        One line with the nearest known keys and the command that lists all.
+    """
+    known = [field.key for field in describe_fields()]
+    sections = [name for name, info in Config.model_fields.items() if isinstance(info.default, ConfigSection)]
+    nearest = difflib.get_close_matches(key, [*known, *sections], n=3, cutoff=0.5)
+    last = key.rpartition(".")[2]
+    named_alike = [name for name in known if last in (name.rpartition(".")[2], _initials(name.rpartition(".")[2]))]
+    nearest = list(dict.fromkeys([*named_alike, *nearest]))[:3]
+    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+    return f"{_shorten(key)}: unknown config key{hint}; `vqlab config` lists all keys"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}…"
+
+
+def _describe_error(error: ValidationError) -> str:
+    allowed = {field.key: field.allowed for field in describe_fields()}
     parts = []
     for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"]) or "config"
-        given = "" if isinstance(item["input"], dict | ConfigSection) else f"={item['input']!r}"
+        field = ".".join(map(str, item["loc"]))
+        given = "" if isinstance(item["input"], dict | ConfigSection) else f"={reprlib.repr(item['input'])}"
         if item["type"] == "extra_forbidden":
-            parts.append(f"{field}{given}: unknown config key; see `vqlab train --help` for the known ones")
+            parts.append(unknown_key(field))
+        elif item["type"] == "value_error":
+            reason = item["msg"].removeprefix("Value error, ")
+            parts.append(f"{field}{given}: {reason}" if field else reason)
+        elif field in allowed:
+            parts.append(f"{field}{given}: must be {allowed[field]}")
         else:
-            parts.append(f"{field}{given}: {item['msg'].removeprefix('Value error, ')}")
+            command = f"vqlab config {field}".rstrip()
+            parts.append(f"{field or 'config'}{given}: must hold fields by name; `{command}` lists them")
     return "; ".join(parts)
