@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for a test: its own folder, a Unix socket, no network, an unprivileged user."""
+"""A PostgreSQL server for a test: temporary folder, Unix socket, no network, unprivileged user."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ import pytest
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name) or next(map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
-    if found is None:
-        pytest.skip(f"no PostgreSQL on this machine: {name} is neither on PATH nor under /usr/lib/postgresql")
-    return found
+    path = shutil.which(name) or next(map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
+    if path is None:
+        pytest.skip(f"PostgreSQL is not installed: {name} is neither on PATH nor under /usr/lib/postgresql")
+    return path
 
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """URL of an empty database of a server that lives as long as the body; skips where there are no programs."""
+    """Run a server while the body runs and yield the URL of an empty database; skip the test without PostgreSQL."""
     initdb, postgres = _program("initdb"), _program("postgres")
-    # PostgreSQL refuses to run as root, and pytest's own temporary folder is closed to other users.
+    # PostgreSQL refuses to run as root, and other users cannot read the temporary folder of pytest.
     user = {"user": "nobody"} if os.getuid() == 0 else {}
     with tempfile.TemporaryDirectory(prefix="vqlab-pg-") as folder:
         if user:
             shutil.chown(folder, "nobody")
         data = f"{folder}/data"
-        quiet = {"stdout": subprocess.DEVNULL, "cwd": folder, **user}
-        subprocess.run([initdb, "-D", data, "-U", "vqlab", "-A", "trust", "-N", "-E", "UTF8"], check=True, **quiet)
-        options = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+        options = {"stdout": subprocess.DEVNULL, "cwd": folder, **user}
+        subprocess.run([initdb, "-D", data, "-U", "vqlab", "-A", "trust", "-N", "-E", "UTF8"], check=True, **options)
+        arguments = ["-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
         with open(f"{folder}/log", "wb") as log:
-            server = subprocess.Popen([postgres, *options], stderr=log, **quiet)
+            server = subprocess.Popen([postgres, *arguments], stderr=log, **options)
             try:
-                _wait(Path(folder) / ".s.PGSQL.5432", server)
+                _wait_for_server(Path(folder) / ".s.PGSQL.5432", server)
                 yield f"postgresql://vqlab@/postgres?host={folder}"
             finally:
-                # A fast shutdown: it does not wait for clients that keep their connections.
+                # SIGINT is a fast shutdown: it closes the connections of clients that are still connected.
                 server.send_signal(signal.SIGINT)
                 server.wait(30)
 
 
-def _wait(socket: Path, server: subprocess.Popen[bytes]) -> None:
+def _wait_for_server(socket: Path, server: subprocess.Popen[bytes]) -> None:
     import psycopg
 
     for _ in range(200):
@@ -56,6 +56,6 @@ def _wait(socket: Path, server: subprocess.Popen[bytes]) -> None:
                 return
             except psycopg.OperationalError:
                 pass
-        assert server.poll() is None, "the server ended"
+        assert server.poll() is None, "the server stopped"
         time.sleep(0.1)
     raise TimeoutError("PostgreSQL did not answer in 20 s")

@@ -1,4 +1,4 @@
-"""The VAE and the GAN: the VQ-VAE's loop, Run and promises; losses against independent references."""
+"""The VAE and the GAN: training, samples and evaluation; losses equal to independent references."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_stopped_and_resumed_training_gives_the_same_weights(run: Run, tmp_pat
     assert list(run.metrics()["loss"].dropna()) == list(resumed.metrics()["loss"].dropna())
 
 
-def test_samples_are_images_and_the_same_for_the_same_seed(run: Run) -> None:
+def test_samples_are_images_and_depend_on_the_seed(run: Run) -> None:
     first, again, other = (torch.cat(list(run.samples(300, seed=seed))) for seed in (0, 0, 1))
     assert first.shape == (300, 3, 32, 32)
     assert 0 <= float(first.min()) <= float(first.max()) <= 1
@@ -40,7 +40,7 @@ def test_samples_are_images_and_the_same_for_the_same_seed(run: Run) -> None:
     assert not torch.equal(first, other)
 
 
-def test_a_baseline_is_evaluated_into_the_columns_of_its_kind(run: Run) -> None:
+def test_an_evaluation_has_the_columns_of_the_kind(run: Run) -> None:
     measured = run.evaluation("cpu")
     assert measured["sample_fd_classifier"] > 0
     assert ("psnr" in measured, "rfd_classifier" in measured) == (run.config.kind == "vae",) * 2
@@ -49,37 +49,41 @@ def test_a_baseline_is_evaluated_into_the_columns_of_its_kind(run: Run) -> None:
     assert measured["parameters"] == sum(p.numel() for p in run.model().parameters())
 
 
-def test_a_gan_starts_near_grey_which_its_discriminator_takes_for_zero() -> None:
+def test_an_untrained_gan_generates_grey_which_the_discriminator_maps_to_zero() -> None:
     gan = GAN(Config.profile("quick", **{"model.kind": "gan"}))
-    drawn = gan.sample(64, torch.Generator().manual_seed(0)).detach()
-    assert float((drawn - 0.5).abs().mean()) < 0.05
-    centre, first = list(gan.discriminator)[:2]
-    seen = first(centre(torch.full((1, 3, 32, 32), 0.5)))
-    torch.testing.assert_close(seen, first.bias.view(1, -1, 1, 1).expand_as(seen))
+    samples = gan.sample(64, torch.Generator().manual_seed(0)).detach()
+    assert float((samples - 0.5).abs().mean()) < 0.05
+    centre, convolution = list(gan.discriminator)[:2]
+    output = convolution(centre(torch.full((1, 3, 32, 32), 0.5)))
+    torch.testing.assert_close(output, convolution.bias.view(1, -1, 1, 1).expand_as(output))
 
 
-def test_the_elbo_is_that_of_torch_distributions() -> None:
+def test_the_elbo_equals_that_of_torch_distributions() -> None:
     generator = torch.Generator().manual_seed(0)
-    images, made = (torch.rand(5, 3, 4, 4, generator=generator) for _ in range(2))
+    images, reconstruction = (torch.rand(5, 3, 4, 4, generator=generator) for _ in range(2))
     mean, log_variance = (torch.randn(5, 7, generator=generator) for _ in range(2))
-    elbo = negative_elbo(made, images, mean, log_variance)
+    elbo = negative_elbo(reconstruction, images, mean, log_variance)
     posterior = Normal(mean, (0.5 * log_variance).exp())
     kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1).mean()
-    likelihood = Normal(made, elbo.variance.sqrt()).log_prob(images).flatten(1).sum(1).mean()
+
+    def log_likelihood(std: torch.Tensor) -> torch.Tensor:
+        return Normal(reconstruction, std).log_prob(images).flatten(1).sum(1).mean()
+
+    std = elbo.variance.sqrt()
     torch.testing.assert_close(elbo.kl, kl)
-    torch.testing.assert_close(elbo.loss * 48, kl - likelihood)
-    for off in (0.9, 1.1):
-        assert Normal(made, off * elbo.variance.sqrt()).log_prob(images).flatten(1).sum(1).mean() < likelihood
+    torch.testing.assert_close(elbo.loss * 48, kl - log_likelihood(std))
+    for factor in (0.9, 1.1):
+        assert log_likelihood(factor * std) < log_likelihood(std)
 
 
-def test_adversarial_losses_are_those_of_their_papers() -> None:
+def test_adversarial_losses_equal_their_definitions() -> None:
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.5])
     assert float(discriminator_loss(real, fake, "hinge")) == pytest.approx((0 + 0.5 + 0 + 1.5) / 2)
     assert float(generator_loss(fake, "hinge")) == pytest.approx(1.25)
-    right = torch.nn.functional.binary_cross_entropy_with_logits
-    expected = right(real, torch.ones(2)) + right(fake, torch.zeros(2))
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = cross_entropy(real, torch.ones(2)) + cross_entropy(fake, torch.zeros(2))
     torch.testing.assert_close(discriminator_loss(real, fake, "nonsaturating"), expected)
-    torch.testing.assert_close(generator_loss(fake, "nonsaturating"), right(fake, torch.ones(2)))
+    torch.testing.assert_close(generator_loss(fake, "nonsaturating"), cross_entropy(fake, torch.ones(2)))
 
 
 def test_the_discriminators_layers_have_spectral_norm_one(tmp_path: Path) -> None:
@@ -90,21 +94,21 @@ def test_the_discriminators_layers_have_spectral_norm_one(tmp_path: Path) -> Non
         assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, rel=0.2)
 
 
-def test_a_new_field_leaves_the_ids_of_old_configs_alone() -> None:
+def test_the_ids_of_old_configs_are_unchanged() -> None:
     assert [Config.profile(name).id for name in ("quick", "paper")] == ["6d280a1b6393", "7674a781fc38"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"model.kind": "gan", "data.image_size": 64}, "for 32 px"),
-        ({"model.kind": "vae", "prior.kind": "transformer"}, "a prior needs codes"),
+        ({"model.kind": "gan", "data.image_size": 64}, "must be 32 for model.kind=gan"),
+        ({"model.kind": "vae", "prior.kind": "transformer"}, "needs model.kind=vqvae"),
         ({"evaluation.samples": 1}, "evaluation.samples=1"),
-        ({"model.kind": "flow"}, "'vqvae', 'vae' or 'gan'"),
+        ({"model.kind": "flow"}, r"must be vqvae \| vae \| gan"),
     ],
 )
-def test_a_senseless_baseline_is_told_in_one_line(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(InputError, match=told) as error:
+def test_an_invalid_baseline_is_refused_in_one_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         tiny(**changes)
     assert "\n" not in str(error.value)
 

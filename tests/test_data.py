@@ -14,81 +14,81 @@ from vqlab.data import batches, load_data
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def temporary_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQLAB_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    for part, count in (("train", 3), ("test", 2)):
-        for kind in ("cat", "dog"):
-            home = tmp_path / "images" / part / kind
-            home.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(home / f"{number}.png")
+    for split, count in (("train", 3), ("test", 2)):
+        for class_name in ("cat", "dog"):
+            class_folder = tmp_path / "images" / split / class_name
+            class_folder.mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(class_folder / f"{index}.png")
     return tmp_path / "images"
 
 
-def source(path: Path, **more: object) -> DataConfig:
-    return DataConfig.model_validate({"source": f"folder:{path}", **more})
+def folder_config(path: Path, **changes: object) -> DataConfig:
+    return DataConfig.model_validate({"source": f"folder:{path}", **changes})
 
 
 def test_a_folder_and_its_archive_hold_the_same_images(folder: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, "images")
-    data = load_data(source(folder))
+    data = load_data(folder_config(folder))
     assert (len(data.train), len(data.test), data.class_names) == (6, 4, ("cat", "dog"))
-    assert [load_data(source(archive)).fingerprint for _ in range(2)] == [data.fingerprint] * 2
+    assert [load_data(folder_config(archive)).fingerprint for _ in range(2)] == [data.fingerprint] * 2
 
 
-def test_a_broken_file_is_refused_by_name_or_skipped_and_listed(folder: Path) -> None:
+def test_an_unreadable_file_is_refused_by_name_or_skipped_and_listed(folder: Path) -> None:
     (folder / "train/cat/1.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"train/cat/1\.png"):
-        load_data(source(folder))
-    assert load_data(source(folder, on_broken="skip")).skipped == ("train/cat/1.png",)
+    with pytest.raises(InputError, match=r"train/cat/1\.png is not a readable image; fix or remove the file"):
+        load_data(folder_config(folder))
+    assert load_data(folder_config(folder, on_broken="skip")).skipped == ("train/cat/1.png",)
 
 
 def test_wrong_size_missing_and_empty_sources_are_refused(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 20)).save(folder / "test/dog/big.png")
-    with pytest.raises(InputError, match=r"big\.png: 40x20 pixels, expected 32x32"):
-        load_data(source(folder))
+    with pytest.raises(InputError, match=r"big\.png: 40x20 pixels, must be 32x32"):
+        load_data(folder_config(folder))
     (tmp_path / "empty").mkdir()
-    for name, told in (("empty", "no images in train"), ("nowhere", "no such folder")):
-        with pytest.raises(InputError, match=told):
-            load_data(source(tmp_path / name))
+    for name, message in (("empty", "no images in train"), ("nowhere", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            load_data(folder_config(tmp_path / name))
 
 
-def test_a_cut_archive_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_an_incomplete_archive_is_refused(folder: Path, tmp_path: Path) -> None:
     archive = tmp_path / "images.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, "images")
     archive.write_bytes(archive.read_bytes()[:5000])
-    with pytest.raises(InputError, match="not a whole"):
-        load_data(source(archive))
+    with pytest.raises(InputError, match="not a complete"):
+        load_data(folder_config(archive))
 
 
-def test_photographs_of_training_and_test_are_apart() -> None:
+def test_training_and_test_patches_are_from_different_photographs() -> None:
     data = load_data(DataConfig())
     assert not set(data.train.labels.tolist()) & set(data.test.labels.tolist())
     assert len(data.train) > 4000
 
 
-def test_the_variance_of_pixels_agrees_with_numpy() -> None:
+def test_pixel_variance_equals_that_of_numpy() -> None:
     images = load_data(DataConfig(train_limit=50)).train
     assert images.variance == pytest.approx((images.pixels.numpy() / 255).var(), rel=1e-12)
 
 
-def test_an_epoch_shows_every_image_once_and_any_step_can_be_made_alone() -> None:
+def test_an_epoch_has_every_image_once_and_can_start_at_any_step() -> None:
     images = load_data(DataConfig(train_limit=50)).train
-    plain = torch.cat([batch for batch, _ in batches(images, 16, seed=1, epoch=2, augment=False)])
-    assert sorted(plain.sum((1, 2, 3)).tolist()) == pytest.approx(sorted((images.pixels / 255).sum((1, 2, 3)).tolist()))
-    whole = list(batches(images, 16, seed=1, epoch=2, augment=True))
-    assert torch.equal(whole[2][0], next(batches(images, 16, seed=1, epoch=2, augment=True, start=2))[0])
+    epoch = torch.cat([batch for batch, _ in batches(images, 16, seed=1, epoch=2, augment=False)])
+    assert sorted(epoch.sum((1, 2, 3)).tolist()) == pytest.approx(sorted((images.pixels / 255).sum((1, 2, 3)).tolist()))
+    augmented = list(batches(images, 16, seed=1, epoch=2, augment=True))
+    assert torch.equal(augmented[2][0], next(batches(images, 16, seed=1, epoch=2, augment=True, start=2))[0])
 
 
-def test_crops_are_windows_of_the_reflected_image_mirrored_or_not() -> None:
+def test_crops_are_windows_of_the_padded_image_flipped_or_not() -> None:
     images = load_data(DataConfig(train_limit=8)).train
     batch, _ = next(batches(images, 8, seed=0, epoch=0, augment=True))
     for crop in (batch * 255).round().byte().numpy():
@@ -99,8 +99,8 @@ def test_crops_are_windows_of_the_reflected_image_mirrored_or_not() -> None:
         assert any(np.array_equal(crop, c) or np.array_equal(crop, c[..., ::-1]) for c in candidates)
 
 
-def test_cifar10_without_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy at a closed port of this machine stands for no network: the download is really tried and refused."""
+def test_cifar10_without_network_is_refused_with_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy at a closed port replaces the network: the download is attempted and fails."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)

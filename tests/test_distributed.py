@@ -1,4 +1,4 @@
-"""The layer on two ranks (gloo) beside one process on the joined batch."""
+"""The layer on two ranks (gloo) compared with one process on the joined batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANKS, STEPS, TOKENS, DIM = 2, 45, 60, 4
 
 
 def _tokens(step: int) -> list[torch.Tensor]:
-    """One part for each rank, of unequal length; they drift, so that codes die and are restarted."""
+    """One part for each rank, of unequal length. The mean moves with the step, so that codes become dead."""
     generator = torch.Generator().manual_seed(step)
     joined = torch.randn(TOKENS, DIM, generator=generator) + step / 10
     return [joined[:20], joined[20:]]
@@ -25,8 +25,8 @@ def _layer() -> VectorQuantizer:
     return VectorQuantizer(16, DIM, channel_dim=-1, seed=3, restart_every=5, decay=0.9)
 
 
-def _rank(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
+def _run_rank(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     torch.set_num_threads(1)
     layer = _layer()
     for step in range(STEPS):
@@ -36,14 +36,14 @@ def _rank(rank: int, folder: str) -> None:
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
-def test_two_ranks_never_drift_and_equal_one_process_on_the_joined_batch(tmp_path: Path) -> None:
-    mp.spawn(_rank, (str(tmp_path),), nprocs=RANKS)
+def test_two_ranks_have_the_codebook_of_one_process_on_the_joined_batch(tmp_path: Path) -> None:
+    mp.spawn(_run_rank, (str(tmp_path),), nprocs=RANKS)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
-    run_lock = _layer()
+    single = _layer()
     restarts = 0
     for step in range(STEPS):
-        restarts += int(run_lock(torch.cat(_tokens(step))).stats["restarts"])
+        restarts += int(single(torch.cat(_tokens(step))).stats["restarts"])
     assert restarts > 0
-    for name, value in run_lock.state_dict().items():
+    for name, value in single.state_dict().items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], value, msg=name)

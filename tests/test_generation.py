@@ -1,4 +1,4 @@
-"""The table over everything, its pictures, and the perceptual losses."""
+"""The table of generative models, figures of samples, and the perceptual losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from vqlab import InputError, Run, train
 from vqlab.analysis import interpolate, nearest_training_images
 from vqlab.data import Images
-from vqlab.losses import Perceptual
+from vqlab.losses import PerceptualLoss
 from vqlab.plots import (
     completions,
     interpolations,
@@ -25,13 +25,13 @@ from vqlab.plots import (
     perceptual_tradeoff,
     reconstructions,
     sample_grids,
-    sample_sheet,
+    save_samples,
     training_curves,
     usage_by_rank,
 )
-from vqlab.studies.generation import COLUMNS, REAL, generation_arms, generation_table
-from vqlab.studies.study import Study, StudyTable
-from vqlab.training import code_grids
+from vqlab.studies import Study, StudyTable, generation_arms, generation_table
+from vqlab.studies.generation import COLUMNS, MISSING, REAL_IMAGES
+from vqlab.training import load_code_grids
 
 PRIOR = {"prior.width": 16, "prior.layers": 1, "prior.heads": 2, "prior.sample_steps": 2}
 ARMS = {
@@ -48,40 +48,40 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyTable:
     return Study(tiny(), ARMS).run(tmp_path_factory.mktemp("runs"), "cpu")
 
 
-def test_the_table_has_a_row_a_model_over_the_floor(study: StudyTable) -> None:
+def test_the_table_has_a_row_for_the_real_images_and_each_model(study: StudyTable) -> None:
     table = generation_table(study)
-    assert list(table.index) == [REAL, *ARMS]
+    assert list(table.index) == [REAL_IMAGES, *ARMS]
     assert list(table.columns) == [*COLUMNS.values(), "note"]
     fd = COLUMNS["sample_fd_classifier"]
     assert "±" in table.loc["gan", fd]
-    assert table.loc["VQ-VAE", fd] == "–"
-    assert table.loc["gan", "PSNR (dB)"] == "–"
+    assert table.loc["VQ-VAE", fd] == MISSING
+    assert table.loc["gan", "PSNR (dB)"] == MISSING
     assert table.loc["transformer", "PSNR (dB)"] == table.loc["VQ-VAE", "PSNR (dB)"]
     assert "no such folder" in table.loc["broken", "note"]
 
 
-def test_a_priors_seconds_are_those_of_both_stages(study: StudyTable) -> None:
+def test_the_training_time_of_a_prior_includes_both_stages(study: StudyTable) -> None:
     (prior,) = study.runs("transformer")
-    both = prior.provenance["wall_seconds"] + prior.codec().provenance["wall_seconds"]
-    assert generation_table(study).loc["transformer", "training (s)"] == f"{both:,.0f}"
+    seconds = prior.provenance["wall_seconds"] + prior.codec().provenance["wall_seconds"]
+    assert generation_table(study).loc["transformer", "training (s)"] == f"{seconds:,.0f}"
 
 
-def test_more_seeds_give_intervals_over_seeds(study: StudyTable) -> None:
-    two = Study(tiny(), {"vae": BASELINES["vae"]}, (0, 1)).run(study.root, "cpu")
-    assert "[" in generation_table(two).loc["vae", "MSE"]
+def test_several_seeds_give_confidence_intervals(study: StudyTable) -> None:
+    two_seeds = Study(tiny(), {"vae": BASELINES["vae"]}, (0, 1)).run(study.root, "cpu")
+    assert "[" in generation_table(two_seeds).loc["vae", "MSE"]
 
 
-def test_every_arm_of_the_notebooks_is_a_config() -> None:
+def test_every_arm_is_a_valid_config() -> None:
     for profile in ("quick", "paper", "gpu"):
         assert len(Study(tiny(), generation_arms(profile)).configs()) == 5
 
 
-def test_a_copy_of_a_training_image_is_its_own_neighbour() -> None:
+def test_the_nearest_training_image_of_a_copy_is_the_original() -> None:
     pixels = torch.randint(0, 256, (600, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
     train = Images(pixels, torch.zeros(600).long())
-    found = nearest_training_images(torch.cat([pixels[555:557].float() / 255, torch.rand(1, 3, 8, 8)]), train)
-    assert found.places[:2].tolist() == [555, 556]
-    assert found.distances[0] < 1e-3 < 0.1 < found.distances[2]
+    neighbours = nearest_training_images(torch.cat([pixels[555:557].float() / 255, torch.rand(1, 3, 8, 8)]), train)
+    assert neighbours.indices[:2].tolist() == [555, 556]
+    assert neighbours.distances[0] < 1e-3 < 0.1 < neighbours.distances[2]
 
 
 def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None:
@@ -96,7 +96,7 @@ def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None
         interpolate(run, ends, 1)
 
 
-def test_the_figures_show_what_they_say(study: StudyTable) -> None:
+def test_the_figures_of_samples_have_the_right_panels(study: StudyTable) -> None:
     (prior,), (codec,), (gan,) = (study.runs(arm) for arm in ("transformer", "VQ-VAE", "gan"))
     grid = sample_grids({"gan": gan, "prior": prior}, count=4)
     assert [axis.get_ylabel() for axis in grid.axes][1:] == ["gan", "prior"]
@@ -106,36 +106,38 @@ def test_the_figures_show_what_they_say(study: StudyTable) -> None:
     assert interpolations(codec, pairs=2, steps=3).axes[0].images[0].get_array().shape == (64, 96, 3)
 
 
-@pytest.mark.parametrize("ask", [training_curves, usage_by_rank, reconstructions, completions, code_grids, Run.usage])
-def test_what_a_kind_does_not_have_is_refused_in_one_line(study: StudyTable, ask: Callable[[Run], object]) -> None:
-    with pytest.raises(InputError, match="holds a gan; give the Run of a") as told:
-        ask(study.runs("gan")[0])
-    assert "\n" not in str(told.value)
+@pytest.mark.parametrize(
+    "function", [training_curves, usage_by_rank, reconstructions, completions, load_code_grids, Run.usage]
+)
+def test_a_run_of_the_wrong_kind_is_refused_in_one_line(study: StudyTable, function: Callable[[Run], object]) -> None:
+    with pytest.raises(InputError, match="holds a gan; give the Run of a") as error:
+        function(study.runs("gan")[0])
+    assert "\n" not in str(error.value)
 
 
-def test_a_sheet_of_samples_is_written_by_the_command_too(study: StudyTable, tmp_path: Path) -> None:
+def test_the_command_writes_the_same_samples_as_the_function(study: StudyTable, tmp_path: Path) -> None:
     (prior,) = study.runs("transformer")
-    sheet = sample_sheet(prior, 10, tmp_path / "here.png", temperature=0.5)
-    assert Image.open(sheet).size == (256, 64)
+    picture = save_samples(prior, 10, tmp_path / "function.png", temperature=0.5)
+    assert Image.open(picture).size == (256, 64)
     words = ["sample", str(prior.folder), "--device", "cpu", "--count", "10", "--temperature", "0.5", "--output"]
-    done = vqlab(*words, str(tmp_path / "there.png"))
-    assert done.stdout.strip() == str(tmp_path / "there.png"), done.stderr
-    assert np.array_equal(Image.open(sheet), Image.open(tmp_path / "there.png"))
+    process = vqlab(*words, str(tmp_path / "command.png"))
+    assert process.stdout.strip() == str(tmp_path / "command.png"), process.stderr
+    assert np.array_equal(Image.open(picture), Image.open(tmp_path / "command.png"))
     refused = vqlab(*words, str(tmp_path / "x.png"), "--top-k", "99")
     assert refused.returncode == 2
     assert "top_k=99" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     with pytest.raises(InputError, match=r"must end in \.png"):
-        sample_sheet(prior, 1, tmp_path / "x.gif")
+        save_samples(prior, 1, tmp_path / "x.gif")
 
 
 @pytest.fixture(scope="module")
-def seeing(study: StudyTable) -> Run:
+def perceptual_run(study: StudyTable) -> Run:
     return train(tiny(**{"loss.classifier": 2.0}), study.root, "cpu")
 
 
-def test_a_perceptual_term_is_logged_with_its_cost(seeing: Run) -> None:
-    rows = seeing.metrics()
+def test_a_perceptual_term_is_logged_with_its_time(perceptual_run: Run) -> None:
+    rows = perceptual_run.metrics()
     rows = rows[rows["kind"] == "train"]
     assert (rows["perceptual_ms"] > 0).all()
     assert (rows["classifier_loss"] > 0).all()
@@ -143,14 +145,14 @@ def test_a_perceptual_term_is_logged_with_its_cost(seeing: Run) -> None:
     np.testing.assert_allclose(rows["loss"], total, rtol=1e-5)
 
 
-def test_a_perceptual_training_is_resumed_bit_for_bit(seeing: Run, tmp_path: Path) -> None:
-    train(seeing.config, tmp_path, "cpu", stop_after_steps=5)
-    resumed = train(seeing.config, tmp_path, "cpu").model().state_dict()
-    assert all(torch.equal(value, resumed[name]) for name, value in seeing.model().state_dict().items())
+def test_a_perceptual_training_resumes_to_the_same_weights(perceptual_run: Run, tmp_path: Path) -> None:
+    train(perceptual_run.config, tmp_path, "cpu", stop_after_steps=5)
+    resumed = train(perceptual_run.config, tmp_path, "cpu").model().state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in perceptual_run.model().state_dict().items())
     assert not any("perceptual" in name or "classifier" in name for name in resumed)
 
 
-def test_the_weighted_sum_has_each_terms_gradient_and_leaves_its_network_alone() -> None:
+def test_the_perceptual_loss_has_the_weighted_gradient_and_does_not_change_its_network() -> None:
     class Term(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -162,8 +164,8 @@ def test_the_weighted_sum_has_each_terms_gradient_and_leaves_its_network_alone()
     torch.manual_seed(0)
     term, x, y = Term(), torch.rand(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4)
     before = {name: value.clone() for name, value in term.state_dict().items()}
-    both = Perceptual({"one": term}, {"one": 0.5, "off": 0.0}).train()
-    total, terms = both(x, y)
+    loss = PerceptualLoss({"one": term}, {"one": 0.5, "off": 0.0}).train()
+    total, terms = loss(x, y)
     torch.testing.assert_close(total, 0.5 * terms["one"])
     (gradient,) = torch.autograd.grad(total, x)
     (expected,) = torch.autograd.grad(0.5 * term(x, y), x)
@@ -171,7 +173,7 @@ def test_the_weighted_sum_has_each_terms_gradient_and_leaves_its_network_alone()
     assert all(torch.equal(value, before[name]) for name, value in term.state_dict().items())
 
 
-def test_the_tradeoff_has_a_point_a_weight(study: StudyTable) -> None:
+def test_the_tradeoff_has_one_point_for_each_weight(study: StudyTable) -> None:
     weights = (0.0, 2.0)
     table = Study(tiny(), {f"{w:g}": {"loss.classifier": w} for w in weights}).run(study.root, "cpu")
     figure = perceptual_tradeoff(table, weights, "test")
@@ -180,7 +182,7 @@ def test_the_tradeoff_has_a_point_a_weight(study: StudyTable) -> None:
 
 
 @pytest.mark.parametrize("term", ["vgg", "lpips"])
-def test_a_term_whose_weights_cannot_be_had_is_refused(
+def test_a_term_whose_weights_cannot_be_downloaded_is_refused(
     term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

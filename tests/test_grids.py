@@ -1,4 +1,4 @@
-"""Grids: every point once, whatever happens to the workers, on a journal file and on PostgreSQL."""
+"""Grids: every point is trained once, also if workers are killed, on a journal file and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from postgres import postgres_server
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError, Run
-from vqlab.studies import GRIDS, Grid, make_grid, named_grid, open_storage, train_command
-from vqlab.studies.leases import TrialLeases, point_name
+from vqlab.studies import GRIDS, Grid, GridTable, make_grid, named_grid, open_storage, train_command
+from vqlab.studies.leases import TrialLeases, point_key
 
 AXES = {"quantizer.decay": [0.9, 0.99], "quantizer.restart_every": [0, 3]}
 SLOW = {**TINY, "data.train_limit": 1600, "optim.epochs": 1}
@@ -32,15 +32,15 @@ def storage(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield url
 
 
-def worker(root: Path, storage: str | None) -> subprocess.Popen[str]:
-    words = ["grid", "mine", "--runs", str(root), *(["--storage", storage] if storage else [])]
+def start_worker(root: Path, storage: str | None) -> subprocess.Popen[str]:
+    words = ["grid", "example", "--runs", str(root), *(["--storage", storage] if storage else [])]
     words += [f"--axis={axis}={values}" for axis, values in AXES.items()]
     words += [f"--set={key}={value}" for key, value in SLOW.items()]
     return subprocess.Popen([sys.executable, "-m", "vqlab", *words], stdout=subprocess.PIPE, text=True)
 
 
 def grid() -> Grid:
-    return make_grid("mine", AXES, **{"data.source": "photos", "seed": 0, **SLOW})
+    return make_grid("example", AXES, **{"data.source": "photos", "seed": 0, **SLOW})
 
 
 def trials(root: Path, storage: str | None) -> list[optuna.trial.FrozenTrial]:
@@ -50,48 +50,48 @@ def trials(root: Path, storage: str | None) -> list[optuna.trial.FrozenTrial]:
         return []
 
 
-def kill_in_mid_trial(
+def kill_during_trial(
     root: Path, storage: str | None, workers: list[subprocess.Popen[str]]
 ) -> tuple[optuna.trial.FrozenTrial, subprocess.Popen[str]]:
-    """Kill the first worker that is seen to log steps of a trial; the trial, and the other worker."""
-    by_pid = {one.pid: one for one in workers}
+    """Kill the first worker that has logged steps of a trial; return the trial and the other worker."""
+    by_pid = {process.pid: process for process in workers}
     for _ in range(2000):
         for trial in trials(root, storage):
             pid = trial.user_attrs.get("worker", {}).get("pid")
-            if trial.state.name != "RUNNING" or pid is None or not _logs_steps(root, trial):
+            if trial.state.name != "RUNNING" or pid is None or not _has_logged_steps(root, trial):
                 continue
-            # Stopped first: so the trial that is looked at is the one that is killed.
+            # Stopped first, so that the trial does not change between this check and the kill.
             by_pid[pid].send_signal(signal.SIGSTOP)
-            now = trials(root, storage)[trial.number]
-            if now.state.name == "RUNNING":
+            current = trials(root, storage)[trial.number]
+            if current.state.name == "RUNNING":
                 by_pid[pid].kill()
                 by_pid[pid].wait()
-                return now, next(one for one in workers if one.pid != pid)
+                return current, next(process for process in workers if process.pid != pid)
             by_pid[pid].send_signal(signal.SIGCONT)
         time.sleep(0.02)
-    raise AssertionError("no worker was seen to train")
+    raise AssertionError("no worker logged a step")
 
 
-def _logs_steps(root: Path, trial: optuna.trial.FrozenTrial) -> bool:
+def _has_logged_steps(root: Path, trial: optuna.trial.FrozenTrial) -> bool:
     if len(trial.params) < len(AXES):
         return False
     log = root / grid().base.replace(**trial.params).id / "metrics.jsonl"
     return log.is_file() and log.stat().st_size > 0
 
 
-def test_two_workers_and_one_killed_in_mid_trial_leave_every_point_done_once(
-    tmp_path: Path, storage: str | None
-) -> None:
-    killed, second = kill_in_mid_trial(tmp_path, storage, [worker(tmp_path, storage), worker(tmp_path, storage)])
+def test_every_point_is_trained_once_although_one_of_two_workers_is_killed(tmp_path: Path, storage: str | None) -> None:
+    killed, second = kill_during_trial(
+        tmp_path, storage, [start_worker(tmp_path, storage), start_worker(tmp_path, storage)]
+    )
     out, _ = second.communicate(timeout=300)
     assert second.returncode == 0, out
 
-    done = trials(tmp_path, storage)
-    assert done[killed.number].state.name == "FAIL"
-    finished = Counter(point_name(trial.params) for trial in done if trial.state.name == "COMPLETE")
-    assert finished == Counter(map(point_name, grid().points()))
-    again = [trial for trial in done if trial.state.name == "COMPLETE" and trial.params == killed.params]
-    assert again[0].number > killed.number
+    ended = trials(tmp_path, storage)
+    assert ended[killed.number].state.name == "FAIL"
+    finished = Counter(point_key(trial.params) for trial in ended if trial.state.name == "COMPLETE")
+    assert finished == Counter(map(point_key, grid().points()))
+    repeated = [trial for trial in ended if trial.state.name == "COMPLETE" and trial.params == killed.params]
+    assert repeated[0].number > killed.number
 
     table = grid().table(tmp_path, storage=storage)
     for row, config in zip(table.rows.to_dict("records"), grid().configs(), strict=True):
@@ -106,104 +106,125 @@ def small(**axes: list) -> Grid:
     return Grid("small", tiny(**{"optim.epochs": 1}), axes or {"quantizer.beta": [0.25, 1.0]})
 
 
-def test_a_finished_grid_is_opened_and_a_lost_tail_of_it_is_trained(tmp_path: Path) -> None:
-    said: list[str] = []
-    table = small().run(tmp_path, "cpu", said.append)
-    assert len(said) == 2
-    small().run(tmp_path, "cpu", said.append)
-    assert len(said) == 2
+def test_a_finished_grid_is_opened_and_not_trained_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    table = small().run(tmp_path, "cpu", lines.append)
+    assert len(lines) == 2
+    small().run(tmp_path, "cpu", lines.append)
+    assert len(lines) == 2
     assert table.rows["psnr"].notna().all()
     assert (table.rows["error"] == "").all()
-    assert table.rows["psnr"].max() == Run.open(tmp_path / table.best().id).evaluation()["psnr"]
+    assert table.rows["psnr"].max() == Run.open(tmp_path / table.best_config().id).evaluation()["psnr"]
 
 
-def leases_of(root: Path, name: str = "claims", **times: float) -> TrialLeases:
+def test_a_table_is_one_line_as_text_and_an_escaped_table_as_html(tmp_path: Path) -> None:
+    grid = small()
+    table = grid.table(tmp_path)
+    assert repr(table) == "GridTable(small: 0 of 2 points finished)"
+    assert table._repr_html_().count("not finished yet") == 2
+    rows = table.rows.assign(psnr=[20.0, 21.5], error=["<b>", ""])
+    measured = GridTable(grid, rows, tmp_path)
+    assert repr(measured) == "GridTable(small: 1 of 2 points finished, best PSNR 21.50 dB at beta=1.0)"
+    page = measured._repr_html_()
+    assert "Grid small: beta" in page
+    assert "1 of 2 points" in page
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_a_grid_of_a_model_without_codes_has_the_reason(tmp_path: Path) -> None:
+    grid = Grid("vae", tiny(**{"optim.epochs": 1, "model.kind": "vae"}), {"optim.learning_rate": [1e-3]})
+    assert "is a vae, without a PSNR or a perplexity" in grid.run(tmp_path, "cpu").rows["error"][0]
+
+
+def open_leases(root: Path, name: str = "leases", **times: float) -> TrialLeases:
     storage = open_storage(root)
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
     return TrialLeases(study, storage, **times)
 
 
-def test_a_point_that_two_workers_queued_is_worked_on_once(tmp_path: Path) -> None:
-    one, other = leases_of(tmp_path), leases_of(tmp_path)
-    points = {point_name({"x": 1}): {"x": 1}}
+def test_a_point_that_two_workers_queued_is_trained_once(tmp_path: Path) -> None:
+    one, other = open_leases(tmp_path), open_leases(tmp_path)
+    points = {point_key({"x": 1}): {"x": 1}}
     one.enqueue(points)
-    # What a second worker does that looked at the queue before the first one wrote to it.
-    other.study.enqueue_trial({"x": 1}, user_attrs={"point": point_name({"x": 1})})
-    taken = one.acquire()
-    assert taken is not None
-    assert taken.number == 0
+    # As a second worker does that read the queue before the first one wrote to it.
+    other.study.enqueue_trial({"x": 1}, user_attrs={"point": point_key({"x": 1})})
+    trial = one.acquire()
+    assert trial is not None
+    assert trial.number == 0
     assert other.acquire() is None
     assert [trial.state.name for trial in one.trials()] == ["RUNNING", "FAIL"]
 
 
-def test_a_worker_on_another_machine_is_lost_only_after_a_still_while(tmp_path: Path) -> None:
-    one, other = leases_of(tmp_path), leases_of(tmp_path, expiry=0.3)
+def test_a_lease_on_another_machine_expires_only_without_heartbeats(tmp_path: Path) -> None:
+    one, other = open_leases(tmp_path), open_leases(tmp_path, expiry=0.3)
     one.enqueue({"x": {"x": 1}})
     trial = one.acquire()
     assert trial is not None
     trial.set_user_attr("worker", {"machine": "elsewhere", "pid": 1, "started": "1"})
-    for beat in range(4):
-        trial.set_user_attr("beat", beat)
+    for count in range(4):
+        trial.set_user_attr("beat", count)
         assert other.release_expired() == []
         time.sleep(0.15)
     time.sleep(0.3)
-    assert [lost.number for lost in other.release_expired()] == [0]
+    assert [expired.number for expired in other.release_expired()] == [0]
     other.enqueue({"x": {"x": 1}})
-    again = other.acquire()
-    assert again is not None
-    assert again.number == 1
+    second = other.acquire()
+    assert second is not None
+    assert second.number == 1
 
 
-def test_a_worker_whose_trial_was_given_away_is_told(tmp_path: Path) -> None:
-    one = leases_of(tmp_path, heartbeat=0.05)
+def test_the_lease_of_a_trial_that_another_worker_failed_is_expired(tmp_path: Path) -> None:
+    one = open_leases(tmp_path, heartbeat=0.05)
     one.enqueue({"x": {"x": 1}})
     trial = one.acquire()
     assert trial is not None
-    with one.holding(trial) as held:
-        leases_of(tmp_path)._fail(0)
+    with one.hold(trial) as lease:
+        open_leases(tmp_path)._fail(0)
         time.sleep(0.3)
-        assert held.expired
+        assert lease.expired
 
 
-def test_an_interrupted_worker_gives_its_point_back_at_once(tmp_path: Path) -> None:
-    one, other = leases_of(tmp_path), leases_of(tmp_path)
+def test_the_point_of_an_interrupted_worker_is_queued_at_once(tmp_path: Path) -> None:
+    one, other = open_leases(tmp_path), open_leases(tmp_path)
     one.enqueue({"x": {"x": 1}})
     trial = one.acquire()
     assert trial is not None
-    with pytest.raises(KeyboardInterrupt), one.holding(trial):
+    with pytest.raises(KeyboardInterrupt), one.hold(trial):
         raise KeyboardInterrupt
     other.enqueue({"x": {"x": 1}})
     assert other.acquire() is not None
 
 
-def test_a_point_that_cannot_be_trained_says_why_and_is_tried_again_when_asked(tmp_path: Path) -> None:
+def test_a_failed_point_has_its_reason_and_is_trained_again_with_retry(tmp_path: Path) -> None:
     axes = {"data.source": ["photos", f"folder:{tmp_path}/pictures"]}
     table = small(**axes).run(tmp_path / "runs", "cpu")
     assert table.rows["error"][0] == ""
     assert "no such folder" in table.rows["error"][1]
     assert "error" in table.formatted().columns
     small(**axes).run(tmp_path / "runs", "cpu")
-    states = [trial.state.name for trial in leases_of(tmp_path / "runs", small(**axes).study_name).trials()]
+    states = [trial.state.name for trial in open_leases(tmp_path / "runs", small(**axes).study_name).trials()]
     assert states == ["COMPLETE", "FAIL"]
     small(**axes).run(tmp_path / "runs", "cpu", retry=True)
-    states = [trial.state.name for trial in leases_of(tmp_path / "runs", small(**axes).study_name).trials()]
+    states = [trial.state.name for trial in open_leases(tmp_path / "runs", small(**axes).study_name).trials()]
     assert states == ["COMPLETE", "FAIL", "FAIL"]
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
-    ("axes", "told"),
+    ("axes", "message"),
     [
-        ({"quantizer.codes": [1, 2]}, "quantizer.codes=1: unknown config key"),
-        ({"codes.number": [1]}, "no such config section"),
-        ({"quantizer.beta": []}, "at least one value"),
-        ({"quantizer.beta": [1.0, 1.0]}, "none twice"),
+        ({"quantizer.codes": [1, 2]}, "quantizer.codes: unknown config key"),
+        ({"codes.number": [1]}, "codes.number: unknown config key"),
+        ({"quantizer.beta": []}, "needs at least one value"),
+        ({"quantizer.beta": [1.0, 1.0]}, "without repetition"),
         ({"quantizer.decay": [0.9, 1.5]}, "quantizer.decay=1.5"),
         ({"quantizer.decay": 0.9}, "as a list"),
     ],
 )
-def test_a_senseless_grid_is_refused(axes: dict, told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        make_grid("mine", axes)
+def test_an_invalid_grid_is_refused(axes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_grid("example", axes)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +236,14 @@ def test_a_senseless_grid_is_refused(axes: dict, told: str) -> None:
         "oracle://someone:secret@host/name",
     ],
 )
-def test_a_storage_out_of_reach_is_one_line_without_its_password(url: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="storage") as told:
+def test_the_error_of_an_unreachable_storage_is_one_line_without_the_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="storage") as error:
         small().run(tmp_path, "cpu", storage=url)
-    assert "secret" not in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_paper_grids_have_the_paper_points() -> None:
+def test_the_named_grids_have_the_points_of_the_paper() -> None:
     assert len(named_grid("utilisation", "paper").points()) == 3 * 3 * 2
     assert len(named_grid("scaling", "paper").points()) == 3 * 3
     for name in GRIDS:
@@ -232,7 +253,7 @@ def test_the_paper_grids_have_the_paper_points() -> None:
 
 
 @pytest.mark.parametrize("profile", ["quick", "paper", "gpu"])
-def test_the_command_of_a_config_names_that_config(profile: str) -> None:
+def test_the_train_command_has_only_the_changes_of_the_config(profile: str) -> None:
     config = Config.profile(profile, **{"quantizer.beta": 0.5, "data.augment": False, "seed": 3})
     words = train_command(config).split()
     options = dict(zip(words[2::2], words[3::2], strict=True))
@@ -242,28 +263,28 @@ def test_the_command_of_a_config_names_that_config(profile: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["grid", "mine", "--axis", "quantizer.codes=[1,2]"], "quantizer.codes=1: unknown config key"),
+        (["grid", "example", "--axis", "quantizer.codes=[1,2]"], "quantizer.codes: unknown config key"),
         (["grid", "everything"], "utilisation, scaling, initialisation"),
-        (["grid", "scaling", "--storage", "postgresql://someone:secret@127.0.0.1:1/none"], "out of reach"),
-        (["tune", "--over", "quantizer.codes=[1]"], "quantizer.codes=1: unknown config key"),
+        (["grid", "scaling", "--storage", "postgresql://someone:secret@127.0.0.1:1/none"], "cannot be reached"),
+        (["tune", "--over", "quantizer.codes=[1]"], "quantizer.codes: unknown config key"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(words: list[str], told: str, tmp_path: Path) -> None:
-    done = subprocess.run(
+def test_invalid_input_is_one_line_and_status_2(words: list[str], message: str, tmp_path: Path) -> None:
+    process = subprocess.run(
         [sys.executable, "-m", "vqlab", *words, "--runs", str(tmp_path)], capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "secret" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "secret" not in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
 
 
-def test_a_look_at_an_unfinished_grid_trains_nothing(tmp_path: Path) -> None:
+def test_the_table_of_an_unfinished_grid_trains_nothing(tmp_path: Path) -> None:
     table = small().table(tmp_path)
     assert table.rows["error"].tolist() == ["not finished yet"] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["studies.journal"]
-    with pytest.raises(InputError, match="no point is finished: not finished yet"):
-        table.best()
+    with pytest.raises(InputError, match=r"no point is finished \(not finished yet\)"):
+        table.best_config()

@@ -1,8 +1,11 @@
-"""The probe on our layer and on modules that are not ours."""
+"""The probe on vqlab's layer and on modules of other libraries."""
 
 from __future__ import annotations
 
 import gc
+import inspect
+import subprocess
+import sys
 import weakref
 from dataclasses import dataclass
 
@@ -28,7 +31,7 @@ def loss_of(z_q: Tensor) -> Tensor:
     return (z_q.float() * torch.randn(z_q.shape, generator=torch.Generator().manual_seed(1))).sum()
 
 
-def ours(transport: str) -> VectorQuantizer:
+def quantizer(transport: str) -> VectorQuantizer:
     return VectorQuantizer(32, 8, transport=transport, init="normal", seed=2)
 
 
@@ -41,14 +44,14 @@ def test_angles_agree_with_numpy_and_keep_digits_near_zero() -> None:
     assert angles(torch.zeros(1, 2), near).isnan().all()
 
 
-def test_rotation_keeps_the_angle_to_the_own_vector_and_straight_through_keeps_the_gradient() -> None:
+def test_rotation_keeps_the_angle_to_the_vector_and_straight_through_keeps_the_gradient() -> None:
     for transport in ("rotation", "straight_through"):
-        layer = ours(transport)
-        with vqlab.probe(layer) as seen:
+        layer = quantizer(transport)
+        with vqlab.probe(layer) as probe:
             out = layer(z_e(4, 8, 5, 5))
-            # The commitment term also reaches z_e; the probe must show what came through z_q alone.
+            # The commitment term also has a gradient at z_e; the probe must record the gradient through z_q alone.
             (loss_of(out.z_q) + 100 * out.loss).backward()
-        table = seen.table()
+        table = probe.table()
         assert len(table) == 100
         if transport == "rotation":
             np.testing.assert_allclose(table["angle_at_e"], table["angle_at_q"], atol=1e-2)
@@ -63,10 +66,10 @@ def test_rotation_keeps_the_angle_to_the_own_vector_and_straight_through_keeps_t
 def test_it_reads_vector_quantize_pytorch(rotation: bool) -> None:
     torch.manual_seed(0)
     module = VectorQuantize(dim=8, codebook_size=32, rotation_trick=rotation)
-    with vqlab.probe(module) as seen:
+    with vqlab.probe(module) as probe:
         quantized, _, commitment = module(z_e(4, 25, 8))
         (loss_of(quantized) + commitment.sum()).backward()
-    table = seen.table()
+    table = probe.table()
     assert len(table) == 100
     if rotation:
         np.testing.assert_allclose(table["angle_at_e"], table["angle_at_q"], atol=0.05)
@@ -77,10 +80,10 @@ def test_it_reads_vector_quantize_pytorch(rotation: bool) -> None:
 def test_it_reads_diffusers_channels_first() -> None:
     torch.manual_seed(0)
     module = DiffusersQuantizer(32, 8, beta=0.25)
-    with vqlab.probe(module) as seen:
+    with vqlab.probe(module) as probe:
         z_q, loss, _ = module(z_e(2, 8, 4, 4))
         (loss_of(z_q) + loss).backward()
-    table = seen.table()
+    table = probe.table()
     assert len(table) == 32
     np.testing.assert_allclose(table["cos_gradients"], 1, atol=1e-5)
 
@@ -92,7 +95,7 @@ class Output:
 
 
 class Halved(nn.Module):
-    """A user's own: keyword input, output object, channels last."""
+    """A module of a user: keyword input, output object, channels last."""
 
     def forward(self, *, x: Tensor) -> Output:
         return Output(torch.zeros_like(x), x / 2)
@@ -100,89 +103,131 @@ class Halved(nn.Module):
 
 def test_it_reads_a_users_own_module_with_keyword_input_and_output_object() -> None:
     module = Halved()
-    with vqlab.probe(module) as seen:
+    with vqlab.probe(module) as probe:
         loss_of(module(x=z_e(10, 6)).z_q).backward()
-    np.testing.assert_allclose(seen.table()["length_ratio"], 0.5, rtol=1e-6)
-    np.testing.assert_allclose(seen.table()["rescale"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(probe.table()["length_ratio"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(probe.table()["rescale"], 0.5, rtol=1e-6)
 
 
-def test_without_a_gradient_the_geometry_is_there_and_the_gradients_are_nan() -> None:
-    layer = ours("rotation").eval()
-    with vqlab.probe(layer) as seen, torch.no_grad():
+def test_without_a_backward_the_angles_of_codes_are_recorded_and_the_gradients_are_nan() -> None:
+    layer = quantizer("rotation").eval()
+    with vqlab.probe(layer) as probe, torch.no_grad():
         layer(z_e(1, 8, 3, 3))
-    assert seen.table()["angle_codes"].notna().all()
-    assert seen.table()["angle_gradients"].isna().all()
+    assert probe.table()["angle_codes"].notna().all()
+    assert probe.table()["angle_gradients"].isna().all()
 
 
-def test_nothing_stays_behind() -> None:
-    layer = ours("rotation")
+def test_no_hook_and_no_tensor_of_the_model_stay() -> None:
+    layer = quantizer("rotation")
     x = z_e(2, 8, 4, 4)
-    with vqlab.probe(layer) as seen:
+    with vqlab.probe(layer) as probe:
         out = layer(x)
         loss_of(out.z_q).backward()
-        layer(x)  # no backward ever comes for this one
+        layer(x)  # a pass without a backward
     assert not layer._forward_hooks
-    alive = [weakref.ref(x), weakref.ref(out.z_q)]
+    references = [weakref.ref(x), weakref.ref(out.z_q)]
     del x, out
     gc.collect()
-    assert [ref() for ref in alive] == [None, None]
-    assert all(not value.requires_grad for value in seen.records().values())
+    assert [reference() for reference in references] == [None, None]
+    assert all(not value.requires_grad for value in probe.records().values())
 
 
 def test_training_under_the_probe_gives_the_same_gradients() -> None:
-    plain, watched = ours("rotation"), ours("rotation")
+    plain, probed = quantizer("rotation"), quantizer("rotation")
     x, y = z_e(2, 8, 4, 4), z_e(2, 8, 4, 4)
     loss_of(plain(x).z_q).backward()
-    with vqlab.probe(watched):
-        loss_of(watched(y).z_q).backward()
+    with vqlab.probe(probed):
+        loss_of(probed(y).z_q).backward()
     assert torch.equal(x.grad, y.grad)
 
 
 def test_it_works_under_autocast() -> None:
-    layer, mix = ours("rotation"), nn.Conv2d(8, 8, 1)
-    with vqlab.probe(layer) as seen, torch.autocast("cpu", torch.bfloat16):
-        loss_of(layer(mix(z_e(2, 8, 4, 4))).z_q).backward()
-    assert seen.table()[list(COLUMNS)].notna().all().all()
+    layer, convolution = quantizer("rotation"), nn.Conv2d(8, 8, 1)
+    with vqlab.probe(layer) as probe, torch.autocast("cpu", torch.bfloat16):
+        loss_of(layer(convolution(z_e(2, 8, 4, 4))).z_q).backward()
+    assert probe.table()[list(COLUMNS)].notna().all().all()
 
 
 def test_it_works_on_a_compiled_module() -> None:
     torch.manual_seed(0)
-    maybe_compile = torch.compile(Halved(), backend="aot_eager")
-    with vqlab.probe(maybe_compile) as seen:
-        loss_of(maybe_compile(x=z_e(10, 6)).z_q).backward()
-    np.testing.assert_allclose(seen.table()["length_ratio"], 0.5, rtol=1e-6)
+    compiled = torch.compile(Halved(), backend="aot_eager")
+    with vqlab.probe(compiled) as probe:
+        loss_of(compiled(x=z_e(10, 6)).z_q).backward()
+    np.testing.assert_allclose(probe.table()["length_ratio"], 0.5, rtol=1e-6)
 
 
 def test_long_passes_are_sampled_and_the_summary_and_figure_are_labelled() -> None:
-    layer = ours("rotation")
-    with vqlab.probe(layer, max_tokens=50) as seen:
+    layer = quantizer("rotation")
+    with vqlab.probe(layer, max_tokens=50) as probe:
         for _ in range(3):
             loss_of(layer(z_e(4, 8, 5, 5)).z_q).backward()
-    table = seen.table()
+    table = probe.table()
     assert table.groupby("call").size().tolist() == [50, 50, 50]
-    assert seen.summary().loc["obtuse_share", "mean"] == (table["angle_codes"] > 90).mean()
-    figure = probe_histograms(seen)
+    assert probe.summary().loc["obtuse_share", "mean"] == (table["angle_codes"] > 90).mean()
+    figure = probe_histograms(probe)
     assert all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
 
 
 @pytest.mark.parametrize(
-    ("module", "told"),
+    ("module", "message"),
     [
-        (nn.Linear(8, 3), "no output has the input's shape"),
-        (nn.Embedding(5, 8), "no floating-point tensor"),
+        (nn.Linear(8, 3), r"no output of Linear has the input's shape \(4, 8\); probe the module"),
+        (nn.Embedding(5, 8), "Embedding has no floating-point tensor"),
     ],
 )
-def test_a_module_that_cannot_be_read_is_refused(module: nn.Module, told: str) -> None:
-    given = torch.zeros(4, dtype=torch.int64) if isinstance(module, nn.Embedding) else z_e(4, 8)
-    with pytest.raises(InputError, match=told), vqlab.probe(module):
-        module(given)
+def test_a_module_without_z_e_or_z_q_is_refused(module: nn.Module, message: str) -> None:
+    inputs = torch.zeros(4, dtype=torch.int64) if isinstance(module, nn.Embedding) else z_e(4, 8)
+    with pytest.raises(InputError, match=message), vqlab.probe(module):
+        module(inputs)
     assert not module._forward_hooks
 
 
-def test_a_probe_that_saw_nothing_and_a_thing_that_is_no_module_are_refused() -> None:
-    with vqlab.probe(ours("rotation")) as seen:
+@pytest.mark.wrong_types
+def test_a_probe_without_tokens_and_invalid_arguments_are_refused() -> None:
+    with vqlab.probe(quantizer("rotation")) as probe:
         pass
-    with pytest.raises(InputError, match="nothing was seen"):
-        seen.table()
-    with pytest.raises(InputError, match="give the vector-quantization module"):
+    with pytest.raises(InputError, match="no token of VectorQuantizer was recorded"):
+        probe.table()
+    with pytest.raises(InputError, match=r"module is a str, must be a torch\.nn\.Module"):
         vqlab.probe("rotation")
+    with pytest.raises(InputError, match="max_tokens=0: must be at least 1"):
+        vqlab.probe(quantizer("rotation"), max_tokens=0)
+    layer = quantizer("rotation")
+    with (
+        pytest.raises(InputError, match="channel_dim=4: the tensor has 4 axes, must be in -4…3"),
+        vqlab.probe(layer, channel_dim=4),
+        torch.no_grad(),
+    ):
+        layer(z_e(1, 8, 3, 3))
+
+
+IMPORTS = (
+    "import vqlab; call = vqlab.probe; Probe = vqlab.probe.Probe",
+    "from vqlab import probe; call = probe; Probe = probe.Probe",
+    "import vqlab.probe; call = vqlab.probe; Probe = vqlab.probe.Probe",
+    "import vqlab; vqlab.probe; import vqlab.probe; call = vqlab.probe; Probe = vqlab.probe.Probe",
+    "from vqlab.probe import Probe; from vqlab import probe; call = probe",
+    "from vqlab.probe import probe; import vqlab.probe; call = vqlab.probe; Probe = vqlab.probe.Probe",
+    "import vqlab.probe.module_probe as m; import vqlab; call = vqlab.probe; Probe = m.Probe",
+    "import vqlab.quantize; from vqlab import probe; call = probe; Probe = vqlab.probe.Probe",
+    "from vqlab import *; call = probe; Probe = probe.Probe",
+)
+IMPORT_SCRIPT = """
+import sys, torch
+for statements in sys.argv[1:]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "vqlab"]:
+        del sys.modules[name]
+    names = {}
+    exec(statements, names)
+    assert type(names["call"](torch.nn.Identity(), max_tokens=3)) is names["Probe"], statements
+    assert names["call"].probe is names["call"].module_probe.probe, statements
+"""
+
+
+def test_the_package_is_callable_after_every_order_of_imports() -> None:
+    subprocess.run([sys.executable, "-c", IMPORT_SCRIPT, *IMPORTS], check=True)
+
+
+def test_the_callable_package_documents_the_function() -> None:
+    assert vqlab.probe.__call__.__doc__ == vqlab.probe.probe.__doc__
+    assert inspect.signature(vqlab.probe) == inspect.signature(vqlab.probe.probe)

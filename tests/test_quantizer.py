@@ -1,4 +1,4 @@
-"""The layer: nearest codes, EMA, restarts, initialisation, shapes, refusals."""
+"""The layer: nearest codes, EMA, restarts, initialisation, shapes, invalid arguments."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqlab import InputError, VectorQuantizer
+from vqlab.quantize import transport_names
 
 
 def vectors(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def state(layer: VectorQuantizer) -> dict[str, torch.Tensor]:
+def state_of(layer: VectorQuantizer) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in layer.state_dict().items()}
 
 
@@ -24,12 +25,12 @@ def test_codes_are_the_nearest_found_by_numpy(seed: int, codes: int, dim: int) -
     x = vectors(seed, 50, dim)
     out = layer(x)
     distances = ((x.numpy()[:, None].astype(np.float64) - layer.codebook.numpy()[None]) ** 2).sum(-1)
-    chosen = distances[np.arange(50), out.indices.numpy()]
-    np.testing.assert_allclose(chosen, distances.min(1), rtol=1e-4, atol=1e-5)
+    selected = distances[np.arange(50), out.indices.numpy()]
+    np.testing.assert_allclose(selected, distances.min(1), rtol=1e-4, atol=1e-5)
     assert torch.equal(out.z_q, layer.codebook[out.indices])
 
 
-def test_cosine_distance_chooses_by_direction() -> None:
+def test_cosine_distance_selects_by_direction() -> None:
     layer = VectorQuantizer(9, 4, init="normal", distance="cosine", channel_dim=-1).eval()
     x = vectors(0, 30, 4)
     expected = torch.nn.functional.cosine_similarity(x[:, None], layer.codebook[None], dim=-1).argmax(1)
@@ -52,11 +53,11 @@ def test_decoder_input_takes_at_most_k_values() -> None:
     assert len(out.z_q.movedim(1, -1).reshape(-1, 8).unique(dim=0)) <= 5
 
 
-def test_eval_never_moves_a_buffer() -> None:
+def test_eval_changes_no_buffer() -> None:
     layer = VectorQuantizer(16, 8).eval()
-    before = state(layer)
+    before = state_of(layer)
     layer(vectors(4, 4, 8, 6, 6))
-    assert all(torch.equal(value, before[key]) for key, value in state(layer).items())
+    assert all(torch.equal(value, before[key]) for key, value in state_of(layer).items())
 
 
 def test_ema_follows_the_formula_of_numpy() -> None:
@@ -64,8 +65,7 @@ def test_ema_follows_the_formula_of_numpy() -> None:
     codes = layer.codebook.numpy().copy()
     counts, sums = np.ones(6), codes.astype(np.float64)
     x = vectors(5, 40, 3)
-    chosen = layer(x).indices.numpy()
-    one_hot = np.eye(6)[chosen]
+    one_hot = np.eye(6)[layer(x).indices.numpy()]
     counts = 0.9 * counts + 0.1 * one_hot.sum(0)
     sums = 0.9 * sums + 0.1 * one_hot.T @ x.numpy()
     smoothed = (counts + 1e-5) / (counts.sum() + 6e-5) * counts.sum()
@@ -85,7 +85,7 @@ def test_restarts_reset_codes_counts_and_sums() -> None:
     assert (book.counts[3:] > 0.1).all()
 
 
-def test_restarted_codes_survive_the_next_step() -> None:
+def test_restarted_codes_stay_in_use_after_the_next_step() -> None:
     layer = VectorQuantizer(64, 4, init="normal", channel_dim=-1, restart_every=1)
     for step in range(80):
         layer(vectors(step, 512, 4) * 0.1 + 5)
@@ -93,7 +93,7 @@ def test_restarted_codes_survive_the_next_step() -> None:
 
 
 @pytest.mark.parametrize("init", ["kmeans", "data"])
-def test_first_fill_works_with_fewer_vectors_than_codes(init: str) -> None:
+def test_initialisation_works_with_fewer_vectors_than_codes(init: str) -> None:
     layer = VectorQuantizer(50, 4, init=init, channel_dim=-1)
     x = vectors(7, 10, 4)
     out = layer(x)
@@ -135,7 +135,7 @@ def test_gradient_update_follows_the_codebook_loss() -> None:
     torch.testing.assert_close(layer.codebook.grad, reference.grad)
 
 
-def test_beta_weighs_the_commitment_term() -> None:
+def test_beta_is_the_weight_of_the_commitment_term() -> None:
     losses = [
         VectorQuantizer(4, 3, init="normal", beta=beta, channel_dim=-1)(vectors(9, 30, 3)).loss for beta in (1.0, 0.25)
     ]
@@ -144,41 +144,62 @@ def test_beta_weighs_the_commitment_term() -> None:
 
 def test_an_empty_batch_changes_nothing() -> None:
     layer = VectorQuantizer(4, 3, init="normal", channel_dim=-1)
-    before = state(layer)
+    before = state_of(layer)
     assert layer(torch.zeros(0, 3)).z_q.shape == (0, 3)
-    assert all(torch.equal(value, before[key]) for key, value in state(layer).items())
+    assert all(torch.equal(value, before[key]) for key, value in state_of(layer).items())
 
 
-def test_a_reloaded_layer_goes_on_as_if_never_stopped() -> None:
-    one, other = VectorQuantizer(32, 4, restart_every=2), VectorQuantizer(32, 4, restart_every=2)
+def test_a_reloaded_layer_continues_as_an_uninterrupted_one() -> None:
+    uninterrupted, reloaded = VectorQuantizer(32, 4, restart_every=2), VectorQuantizer(32, 4, restart_every=2)
     for step in range(5):
-        one(vectors(step, 2, 4, 4, 4))
-    other.load_state_dict(one.state_dict())
-    for layer in (one, other):
+        uninterrupted(vectors(step, 2, 4, 4, 4))
+    reloaded.load_state_dict(uninterrupted.state_dict())
+    for layer in (uninterrupted, reloaded):
         for step in range(5, 9):
             layer(vectors(step, 2, 4, 4, 4))
-    assert torch.equal(one.codebook, other.codebook)
+    assert torch.equal(uninterrupted.codebook, reloaded.codebook)
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("arguments", "message"),
     [
-        ({"num_codes": 0}, "num_codes=0"),
-        ({"dim": 0}, "dim=0"),
-        ({"decay": 1.0}, "decay=1.0"),
-        ({"distance": "manhattan"}, "euclidean, cosine"),
-        ({"assignment": "gumbel"}, "update='gradient'"),
-        ({"assignment": "gumbel", "update": "gradient"}, "transport='straight_through'"),
+        ({"num_codes": 0}, "num_codes=0: must be at least 1"),
+        ({"dim": 0}, "dim=0: must be at least 1"),
+        ({"code_dim": 0}, "code_dim=0: must be at least 1"),
+        ({"decay": 1.0}, "decay=1.0: must be above 0 and below 1"),
+        ({"decay": 0.0}, "decay=0.0: must be above 0 and below 1"),
+        ({"beta": -0.1}, "beta=-0.1: must be at least 0"),
+        ({"temperature": 0.0}, "temperature=0.0: must be above 0"),
+        ({"restart_every": -1}, r"restart_every=-1: must be at least 0 \(0 disables restarts\)"),
+        ({"restart_share": 1.5}, "restart_share=1.5: must be between 0 and 1"),
+        ({"distance": "manhattan"}, "distance='manhattan': must be one of euclidean, cosine"),
+        ({"assignment": "random"}, "assignment='random': must be one of nearest, gumbel"),
+        ({"update": "sgd"}, "update='sgd': must be one of ema, gradient"),
+        ({"init": "zeros"}, "init='zeros': must be one of kmeans, data, uniform, normal"),
+        ({"channel_dim": 2}, "channel_dim=2: must be one of 1, -1"),
+        ({"transport": "spin"}, "transport='spin': must be one of straight_through"),
+        ({"assignment": "gumbel"}, "update='ema' with assignment='gumbel': .* use update='gradient'"),
+        (
+            {"assignment": "gumbel", "update": "gradient"},
+            "transport='rotation' with assignment='gumbel': .* use transport='straight_through'",
+        ),
     ],
 )
-def test_senseless_values_are_refused_with_a_reason(changes: dict[str, object], named: str) -> None:
-    with pytest.raises(InputError, match=named):
-        VectorQuantizer(**{"num_codes": 4, "dim": 4, **changes})
+def test_invalid_arguments_are_refused_with_a_message(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        VectorQuantizer(**{"num_codes": 4, "dim": 4, **arguments})
 
 
-def test_a_wrong_channel_count_and_foreign_indices_are_refused() -> None:
+def test_a_wrong_channel_count_and_indices_out_of_range_are_refused() -> None:
     layer = VectorQuantizer(4, 3, init="normal")
-    with pytest.raises(InputError, match="dim=3"):
+    with pytest.raises(InputError, match=r"z_e: shape \(2, 4, 5, 5\), axis 1 must have dim=3 channels"):
         layer(torch.zeros(2, 4, 5, 5))
-    with pytest.raises(InputError, match="0…3"):
+    with pytest.raises(InputError, match="indices: from 4 to 4, must be in 0…3"):
         layer.decode(torch.tensor([[4]]))
+
+
+def test_the_documentation_of_the_layer_names_every_axis_and_value() -> None:
+    documentation = VectorQuantizer.__doc__ or ""
+    values = ("nearest", "gumbel", "euclidean", "cosine", "ema", "gradient", "kmeans", "data", "uniform", "normal")
+    missing = [value for value in (*values, *transport_names()) if f'"{value}"' not in documentation]
+    assert missing == []

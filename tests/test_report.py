@@ -1,4 +1,4 @@
-"""The report: notebooks by papermill, offline pages, failures shown with their cell."""
+"""Reports: execution of notebooks, offline pages, failed cells, the page of one Run."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from test_training import tiny
 
 from vqlab import InputError, train
 from vqlab.analysis.tokenizer import Tokenizer
-from vqlab.report import notebooks_folder, run_notebooks, working_copy, write_explorer
-from vqlab.report.run_page import explorer_data
+from vqlab.report import notebooks_folder, run_notebooks, working_copy, write_run_page
+from vqlab.report.run_page import run_page_data
 
 NOTEBOOKS = sorted(notebooks_folder().glob("*.ipynb"))
 
 
 def _write(folder: Path, name: str, *cells: str) -> None:
     parameters = new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
-    shown = [new_code_cell(cell, metadata={"tags": ["headline"]}) for cell in cells]
-    notebook = new_notebook(cells=[new_markdown_cell(f"# About {name}"), parameters, *shown])
+    code = [new_code_cell(cell, metadata={"tags": ["headline"]}) for cell in cells]
+    notebook = new_notebook(cells=[new_markdown_cell(f"# About {name}"), parameters, *code])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
-def test_a_failed_notebook_stays_with_its_cell_and_the_rest_go_on(tmp_path: Path) -> None:
-    _write(tmp_path, "00_breaks", "1 / (seed - 7)")
+def test_a_failed_notebook_stays_in_the_report_with_its_cell(tmp_path: Path) -> None:
+    _write(tmp_path, "00_fails", "1 / (seed - 7)")
     _write(
         tmp_path, "01_works",
         "from vqlab.plots.style import make_axes\nmake_axes(1, 'A figure made without pyplot')[0]",
         "import pandas as pd\npd.DataFrame({'seed': [seed]})",
     )  # fmt: skip
-    said: list[str] = []
+    lines: list[str] = []
     index, failed = run_notebooks(
-        {"seed": 7}, tmp_path / "report", said.append, folder=tmp_path, figures=tmp_path / "figures"
+        {"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, figures=tmp_path / "figures"
     )
     page = index.read_text()
     assert failed == 1
-    assert "ZeroDivisionError" in said[0]
-    assert "ok" in said[1]
+    assert "ZeroDivisionError" in lines[0]
+    assert "ok" in lines[1]
     assert "1 / (seed - 7)" in page
     assert "ZeroDivisionError" in page
     assert "About 01_works" in page
@@ -51,17 +51,17 @@ def test_a_failed_notebook_stays_with_its_cell_and_the_rest_go_on(tmp_path: Path
         assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', html.read_text())
 
 
-def test_only_the_notebooks_that_were_named_are_executed(tmp_path: Path) -> None:
+def test_only_the_requested_notebooks_are_executed(tmp_path: Path) -> None:
     for name in ("00_first", "07_second", "12_third"):
         _write(tmp_path, name, "seed")
-    said: list[str] = []
-    run_notebooks({"seed": 7}, tmp_path / "report", said.append, folder=tmp_path, only=["12", "07"])
-    assert [line.split(":")[0] for line in said] == ["[1/2] 07_second", "[2/2] 12_third"]
+    lines: list[str] = []
+    run_notebooks({"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, only=["12", "07"])
+    assert [line.split(":")[0] for line in lines] == ["[1/2] 07_second", "[2/2] 12_third"]
     with pytest.raises(InputError, match=r"only=13: must be one of 00, 07, 12"):
         run_notebooks({"seed": 7}, tmp_path / "report", print, folder=tmp_path, only=["13"])
 
 
-def test_pages_stay_small_and_ask_no_server(tmp_path: Path) -> None:
+def test_pages_are_small_and_load_nothing_from_a_server(tmp_path: Path) -> None:
     figure = "import plotly.graph_objects as go\ngo.Figure(go.Bar(y=[1, 2]))"
     _write(tmp_path, "00_live", figure, "go.Figure(go.Bar(y=[2]))", "import ipywidgets\nipywidgets.IntSlider()",
            "import os\nos.environ['VQLAB_HEADLESS']")  # fmt: skip
@@ -78,35 +78,35 @@ def test_pages_stay_small_and_ask_no_server(tmp_path: Path) -> None:
     assert "VQLAB_HEADLESS" not in os.environ
 
 
-def test_the_page_of_a_run_tells_what_the_run_does(tmp_path: Path) -> None:
+def test_the_page_of_a_run_shows_codes_and_usage_of_the_run(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path, "cpu")
-    told = explorer_data(Tokenizer(run), images=4)
-    assert told["usage"] == run.usage().tolist()
+    data = run_page_data(Tokenizer(run), num_images=4)
+    assert data["usage"] == run.usage().tolist()
     model, pixels = run.model(), run.data().test.pixels
-    for image in told["images"]:
+    for image in data["images"]:
         assert image["grid"] == model.encode(pixels[image["index"]][None].float() / 255)[0].tolist()
-    page = write_explorer(run, tmp_path / "new" / "page.html").read_text()
+    page = write_run_page(run, tmp_path / "new" / "page.html").read_text()
     assert run.config.id in page
     assert len(page) < 5e6
     assert "http://" not in page
     assert "https://" not in page
 
 
-def test_a_working_copy_never_overwrites_what_a_person_changed(tmp_path: Path) -> None:
-    said: list[str] = []
-    folder = working_copy(tmp_path / "mine", said.append)
+def test_a_working_copy_keeps_edited_notebooks(tmp_path: Path) -> None:
+    lines: list[str] = []
+    folder = working_copy(tmp_path / "copy", lines.append)
     assert {path.name for path in folder.iterdir()} == {path.name for path in NOTEBOOKS}
-    mine = folder / "00_start_here.ipynb"
-    mine.write_text("mine")
-    working_copy(folder, said.append)
-    assert mine.read_text() == "mine"
-    assert len(said) == 1
-    assert "00_start_here" in said[0]
+    notebook = folder / "00_start_here.ipynb"
+    notebook.write_text("edited")
+    working_copy(folder, lines.append)
+    assert notebook.read_text() == "edited"
+    assert len(lines) == 1
+    assert "00_start_here" in lines[0]
 
 
-def test_a_parameter_that_a_notebook_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    _write(tmp_path, "00_one", "seed")
-    with pytest.raises(InputError, match="no parameter sead"):
+def test_an_unknown_parameter_is_refused_before_any_notebook_runs(tmp_path: Path) -> None:
+    _write(tmp_path, "00_first", "seed")
+    with pytest.raises(InputError, match="no parameter sead; allowed: seed"):
         run_notebooks({"sead": 1}, tmp_path / "report", print, folder=tmp_path)
     assert not (tmp_path / "report").exists()
 

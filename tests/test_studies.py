@@ -1,4 +1,4 @@
-"""Studies: only what is missing is trained, a failed row says why, intervals agree with scipy."""
+"""Studies: only missing Runs are trained, a failed row has its reason, intervals agree with SciPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from test_training import tiny
 
 from vqlab import InputError
 from vqlab.plots import study_intervals
-from vqlab.studies.study import Study, StudyTable, interval
+from vqlab.studies import Study, StudyTable, confidence_interval
 
 ARMS = {"RRT": {"quantizer.transport": "rotation"}, "straight-through": {"quantizer.transport": "straight_through"}}
 
@@ -23,13 +23,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> StudyTable:
     return Study(tiny(), ARMS, (0, 1)).run(tmp_path_factory.mktemp("study"), "cpu")
 
 
-def test_a_study_is_one_tidy_row_for_each_arm_and_seed(table: StudyTable) -> None:
+def test_a_study_has_one_row_for_each_arm_and_seed(table: StudyTable) -> None:
     assert table.rows[["arm", "seed"]].values.tolist() == [[arm, seed] for arm in ARMS for seed in (0, 1)]
     assert table.rows[["mse", "psnr", "ssim", "perplexity", "wall_seconds", "peak_memory_mib"]].notna().all().all()
     assert [run.config.seed for run in table.runs("RRT")] == [0, 1]
 
 
-def test_running_again_trains_only_what_is_missing(table: StudyTable) -> None:
+def test_a_second_run_trains_only_missing_runs(table: StudyTable) -> None:
     before = {run.name: (run / "model.safetensors").stat().st_mtime_ns for run in table.root.iterdir()}
     more = Study(tiny(), ARMS, (0, 1, 2)).run(table.root, "cpu")
     after = {run.name: (run / "model.safetensors").stat().st_mtime_ns for run in table.root.iterdir()}
@@ -39,21 +39,21 @@ def test_running_again_trains_only_what_is_missing(table: StudyTable) -> None:
     pd.testing.assert_frame_equal(again, table.rows)
 
 
-def test_a_failed_row_says_why_and_the_rest_go_on(tmp_path: Path) -> None:
+def test_a_failed_row_has_its_reason_and_the_other_rows_are_trained(tmp_path: Path) -> None:
     arms = {"broken": {"data.source": "folder:nowhere"}, "RRT": {}}
-    said: list[str] = []
-    result = Study(tiny(), arms).run(tmp_path, "cpu", said.append)
+    lines: list[str] = []
+    result = Study(tiny(), arms).run(tmp_path, "cpu", lines.append)
     assert "no such folder" in result.rows["error"][0]
     assert result.rows["error"][1] == ""
-    assert "[1/2] broken, seed 0: InputError" in said[0]
+    assert "[1/2] broken, seed 0: InputError" in lines[0]
     assert list(result.summary().index) == ["RRT"]
 
 
-def test_intervals_agree_with_scipy_and_one_seed_has_none() -> None:
+def test_intervals_agree_with_scipy_and_one_seed_has_no_interval() -> None:
     values = pd.Series([1.0, 2.0, 4.0, 4.5])
     low, high = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
-    assert interval(values) == pytest.approx((values.mean(), low, high))
-    assert [math.isnan(value) for value in interval(values[:1])] == [False, True, True]
+    assert confidence_interval(values) == pytest.approx((values.mean(), low, high))
+    assert [math.isnan(value) for value in confidence_interval(values[:1])] == [False, True, True]
 
 
 def test_differences_are_paired_by_seed() -> None:
@@ -72,10 +72,10 @@ def test_differences_are_paired_by_seed() -> None:
     assert [row["low"], row["high"]] == pytest.approx(list(test.confidence_interval()))
     assert row["differs"]
     assert "a and b differ" in table.describe_difference("a", "b")
-    alike = StudyTable(rows.assign(psnr=[20, 25, 30, 21, 24.0, 30.5]), Path())
-    assert "do not differ measurably" in alike.describe_difference("a", "b")
+    equal = StudyTable(rows.assign(psnr=[20, 25, 30, 21, 24.0, 30.5]), Path())
+    assert "do not differ measurably" in equal.describe_difference("a", "b")
     single = StudyTable(rows[rows["seed"] == 0], Path())
-    assert "one seed cannot tell" in single.describe_difference("a", "b")
+    assert "one seed gives no confidence interval" in single.describe_difference("a", "b")
 
 
 def test_the_figure_has_a_labelled_panel_for_each_measure(table: StudyTable) -> None:
@@ -85,7 +85,7 @@ def test_the_figure_has_a_labelled_panel_for_each_measure(table: StudyTable) -> 
 
 
 @pytest.mark.parametrize(
-    ("arms", "seeds", "told"),
+    ("arms", "seeds", "message"),
     [
         ({}, (0,), "has no arms"),
         (ARMS, (), "has no seeds"),
@@ -93,13 +93,31 @@ def test_the_figure_has_a_labelled_panel_for_each_measure(table: StudyTable) -> 
         ({"bad": {"quantizer.codes": 3}}, (0,), "unknown config key"),
     ],
 )
-def test_a_senseless_study_is_refused(arms: dict, seeds: tuple[int, ...], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_an_invalid_study_is_refused(arms: dict, seeds: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Study(tiny(), arms, seeds)
 
 
-def test_a_study_without_a_finished_row_says_why(tmp_path: Path) -> None:
+def test_a_study_without_a_finished_row_names_the_reason(tmp_path: Path) -> None:
     result = Study(tiny(), {"broken": {"data.source": "folder:nowhere"}}).run(tmp_path, "cpu")
     with pytest.raises(InputError, match="no such folder"):
         result.summary()
     assert np.isnan(result.rows["psnr"][0])
+
+
+def test_a_table_is_one_line_as_text_and_an_escaped_table_as_html(table: StudyTable) -> None:
+    best = table.rows["psnr"].max()
+    assert repr(table) == f"StudyTable(2 arms, 4 of 4 rows finished, PSNR {table.rows['psnr'].min():.2f}…{best:.2f} dB)"
+    page = table._repr_html_()
+    assert "Study: 2 arms, 2 seeds" in page
+    assert "4 of 4 rows" in page
+    assert str(table.formatted()["SSIM"].iloc[0]) in page
+    renamed = StudyTable(table.rows.assign(arm="<script>"), table.root)
+    assert "<script>" not in renamed._repr_html_()
+    assert "&lt;script&gt;" in renamed._repr_html_()
+
+
+def test_a_table_without_a_finished_row_is_displayed_with_the_reasons(tmp_path: Path) -> None:
+    table = Study(tiny(), ARMS).table(tmp_path)
+    assert repr(table) == "StudyTable(2 arms, 0 of 2 rows finished)"
+    assert table._repr_html_().count("not finished yet") == 2

@@ -1,4 +1,4 @@
-"""Runs: repeatable, resumable, and refused in one line."""
+"""Training: reproducible and resumable Runs, and errors of one line."""
 
 import json
 import shutil
@@ -52,44 +52,50 @@ def test_a_stopped_and_resumed_training_gives_the_same_weights(run: Run, tmp_pat
     assert list(run.metrics()["step"]) == list(resumed.metrics()["step"])
 
 
-def test_a_training_that_is_asked_to_stop_leaves_a_checkpoint_and_goes_on_to_the_same_weights(
-    run: Run, tmp_path: Path
-) -> None:
-    asked = iter([False, False, True])
-    stopped = train(tiny(), tmp_path, "cpu", should_stop=lambda: next(asked))
+def test_a_training_stopped_by_should_stop_resumes_to_the_same_weights(run: Run, tmp_path: Path) -> None:
+    answers = iter([False, False, True])
+    stopped = train(tiny(), tmp_path, "cpu", should_stop=lambda: next(answers))
     assert stopped.provenance["step"] == 3
     assert not stopped.finished
     assert same_weights(run, train(tiny(), tmp_path, "cpu"))
 
 
-@pytest.mark.filterwarnings("ignore:run .* being trained elsewhere")
+@pytest.mark.filterwarnings("ignore:run .* is being trained by another")
 def test_a_second_training_of_one_config_waits_for_the_first(run: Run, tmp_path: Path) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+    started, resume = threading.Event(), threading.Event()
 
     def hold(row: dict[str, object]) -> None:
-        begun.set()
-        assert go_on.wait(60)
+        started.set()
+        assert resume.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(train, tiny(), tmp_path, "cpu", hold)
-        assert begun.wait(60)
-        with pytest.warns(UserWarning, match="being trained elsewhere"):
-            left = train(tiny(), tmp_path, "cpu", should_stop=lambda: True)
-        assert not left.finished
-        go_on.set()
+        assert started.wait(60)
+        with pytest.warns(UserWarning, match="is being trained by another thread or process"):
+            stopped = train(tiny(), tmp_path, "cpu", should_stop=lambda: True)
+        assert not stopped.finished
+        resume.set()
         second = train(tiny(), tmp_path, "cpu")
         assert second.finished
         assert same_weights(run, first.result())
     assert list(second.metrics()["step"]) == list(run.metrics()["step"])
 
 
-def test_a_finished_run_is_returned_untouched(run: Run) -> None:
+def test_a_vqvae_with_unused_prior_fields_is_trained_once(tmp_path: Path) -> None:
+    config = tiny(**{"optim.epochs": 1, "prior.width": 16, "prior.heads": 2})
+    run = train(config, tmp_path, "cpu")
+    assert run.finished
+    assert [folder.name for folder in tmp_path.iterdir()] == [config.id]
+    assert run.codec() is run
+
+
+def test_a_finished_run_is_returned_unchanged(run: Run) -> None:
     before = (run.folder / "model.safetensors").stat().st_mtime_ns
     train(run.config, run.folder.parent, "cpu")
     assert (run.folder / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_run_logs_what_later_rooms_read(run: Run) -> None:
+def test_a_run_logs_metrics_usage_and_events(run: Run) -> None:
     rows = run.metrics()
     for name in ("loss", "psnr", "perplexity", "perplexity_window", "utilisation", "relative_error",
                  "gradient_cosine", "fallback_fraction", "images_per_second"):  # fmt: skip
@@ -112,7 +118,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", ["provenance.json", "model.safetensors", "checkpoint.safetensors", "config.json"])
-def test_a_damaged_file_is_named_and_nothing_else_is_touched(run: Run, tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_named_and_no_file_is_changed(run: Run, tmp_path: Path, name: str) -> None:
     folder = tmp_path / run.config.id
     shutil.copytree(run.folder, folder)
     if name == "checkpoint.safetensors":
@@ -124,13 +130,13 @@ def test_a_damaged_file_is_named_and_nothing_else_is_touched(run: Run, tmp_path:
     assert _sizes(folder) == before
 
 
-def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
+def test_an_unavailable_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device='nowhere'"):
         train(tiny(), tmp_path, device="nowhere")
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "message"),
     [
         ({"quantizer.codes": 3}, "unknown config key"),
         ({"quantizer.num_codes": 0}, "quantizer.num_codes=0"),
@@ -140,13 +146,13 @@ def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
         ({"data.source": "imagenet"}, "folder:PATH"),
     ],
 )
-def test_a_wrong_config_is_told_in_one_line(changes: dict[str, object], named: str) -> None:
-    with pytest.raises(InputError, match=named) as told:
+def test_an_invalid_config_is_reported_in_one_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         Config.profile("quick", **changes)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_diverging_training_stops_with_a_reason(tmp_path: Path) -> None:
-    wild = {"optim.learning_rate": 1.0, "model.residual_blocks": 16, "optim.epochs": 4}
+def test_a_diverging_training_stops_with_an_error(tmp_path: Path) -> None:
+    unstable = {"optim.learning_rate": 1.0, "model.residual_blocks": 16, "optim.epochs": 4}
     with pytest.raises(InputError, match=r"diverged.*learning_rate"):
-        train(tiny(**wild), tmp_path, "cpu")
+        train(tiny(**unstable), tmp_path, "cpu")

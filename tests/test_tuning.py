@@ -1,4 +1,4 @@
-"""Tuning: as many trials as asked for, hopeless ones pruned, the same ones again after a kill."""
+"""Tuning: the requested number of trials, poor ones pruned, trials of killed workers repeated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from test_training import TINY, tiny
 
 from vqlab import InputError, Run
-from vqlab.studies import SPACE, Range, Tuning, open_storage, parse_space
+from vqlab.studies import DEFAULT_SPACE, Range, Tuning, open_storage, parse_space
 
-SPACE_OF_TESTS = {"quantizer.beta": Range(0.1, 2.0, log=True), "optim.learning_rate": (1e-6, 3e-3)}
+TEST_SPACE = {"quantizer.beta": Range(0.1, 2.0, log=True), "optim.learning_rate": (1e-6, 3e-3)}
 
 
 def tuning(trials: int = 8) -> Tuning:
-    return Tuning("mine", tiny(**{"optim.epochs": 3}), SPACE_OF_TESTS, trials)
+    return Tuning("example", tiny(**{"optim.epochs": 3}), TEST_SPACE, trials)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def study(root: Path) -> optuna.Study:
     return tuning().run(root, "cpu")
 
 
-def test_it_makes_the_trials_asked_for_and_the_best_is_a_run(root: Path, study: optuna.Study) -> None:
+def test_it_runs_the_requested_trials_and_the_best_one_is_a_run(root: Path, study: optuna.Study) -> None:
     assert [trial.state.name in ("COMPLETE", "PRUNED") for trial in study.trials] == [True] * 8
-    best = Run.open(root / tuning().best(study).id)
+    best = Run.open(root / tuning().best_config(study).id)
     assert best.evaluation()["psnr"] == study.best_value == max(t.value for t in study.trials if t.value is not None)
     assert best.config.optim.learning_rate == 3e-3
 
 
-def test_hopeless_runs_are_pruned_and_left_unfinished(root: Path, study: optuna.Study) -> None:
+def test_poor_trials_are_pruned_and_their_runs_stay_unfinished(root: Path, study: optuna.Study) -> None:
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
     assert pruned
     for trial in pruned:
@@ -46,20 +46,19 @@ def test_hopeless_runs_are_pruned_and_left_unfinished(root: Path, study: optuna.
         assert not Run.open(root / tuning().base.replace(**trial.params).id).finished
 
 
-def test_a_resumed_tuning_makes_the_trials_of_an_uninterrupted_one(
+def test_a_resumed_tuning_has_the_trials_of_an_uninterrupted_one(
     root: Path, study: optuna.Study, tmp_path: Path
 ) -> None:
-    tuning(3).run(root / "again", "cpu")
-    again = tuning().run(root / "again", "cpu")
-    assert [trial.params for trial in again.trials[:3]] == [trial.params for trial in study.trials[:3]]
-    assert len(again.trials) == 8
-    before = len(tuning().run(root, "cpu").trials)
-    assert before == 8
+    tuning(3).run(root / "resumed", "cpu")
+    resumed = tuning().run(root / "resumed", "cpu")
+    assert [trial.params for trial in resumed.trials[:3]] == [trial.params for trial in study.trials[:3]]
+    assert len(resumed.trials) == 8
+    assert len(tuning().run(root, "cpu").trials) == 8
 
 
-def test_a_trial_of_a_killed_worker_is_done_again_with_its_params(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+def test_a_trial_of_a_killed_worker_is_repeated_with_its_params(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
     from vqlab.studies.leases import _worker_identity
 
     started = optuna.create_study(
@@ -67,20 +66,20 @@ def test_a_trial_of_a_killed_worker_is_done_again_with_its_params(tmp_path: Path
     ).ask()
     started.suggest_float("quantizer.beta", 0.1, 2.0, log=True)
     started.suggest_categorical("optim.learning_rate", (1e-6, 3e-3))
-    started.set_user_attr("worker", {**_worker_identity(), "pid": gone.pid})
-    done = tuning(2).run(tmp_path, "cpu").trials
-    assert [trial.state.name for trial in done] == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert started.params in [trial.params for trial in done[1:]]
+    started.set_user_attr("worker", {**_worker_identity(), "pid": killed.pid})
+    trials = tuning(2).run(tmp_path, "cpu").trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert started.params in [trial.params for trial in trials[1:]]
 
 
-def test_two_workers_together_make_the_trials_asked_for(tmp_path: Path) -> None:
+def test_two_workers_together_run_the_requested_trials(tmp_path: Path) -> None:
     words = ["tune", "--trials", "5", "--runs", str(tmp_path), "--over", "quantizer.beta=[0.25,0.5,1.0]"]
     words += [f"--set={key}={value}" for key, value in TINY.items()]
-    both = [
+    workers = [
         subprocess.Popen([sys.executable, "-m", "vqlab", *words], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    outputs = [one.communicate(timeout=300)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0]
+    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
     assert all("vqlab train --profile quick" in text for text in outputs)
     (summary,) = optuna.get_all_study_summaries(open_storage(tmp_path))
     trials = optuna.load_study(study_name=summary.study_name, storage=open_storage(tmp_path)).trials
@@ -88,21 +87,21 @@ def test_two_workers_together_make_the_trials_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ({"quantizer.codes": [1]}, "unknown config key"),
         ({"quantizer.beta": 3}, "write choices as"),
-        ({"quantizer.beta": {"low": 2, "high": 1}}, "low must be under high"),
+        ({"quantizer.beta": {"low": 2, "high": 1}}, "low must be below high"),
         ({"quantizer.beta": {"low": 0, "high": 1, "log": True}}, "above 0"),
         ({"quantizer.decay": {"low": 0.5, "high": 1.5}}, "quantizer.decay=1.5"),
     ],
 )
-def test_a_senseless_space_is_refused(space: dict, told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        Tuning("mine", tiny(), parse_space(space))
+def test_an_invalid_space_is_refused(space: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Tuning("example", tiny(), parse_space(space))
 
 
-def test_without_a_space_the_paper_fields_are_tuned() -> None:
-    assert parse_space({}) == SPACE
+def test_without_a_space_the_default_fields_are_tuned() -> None:
+    assert parse_space({}) == DEFAULT_SPACE
     with pytest.raises(InputError, match="trials=0"):
-        Tuning("mine", tiny(), SPACE, 0)
+        Tuning("example", tiny(), DEFAULT_SPACE, 0)

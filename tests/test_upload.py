@@ -1,4 +1,4 @@
-"""Uploaded images: what they may be, and what becomes of them."""
+"""Uploaded images: what is accepted, and how they are converted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vqlab import InputError
 from vqlab.data.upload import read_image
 
 
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+def encoded(image: Image.Image, file_format: str = "PNG") -> bytes:
     file = io.BytesIO()
-    image.save(file, kind)
+    image.save(file, file_format)
     return file.getvalue()
 
 
 def bomb(side: int) -> bytes:
-    """A few hundred bytes whose header promises side × side pixels."""
+    """A PNG file of a few hundred bytes whose header declares side × side pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -31,10 +31,10 @@ def bomb(side: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "not a PNG or JPEG"),
-        (b"GIF89a plainly", "not a PNG or JPEG"),
+        (b"GIF89a", "not a PNG or JPEG"),
         (encoded(Image.new("RGB", (8, 8)), "GIF"), "not a PNG or JPEG"),
         (encoded(Image.new("RGB", (64, 64), "red"))[:70], "damaged"),
         (encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")[:400], "damaged"),
@@ -42,19 +42,19 @@ def bomb(side: int) -> bytes:
         (bomb(60_000), "at most 50,000,000"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(content: bytes, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def test_an_invalid_file_is_refused_in_one_line(content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         read_image(content, 32)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_middle_square_at_the_asked_size() -> None:
+def test_the_central_square_is_resized() -> None:
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = (10, 20, 30)
-    pixels, told = read_image(encoded(Image.fromarray(wide)), 32, "mine.png")
+    pixels, description = read_image(encoded(Image.fromarray(wide)), 32, "wide.png")
     assert pixels.shape == (3, 32, 32)
     assert (pixels[:, 5, 5].tolist(), pixels[:, 31, 31].tolist()) == ([10, 20, 30], [10, 20, 30])
-    assert told == "mine.png: 96x32 PNG, the middle square"
+    assert description == "wide.png: 96x32 PNG, cropped to the central square"
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_the_middle_square_at_the_asked_size() -> None:
     ],
     ids=lambda value: getattr(value, "mode", ""),
 )
-def test_every_kind_of_pixel_becomes_three_colours(image: Image.Image, colour: list[int]) -> None:
-    pixels, told = read_image(encoded(image, "JPEG" if image.mode == "CMYK" else "PNG"), 32)
+def test_every_colour_mode_is_converted_to_rgb(image: Image.Image, colour: list[int]) -> None:
+    pixels, description = read_image(encoded(image, "JPEG" if image.mode == "CMYK" else "PNG"), 32)
     assert np.abs(np.array(pixels[:, 9, 9].tolist()) - colour).max() <= 3
-    assert "resized to 32x32" in told
+    assert "resized to 32x32" in description
 
 
-def test_a_photograph_is_turned_as_its_camera_was_held() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (32, 32), "black")
     image.paste((255, 255, 255), (0, 0, 32, 16))
     exif = Image.Exif()

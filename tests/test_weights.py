@@ -1,4 +1,4 @@
-"""Pretrained weights: absent with the reason, refused when altered; networks built from a checked file."""
+"""Pretrained weights: refused if they cannot be downloaded or are altered; networks built from a verified file."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from vqlab import InputError, train
 from vqlab.metrics import pretrained
-from vqlab.metrics.weights import INCEPTION, LPIPS, VGG16, Weights, fetch, load
+from vqlab.metrics.weights import INCEPTION, LPIPS, VGG16, WeightsFile, fetch_weights, load_weights
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def temporary_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQLAB_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy at a closed port of this machine stands for no network: the download is really tried and refused."""
+    """A proxy at a closed port replaces the network: the download is attempted and fails."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
 
-def published(tmp_path: Path, tensors: dict[str, torch.Tensor], like: Weights = LPIPS) -> Weights:
-    """A file on this machine in the place of a published one."""
+def local_file(tmp_path: Path, tensors: dict[str, torch.Tensor], like: WeightsFile = LPIPS) -> WeightsFile:
+    """A weights file on this machine in place of the published one."""
     tmp_path.mkdir(exist_ok=True)
     source = tmp_path / "published.pth"
     torch.save(tensors, source)
@@ -40,52 +40,56 @@ def published(tmp_path: Path, tensors: dict[str, torch.Tensor], like: Weights = 
 
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("build", [pretrained.inception, pretrained.vgg_loss, pretrained.lpips_loss])
-def test_without_network_the_reason_names_the_file_and_the_folder(build: object, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"could not be downloaded.*VQLAB_CACHE") as told:
+def test_without_network_the_message_names_the_file_and_the_folder(build: object, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"could not be downloaded.*VQLAB_CACHE") as error:
         build()  # type: ignore[operator]
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert not list((tmp_path / "cache" / "weights").iterdir())
 
 
 def test_a_file_is_downloaded_once(tmp_path: Path) -> None:
-    known = published(tmp_path, {"a": torch.arange(3)})
-    assert torch.equal(load(known)["a"], torch.arange(3))
+    file = local_file(tmp_path, {"a": torch.arange(3)})
+    assert torch.equal(load_weights(file)["a"], torch.arange(3))
     (tmp_path / "published.pth").unlink()
-    assert torch.equal(load(known)["a"], torch.arange(3))
+    assert torch.equal(load_weights(file)["a"], torch.arange(3))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b[:50] + b"x" + b[51:]], ids=["cut", "altered"])
-def test_a_file_cut_short_or_altered_is_refused_by_name(tmp_path: Path, damage: object) -> None:
-    known = published(tmp_path, {"a": torch.arange(300)})
-    path = fetch(known)
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-100], lambda b: b[:50] + b"x" + b[51:]], ids=["incomplete", "altered"]
+)
+def test_an_incomplete_or_altered_file_is_refused_by_name(tmp_path: Path, damage: object) -> None:
+    file = local_file(tmp_path, {"a": torch.arange(300)})
+    path = fetch_weights(file)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(InputError, match=r"lpips_vgg\.pth: cut short or altered"):
-        load(known)
+    with pytest.raises(InputError, match=r"lpips_vgg\.pth: incomplete or altered"):
+        load_weights(file)
 
 
-def test_the_pinned_hash_of_the_real_files_refuses_another_file(tmp_path: Path) -> None:
-    for known in (INCEPTION, VGG16, LPIPS):
-        known.path.parent.mkdir(parents=True, exist_ok=True)
-        known.path.write_bytes(b"not the weights")
+def test_other_content_than_the_published_one_is_refused(tmp_path: Path) -> None:
+    for file in (INCEPTION, VGG16, LPIPS):
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.write_bytes(b"not the weights")
         with pytest.raises(InputError, match="SHA-256"):
-            load(known)
+            load_weights(file)
 
 
-def test_inception_takes_its_weights_from_the_checked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights of the published shapes, hashed in the place of the known ones, then piq's network on them."""
+def test_inception_uses_the_weights_of_the_verified_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has random weights of the published shapes; the reference is pytorch-fid with the same weights."""
     from pytorch_fid.inception import fid_inception_v3
 
-    monkeypatch.setattr("pytorch_fid.inception.load_state_dict_from_url", lambda *_, **__: own.state_dict())
-    own = bare_inception()
-    monkeypatch.setattr(pretrained, "INCEPTION", published(tmp_path, own.state_dict(), INCEPTION))
-    assert fid_inception_v3().Mixed_7c.branch1x1.conv.weight.equal(own.Mixed_7c.branch1x1.conv.weight)
+    monkeypatch.setattr("pytorch_fid.inception.load_state_dict_from_url", lambda *_, **__: expected.state_dict())
+    expected = inception_without_weights()
+    monkeypatch.setattr(pretrained, "INCEPTION", local_file(tmp_path, expected.state_dict(), INCEPTION))
+    assert fid_inception_v3().Mixed_7c.branch1x1.conv.weight.equal(expected.Mixed_7c.branch1x1.conv.weight)
     features = pretrained.inception()(torch.rand(2, 3, 32, 32))[0]
     assert features.shape == (2, 2048, 1, 1)
     assert features.isfinite().all()
 
 
-def test_fid_and_kid_are_columns_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "INCEPTION", published(tmp_path, bare_inception().state_dict(), INCEPTION))
+def test_fid_and_kid_are_columns_if_the_weights_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        pretrained, "INCEPTION", local_file(tmp_path, inception_without_weights().state_dict(), INCEPTION)
+    )
     run = train(tiny(**{"data.test_limit": 8}), tmp_path, "cpu")
     measured = run.evaluation("cpu", inception=True)
     assert measured["rfid"] > 0
@@ -94,21 +98,21 @@ def test_fid_and_kid_are_columns_where_the_weights_are(tmp_path: Path, monkeypat
     assert run.evaluation("cpu") == measured
 
 
-def test_lpips_and_vgg_losses_are_those_of_their_definition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights of the published shapes; LPIPS written out from its paper, equation 1."""
+def test_lpips_and_vgg_losses_equal_their_definitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights of the published shapes; LPIPS as in equation 1 of its paper."""
     torch.manual_seed(0)
     network = make_layers(cfgs["D"], batch_norm=False)
     vgg_file = {f"features.{name}": value for name, value in network.state_dict().items()}
     layers = {f"lin{n}.model.1.weight": torch.rand(1, w, 1, 1) for n, w in enumerate((64, 128, 256, 512, 512))}
-    monkeypatch.setattr(pretrained, "VGG16", published(tmp_path / "a", vgg_file, VGG16))
-    monkeypatch.setattr(pretrained, "LPIPS", published(tmp_path / "b", layers, LPIPS))
+    monkeypatch.setattr(pretrained, "VGG16", local_file(tmp_path / "a", vgg_file, VGG16))
+    monkeypatch.setattr(pretrained, "LPIPS", local_file(tmp_path / "b", layers, LPIPS))
     images = torch.rand(2, 2, 3, 32, 32)
     mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     maps: list[list[torch.Tensor]] = [[], []]
     for side, x in enumerate((images - mean) / deviation):
-        for place, layer in enumerate(network):
+        for index, layer in enumerate(network):
             x = layer(x)
-            if place in (3, 8, 15, 22, 29):
+            if index in (3, 8, 15, 22, 29):
                 maps[side].append(x)
     vgg = sum((one - other).square().mean() for one, other in zip(maps[0][:3], maps[1][:3], strict=True))
     torch.testing.assert_close(pretrained.vgg_loss()(*images), vgg)
@@ -120,15 +124,15 @@ def test_lpips_and_vgg_losses_are_those_of_their_definition(tmp_path: Path, monk
     torch.testing.assert_close(pretrained.lpips_loss()(*images), lpips)
 
 
-def bare_inception() -> torch.nn.Module:
-    from pytorch_fid import inception as home
+def inception_without_weights() -> torch.nn.Module:
+    from pytorch_fid import inception
 
-    network = home._inception_v3(num_classes=1008, aux_logits=False, weights=None)
+    network = inception._inception_v3(num_classes=1008, aux_logits=False, weights=None)
     network.Mixed_5b, network.Mixed_5c, network.Mixed_5d = (
-        home.FIDInceptionA(*sizes) for sizes in ((192, 32), (256, 64), (288, 64))
+        inception.FIDInceptionA(*sizes) for sizes in ((192, 32), (256, 64), (288, 64))
     )
     network.Mixed_6b, network.Mixed_6c, network.Mixed_6d, network.Mixed_6e = (
-        home.FIDInceptionC(768, channels_7x7=channels) for channels in (128, 160, 160, 192)
+        inception.FIDInceptionC(768, channels_7x7=channels) for channels in (128, 160, 160, 192)
     )
-    network.Mixed_7b, network.Mixed_7c = home.FIDInceptionE_1(1280), home.FIDInceptionE_2(2048)
+    network.Mixed_7b, network.Mixed_7c = inception.FIDInceptionE_1(1280), inception.FIDInceptionE_2(2048)
     return network

@@ -138,12 +138,12 @@ def sample(
     top_p: Annotated[float | None, typer.Option(help="transformer: sample from the codes of this probability")] = None,
 ) -> None:  # fmt: skip
     """Draw images from a VAE, a GAN or a prior, write them as one picture and print its path."""
-    from vqlab.plots import sample_sheet
+    from vqlab.plots import save_samples
     from vqlab.training import Run
 
     options = {"label": label, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     settings = {name: value for name, value in options.items() if value is not None}
-    print(sample_sheet(Run.open(folder), count, output, seed=seed, device=device, **settings))
+    print(save_samples(Run.open(folder), count, output, seed=seed, device=device, **settings))
 
 
 @app.command()
@@ -160,13 +160,13 @@ def study(
     table: Table = None,
 ) -> None:  # fmt: skip
     """Train the missing Runs of a named study and print its table with intervals."""
-    from vqlab.studies import describe_differences, markdown, named_study, profile_seeds, summary_table
+    from vqlab.studies import describe_differences, named_study, profile_seeds, summary_table, to_markdown
 
     selected_seeds = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
     changes = _changes(data, None, change)
     requested = named_study(name, profile, selected_seeds, **changes)
     result = requested.table(runs) if so_far else requested.run(runs, device, _print_now)
-    text = markdown(summary_table(name, result))
+    text = to_markdown(summary_table(name, result))
     if table:
         _write_table(table, result.rows, text)
     print(text)
@@ -190,18 +190,18 @@ def grid(
     table: Table = None,
 ) -> None:  # fmt: skip
     """Train every point of a grid once and print its table; run it again, anywhere, to resume or add a worker."""
-    from vqlab.studies import make_grid, markdown
+    from vqlab.studies import make_grid, to_markdown
 
     requested = make_grid(name, dict(map(_key_value, axis or [])), profile, **_changes(data, seed, change))
     if so_far:
         result = requested.table(runs, storage=storage)
     else:
         result = requested.run(runs, device, _print_now, storage=storage, retry=retry)
-    text = markdown(result.formatted(), index=False)
+    text = to_markdown(result.formatted(), index=False)
     if table:
         _write_table(table, result.rows, text)
     print(text)
-    print(f"best PSNR: {result.command()}")
+    print(f"best PSNR: {result.best_command()}")
 
 
 @app.command()
@@ -221,7 +221,7 @@ def tune(
     base = Config.profile(profile, **_changes(data, seed, change))
     tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
     finished = tuning.run(runs, device, _print_now, storage=storage)
-    print(f"best PSNR on the test images, {finished.best_value:.2f} dB: {tuning.command(finished)}")
+    print(f"best PSNR on the test images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")
 
 
 @app.command()
@@ -236,10 +236,10 @@ def doctor(
     from vqlab.training.progress import training_progress
 
     examined = Run.open(folder)
-    print(diagnosis.report(examined))
+    print(diagnosis.diagnosis_text(examined))
     if apply:
         with training_progress() as progress:
-            result = diagnosis.apply(examined, device, progress)
+            result = diagnosis.apply_changes(examined, device, progress)
         print(f"\n{result.table().to_string()}\nafter: {result.after.folder}")
 
 
@@ -249,10 +249,10 @@ def explore(
     output: Annotated[Path | None, typer.Option(help="the page to write; RUN/explorer.html if not given")] = None,
 ) -> None:
     """Write one page of a Run (images, codes, usage) that needs no Python and no server."""
-    from vqlab.report import write_explorer
+    from vqlab.report import write_run_page
     from vqlab.training import Run
 
-    page = write_explorer(Run.open(folder), output or folder / "explorer.html")
+    page = write_run_page(Run.open(folder), output or folder / "explorer.html")
     print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -214,7 +214,7 @@ class Config(ConfigSection):
         """The VQ-VAE under a prior.
 
         Returns:
-            This Config without its prior; an equal one if there is none.
+            This Config with the default ``prior`` section.
         """
         return self.model_copy(update={"prior": PriorConfig()})
 

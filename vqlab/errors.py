@@ -1,9 +1,15 @@
-"""The one exception that means "the input was wrong", told in one line."""
+"""InputError, the exception for input that cannot be used."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message says what, why and what to do.
+    """A value from the user cannot be used.
 
-    The command line prints it as one line and exits with status 2; in Python it is an
-    ordinary ``ValueError``.
+    The message is one line: the value that was given, the values that are allowed, and what to do. The command line
+    prints this line and exits with status 2; in Python the exception is a ``ValueError``.
+
+    Example:
+        >>> raise InputError("restart_every=-1: must be at least 0 (0 disables restarts)")
+        Traceback (most recent call last):
+            ...
+        vqlab.errors.InputError: restart_every=-1: must be at least 0 (0 disables restarts)
     """

@@ -1,4 +1,4 @@
-"""Augmented batches from memory beside a per-image DataLoader, on one core.
+"""Speed of augmented batches from memory and from a per-image DataLoader, on one core.
 
 Run with: pytest tests/benchmarks/bench_batches.py
 """
@@ -12,11 +12,11 @@ from torchvision import transforms
 
 from vqlab.data import Images, batches
 
-COUNT, BATCH = 4096, 128
+COUNT, BATCH_SIZE = 4096, 128
 
 
-class PerImage(Dataset):  # type: ignore[type-arg]
-    """What a notebook usually does: one image at a time through PIL transforms."""
+class PerImageDataset(Dataset):  # type: ignore[type-arg]
+    """The usual dataset: PIL transforms of one image at a time."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -36,20 +36,20 @@ class PerImage(Dataset):  # type: ignore[type-arg]
         return self.transform(self.images.pixels[index]), self.images.labels[index]
 
 
-def ours(images: Images) -> Iterable[object]:
-    return batches(images, BATCH, seed=0, epoch=0, augment=True)
+def memory_batches(images: Images) -> Iterable[object]:
+    return batches(images, BATCH_SIZE, seed=0, epoch=0, augment=True)
 
 
-def theirs(images: Images) -> Iterable[object]:
-    return DataLoader(PerImage(images), BATCH, shuffle=True)
+def data_loader(images: Images) -> Iterable[object]:
+    return DataLoader(PerImageDataset(images), BATCH_SIZE, shuffle=True)
 
 
-@pytest.mark.parametrize("make", [ours, theirs])
-def test_epoch(benchmark, make) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("build_batches", [memory_batches, data_loader])
+def test_epoch(benchmark, build_batches) -> None:  # type: ignore[no-untyped-def]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (COUNT, 3, 32, 32), generator=generator, dtype=torch.uint8)
     images = Images(pixels, torch.zeros(COUNT, dtype=torch.int64))
-    benchmark.pedantic(lambda: sum(1 for _ in make(images)), rounds=7, warmup_rounds=1)
+    benchmark.pedantic(lambda: sum(1 for _ in build_batches(images)), rounds=7, warmup_rounds=1)
     torch.set_num_threads(threads)

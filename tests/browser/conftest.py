@@ -1,8 +1,9 @@
-"""One Chromium, one JupyterLab and two small Runs for all tests of pages.
+"""One Chromium, one JupyterLab server and two small Runs, shared by all browser tests.
 
-Screenshots go to tests/browser/shots. With VQLAB_FIGURES=FOLDER the README's go there too, from Runs that were
-trained longer: ``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "switched or dragged"``. VQLAB_RUNS=FOLDER
-keeps the Runs there for the next time.
+Screenshots are written to tests/browser/shots. With VQLAB_FIGURES=FOLDER the figures of the README are written there
+too, from Runs that are trained longer:
+``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "update_the_pictures or dragged"``.
+VQLAB_RUNS=FOLDER stores the Runs there and uses them again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install -e '.[test]'")
-from lab_page import CHROMIUM_ARGUMENTS, LabServer, Notebook, keep
+from lab_page import CHROMIUM_ARGUMENTS, LabServer, Notebook, save_screenshot
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from vqlab import Config, Run, train
 
-# Patience with a machine that has other work: what is measured is measured apart.
+# Long, since the machine may have other work; no test measures time through this limit.
 expect.set_options(timeout=60_000)
 
 SMALL = {
@@ -36,9 +37,9 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
-        yield opened
-        opened.close()
+        chromium = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """A Run for each of two transports."""
+    """Train a Run for each of two transports."""
     changes = LONGER if "VQLAB_FIGURES" in os.environ else SMALL
     root = os.environ.get("VQLAB_RUNS") or tmp_path_factory.mktemp("runs")
     base = Config.profile("quick", **changes)
@@ -60,27 +61,27 @@ def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    opened = browser.new_context(viewport={"width": 1280, "height": 1300})
-    yield opened
-    opened.close()
+    new_context = browser.new_context(viewport={"width": 1280, "height": 1300})
+    yield new_context
+    new_context.close()
 
 
 @pytest.fixture
 def notebook(
     context: BrowserContext, lab: LabServer, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Notebook]]:
-    """Open a notebook of the given cells and run them; at the end nothing may have left or gone wrong."""
-    opened: list[Notebook] = []
+    """Open a notebook and run its cells; at the end of the test its page must be clean."""
+    pages: list[Notebook] = []
 
     def open_notebook(*cells: str) -> Notebook:
         page = Notebook(context, lab, f"{request.node.name}.ipynb", list(cells))
-        opened.append(page)
+        pages.append(page)
         page.run_all()
         return page
 
     yield open_notebook
-    for page in opened:
-        keep(page, request.node.name)
+    for page in pages:
+        save_screenshot(page, request.node.name)
         page.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-    for page in opened:
+    for page in pages:
         page.assert_clean()

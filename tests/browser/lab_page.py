@@ -1,4 +1,4 @@
-"""A private JupyterLab on loopback, and a notebook in it as a person sees it."""
+"""A private JupyterLab server on loopback, and notebooks in it, driven by Chromium."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import BrowserContext, Locator, Page
 
-READY = """() => { const c = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+KERNEL_READY = """() => { const c = window.jupyterapp?.shell?.currentWidget?.sessionContext;
   return !!c && c.isReady && !c.hasNoKernel && c.session?.kernel?.connectionStatus === 'connected'
     && c.session.kernel.status === 'idle'; }"""
-DONE = """() => { const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells]
+CELLS_FINISHED = """() => { const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells]
     .filter(c => c.type === 'code' && c.sharedModel.getSource().trim());
   return cells.some(c => c.outputs.toJSON().some(o => o.output_type === 'error'))
     || cells.every(c => c.executionCount != null && c.executionState === 'idle'); }"""
-ERRORS = """() => [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code')
+CELL_ERRORS = """() => [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code')
     .flatMap(c => c.outputs.toJSON().filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue))"""
-SHOTS = Path(__file__).parent / "shots"
-# Chromium's own services would ask for updates; they are no part of the page.
+SCREENSHOTS = Path(__file__).parent / "shots"
+# Without these options Chromium's own services send requests, which the tests would count as the page's.
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run",
@@ -36,14 +36,14 @@ CHROMIUM_ARGUMENTS = [
 
 
 def free_port() -> int:
-    """A port on loopback that nothing listens to."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """Find an unused port on loopback."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
 
 
-def own_environment(home: Path) -> dict[str, str]:
-    """The environment with Jupyter's settings in ``home``, so that a person's own play no part."""
+def isolated_environment(home: Path) -> dict[str, str]:
+    """Return the environment with Jupyter's settings in ``home``, so that those of the user have no effect."""
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -51,12 +51,12 @@ def own_environment(home: Path) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         "JUPYTERLAB_SETTINGS_DIR": "settings", "IPYTHONDIR": "ipython",
     }  # fmt: skip
-    quiet = {name: value for name, value in os.environ.items() if name != "VQLAB_HEADLESS"}
-    return {**quiet, **{name: str(home / folder) for name, folder in folders.items()}}
+    inherited = {name: value for name, value in os.environ.items() if name != "VQLAB_HEADLESS"}
+    return {**inherited, **{name: str(home / folder) for name, folder in folders.items()}}
 
 
 class Server:
-    """A process that serves pages, in a group of its own; ``close`` ends it and its kernels."""
+    """A server process in its own process group; ``close`` ends it and its kernels."""
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
         self.log = log
@@ -66,27 +66,27 @@ class Server:
             )
 
     def wait_for_line(self, pattern: str, seconds: float = 90) -> str:
-        """What ``pattern`` finds in the log, when it does; raises AssertionError with the log when it never does."""
+        """Wait until the log matches ``pattern`` and return the match; raise AssertionError with the log at the end."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
-            found = re.search(pattern, self.log.read_text())
-            if found:
-                return found.group()
+            match = re.search(pattern, self.log.read_text())
+            if match:
+                return match.group()
             time.sleep(0.2)
-        raise AssertionError(f"{pattern} never came: {self.log.read_text()[-2000:]}")
+        raise AssertionError(f"{pattern}: not in the log: {self.log.read_text()[-2000:]}")
 
     def wait_for_port(self, port: int, seconds: float = 90) -> None:
-        """Return when the server answers on ``port``: it tells its address before it listens."""
+        """Wait until the server accepts connections on ``port``: it logs its address before it listens."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
-            with socket.socket() as door:
-                if door.connect_ex(("127.0.0.1", port)) == 0:
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.2)
         raise AssertionError(f"nothing listens on {port}: {self.log.read_text()[-2000:]}")
 
     def close(self) -> None:
-        """End the process's own group."""
+        """End the process group."""
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(10)
@@ -104,48 +104,52 @@ class LabServer(Server):
             f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}",
             "--LabApp.expose_app_in_browser=True",
         ]  # fmt: skip
-        super().__init__(command, root, {**own_environment(home), "JUPYTER_TOKEN": self.token}, home / "lab.log")
+        super().__init__(command, root, {**isolated_environment(home), "JUPYTER_TOKEN": self.token}, home / "lab.log")
         self.wait_for_line(rf"http://127\.0\.0\.1:{self.port}/lab")
         self.wait_for_port(self.port)
 
     def url(self, name: str) -> str:
-        """The page of the notebook ``name``, with nothing left over from earlier pages."""
+        """Return the address of the notebook ``name``, with a new workspace."""
         return f"http://127.0.0.1:{self.port}/lab/tree/{name}?reset&token={self.token}"
 
 
-def settled(page: Page, read: Callable[[], str | None], seconds: float = 2) -> str | None:
-    """What ``read`` gives once it has not changed for ``seconds``: the answers to earlier keys have come."""
+def wait_until_stable(page: Page, read: Callable[[], str | None], seconds: float = 2) -> str | None:
+    """Return the result of ``read`` once it has not changed for ``seconds``, so that earlier input was processed."""
     value, since = read(), time.monotonic()
     while time.monotonic() - since < seconds:
         page.wait_for_timeout(200)
-        now = read()
-        if now != value:
-            value, since = now, time.monotonic()
+        present = read()
+        if present != value:
+            value, since = present, time.monotonic()
     return value
 
 
-class Watched:
-    """A page whose requests and console are kept: nothing may leave the machine, nothing may go wrong unseen."""
+class MonitoredPage:
+    """A page whose external requests and console errors are recorded."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.page: Page = context.new_page()
-        self.outside: list[str] = []
-        self.errors: list[str] = []
-        self.page.on("request", self._asked)
-        self.page.on("console", lambda told: told.type == "error" and self.errors.append(told.text[:300]))
-        self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {str(error)[:300]}"))
+        self.external_requests: list[str] = []
+        self.console_errors: list[str] = []
+        self.page.on("request", self._on_request)
+        self.page.on("console", self._on_console_message)
+        self.page.on("pageerror", lambda error: self.console_errors.append(f"uncaught: {str(error)[:300]}"))
 
-    def _asked(self, request: Any) -> None:
+    def _on_request(self, request: Any) -> None:
         if not request.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:")):
-            self.outside.append(request.url)
+            self.external_requests.append(request.url)
+
+    def _on_console_message(self, message: Any) -> None:
+        if message.type == "error":
+            self.console_errors.append(message.text[:300])
 
     def assert_clean(self) -> None:
-        """No request left the machine and the console has no error."""
-        assert not self.outside, self.outside
-        assert not self.errors, self.errors
+        """Assert that no request left the machine and the console has no error."""
+        assert not self.external_requests, self.external_requests
+        assert not self.console_errors, self.console_errors
 
 
-class Notebook(Watched):
+class Notebook(MonitoredPage):
     """A notebook of the given cells, open in JupyterLab with its kernel ready."""
 
     def __init__(self, context: BrowserContext, server: LabServer, name: str, cells: list[str]) -> None:
@@ -155,86 +159,86 @@ class Notebook(Watched):
         nbformat.write(notebook, server.root / name)
         self.page.goto(server.url(name), wait_until="domcontentloaded", timeout=60_000)
         self.page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=90_000)
-        self.page.wait_for_function(READY, timeout=120_000)
+        self.page.wait_for_function(KERNEL_READY, timeout=120_000)
         self.page.evaluate("() => { window.jupyterapp.shell.collapseLeft(); }")
-        self.until("() => !document.getElementById('jupyterlab-splash')")
+        self.wait_until("() => !document.getElementById('jupyterlab-splash')")
 
-    def command(self, name: str) -> None:
-        """Start a command of JupyterLab without waiting for its end."""
+    def start_command(self, name: str) -> None:
+        """Start a JupyterLab command without waiting for its end."""
         self.page.evaluate("name => { window.jupyterapp.commands.execute(name); }", name)
 
     def run_all(self) -> None:
-        """Run every cell and wait; raises AssertionError with what a cell raised."""
-        self.command("notebook:run-all-cells")
-        self.page.wait_for_function(DONE, timeout=120_000, polling=100)
-        assert self.page.evaluate(ERRORS) == []
+        """Run every cell and wait; raise AssertionError if a cell fails."""
+        self.start_command("notebook:run-all-cells")
+        self.page.wait_for_function(CELLS_FINISHED, timeout=120_000, polling=100)
+        assert self.page.evaluate(CELL_ERRORS) == []
 
-    def run(self, code: str) -> str:
-        """Run ``code`` in the notebook's kernel, beside its cells, and return what it printed or raised."""
+    def execute(self, code: str) -> str:
+        """Execute ``code`` in the notebook's kernel outside its cells; return the printed text or the error."""
         return self.page.evaluate(
             """async code => {
               const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
               const future = kernel.requestExecute({code});
-              let told = '';
-              future.onIOPub = m => { told += m.content.text ?? m.content.evalue ?? ''; };
+              let text = '';
+              future.onIOPub = m => { text += m.content.text ?? m.content.evalue ?? ''; };
               await future.done;
-              return told; }""",
+              return text; }""",
             code,
         )
 
-    def until(self, script: str, argument: Any = None, seconds: float = 90) -> None:
-        """Wait until the page's ``script`` holds."""
+    def wait_until(self, script: str, argument: Any = None, seconds: float = 90) -> None:
+        """Wait until ``script`` returns true in the page."""
         self.page.wait_for_function(script, arg=argument, timeout=seconds * 1000)
 
     def widget(self, name: str) -> Locator:
-        """The part of an explorer that has the class vqlab-``name``."""
+        """Return the first element of the class vqlab-``name``."""
         return self.page.locator(f".vqlab-{name}").first
 
-    def changes(self, name: str, act: Callable[[], object]) -> None:
-        """``act`` must put other bytes into the picture ``name``."""
-        before = self.picture(name)
-        act()
-        self.until("([name, old]) => document.querySelector(`img.vqlab-${name}`).src !== old", [name, before])
+    def expect_picture_change(self, name: str, action: Callable[[], object]) -> None:
+        """Run ``action`` and wait until the picture ``name`` changes."""
+        before = self.picture_url(name)
+        action()
+        self.wait_until("([name, old]) => document.querySelector(`img.vqlab-${name}`).src !== old", [name, before])
 
-    def redraws(self, name: str, act: Callable[[], object]) -> None:
-        """``act`` must change the drawn bars or lines of the chart ``name``."""
-        drawn = (
+    def expect_chart_change(self, name: str, action: Callable[[], object]) -> None:
+        """Run ``action`` and wait until the bars or lines of the chart ``name`` change."""
+        paths = (
             "name => [...document.querySelectorAll(`.vqlab-${name} .trace path`)].map(p => p.getAttribute('d')).join()"
         )
-        self.until(f"name => ({drawn})(name) !== ''", name)
-        before = self.page.evaluate(drawn, name)
-        act()
-        self.until(f"([name, old]) => ({drawn})(name) !== old", [name, before])
+        self.wait_until(f"name => ({paths})(name) !== ''", name)
+        before = self.page.evaluate(paths, name)
+        action()
+        self.wait_until(f"([name, old]) => ({paths})(name) !== old", [name, before])
 
-    def slide(self, name: str, key: str) -> None:
-        """Move the slider ``name`` by pressing ``key``, as who has no mouse does."""
+    def press_slider(self, name: str, key: str) -> None:
+        """Focus the slider ``name`` and press ``key``."""
         handle = self.widget(name).locator(".noUi-handle")
         handle.focus()
         handle.press(key)
 
-    def picture(self, name: str) -> str:
-        """The address of a picture's present bytes; each new picture has a new one."""
+    def picture_url(self, name: str) -> str:
+        """Return the URL of the picture ``name``; it changes with its content."""
         return self.page.locator(f"img.vqlab-{name}").first.get_attribute("src") or ""
 
-    def theme(self, name: str) -> None:
-        """Use the JupyterLab theme ``name``, such as "JupyterLab Dark"."""
+    def set_theme(self, name: str) -> None:
+        """Switch to the JupyterLab theme ``name``, such as "JupyterLab Dark"."""
         self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
-        self.until(
+        self.wait_until(
             "name => document.body.dataset.jpThemeName === name && !document.getElementById('jupyterlab-splash')", name
         )
 
 
-def keep_for_readme(page: Watched, name: str) -> None:
-    """Keep a picture of the explorer alone; where VQLAB_FIGURES names a folder, there too."""
-    SHOTS.mkdir(exist_ok=True)
-    for folder in (SHOTS, os.environ.get("VQLAB_FIGURES")):
+def save_readme_figure(page: MonitoredPage, name: str) -> None:
+    """Save a screenshot of the first output as a test artefact, and in the folder VQLAB_FIGURES if it is set."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    for folder in (SCREENSHOTS, os.environ.get("VQLAB_FIGURES")):
         if folder is not None:
             page.page.locator(".jp-OutputArea-output").first.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def keep(page: Watched, name: str) -> Path:
-    """Keep a picture of the page as a test artefact."""
-    SHOTS.mkdir(exist_ok=True)
-    path = SHOTS / f"{name}.png"
+def save_screenshot(page: MonitoredPage, name: str) -> Path:
+    """Save a screenshot of the page as a test artefact."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
     page.page.screenshot(path=path)
     return path

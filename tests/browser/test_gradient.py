@@ -1,11 +1,11 @@
-"""GradientExplorer and its plane in a real JupyterLab."""
+"""GradientExplorer with its plane in JupyterLab."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from lab_page import Notebook, keep, keep_for_readme, settled
+from lab_page import Notebook, save_readme_figure, save_screenshot, wait_until_stable
 from playwright.sync_api import expect
 
 from vqlab import Run
@@ -13,22 +13,22 @@ from vqlab import Run
 pytestmark = pytest.mark.browser
 
 
-def test_steps_transports_and_dragged_codes_change_what_is_drawn(
+def test_steps_transports_and_dragged_codes_update_the_drawing(
     notebook: Callable[..., Notebook], runs: dict[str, Run]
 ) -> None:
     folder = str(runs["rotation"].folder)
     page = notebook(f"from vqlab.widgets import GradientExplorer\nexplorer = GradientExplorer({folder!r})\nexplorer")
     page.widget("step").locator(".noUi-handle").wait_for()
-    page.redraws("angles", lambda: page.slide("step", "ArrowLeft"))
+    page.expect_chart_change("angles", lambda: page.press_slider("step", "ArrowLeft"))
     quantity = page.widget("quantity").locator("select")
-    page.redraws("angles", lambda: quantity.select_option(label="angle of z_e to its code z_q (degrees)"))
+    page.expect_chart_change("angles", lambda: quantity.select_option(label="angle of z_e to its code z_q (degrees)"))
     quantity.select_option(label="log₁₀ ‖∇ at z_e‖/‖∇ at z_q‖")
-    page.redraws("angles", lambda: page.widget("transport").locator("select").select_option("reflection"))
+    page.expect_chart_change("angles", lambda: page.widget("transport").locator("select").select_option("reflection"))
 
     plane = page.page.locator("svg.vqlab-plane")
     plane.scroll_into_view_if_needed()
-    told = page.widget("plane-told")
-    before = told.inner_text()
+    caption = page.widget("plane-caption")
+    before = caption.inner_text()
     box = plane.locator("[data-kind=code]").nth(6).bounding_box()
     assert box is not None
     mouse = page.page.mouse
@@ -36,19 +36,19 @@ def test_steps_transports_and_dragged_codes_change_what_is_drawn(
     mouse.down()
     mouse.move(box["x"] - 60, box["y"] + 20, steps=8)
     mouse.up()
-    expect(told).not_to_have_text(before)
-    after = told.inner_text()
+    expect(caption).not_to_have_text(before)
+    after = caption.inner_text()
     plane.locator("[data-kind=point]").first.focus()
     for _ in range(12):
         page.page.keyboard.press("ArrowUp")
-    expect(told).not_to_have_text(after)
-    field = settled(page.page, lambda: plane.locator("path.field").get_attribute("d"))
+    expect(caption).not_to_have_text(after)
+    field = wait_until_stable(page.page, lambda: plane.locator("path.field").get_attribute("d"))
     page.page.locator(".vqlab-transport select").nth(1).select_option("straight_through")
     expect(plane.locator("path.field")).not_to_have_attribute("d", field or "")
     page.page.locator(".vqlab-transport select").nth(1).select_option("rotation")
     expect(plane.locator("path.field")).to_have_attribute("d", field or "")
-    keep_for_readme(page, "gradient_explorer")
-    page.theme("JupyterLab Dark")
+    save_readme_figure(page, "gradient_explorer")
+    page.set_theme("JupyterLab Dark")
     plane.scroll_into_view_if_needed()
-    keep(page, "gradient_dark")
-    page.theme("JupyterLab Light")
+    save_screenshot(page, "gradient_dark")
+    page.set_theme("JupyterLab Light")

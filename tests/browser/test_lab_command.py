@@ -1,4 +1,4 @@
-"""`vqlab lab`: JupyterLab at the first notebook, on loopback, behind Jupyter's own token."""
+"""`vqlab lab`: JupyterLab at the first notebook, on loopback, protected by Jupyter's token."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_page import Server, Watched, free_port, keep, own_environment
+from lab_page import MonitoredPage, Server, free_port, isolated_environment, save_screenshot
 from playwright.sync_api import BrowserContext, expect
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Server]:
+def lab_process(tmp_path: Path) -> Iterator[Server]:
     port = free_port()
-    words = ["lab", "--folder", str(tmp_path / "mine"), "--no-browser", "--allow-root", f"--ServerApp.port={port}"]
-    environment = own_environment(tmp_path / "home")
+    arguments = ["lab", "--folder", str(tmp_path / "copy"), "--no-browser", "--allow-root", f"--ServerApp.port={port}"]
+    environment = isolated_environment(tmp_path / "home")
     environment.pop("JUPYTER_TOKEN", None)
-    server = Server([sys.executable, "-m", "vqlab", *words], tmp_path, environment, tmp_path / "lab.log")
+    server = Server([sys.executable, "-m", "vqlab", *arguments], tmp_path, environment, tmp_path / "lab.log")
     yield server
     server.close()
 
 
-def test_the_command_opens_the_first_notebook_for_who_has_the_token(
-    started: Server, context: BrowserContext, tmp_path: Path
+def test_the_command_opens_the_first_notebook_and_requires_the_token(
+    lab_process: Server, context: BrowserContext, tmp_path: Path
 ) -> None:
-    told = started.wait_for_line(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+")
-    started.wait_for_port(int(re.findall(r":(\d+)/", told)[0]))
-    assert (tmp_path / "mine" / "00_start_here.ipynb").is_file()
+    address = lab_process.wait_for_line(r"http://127\.0\.0\.1:\d+/lab\S*token=\w+")
+    lab_process.wait_for_port(int(re.findall(r":(\d+)/", address)[0]))
+    assert (tmp_path / "copy" / "00_start_here.ipynb").is_file()
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(re.sub(r"/lab.*", "/api/contents", told), timeout=10)
-    watched = Watched(context)
-    watched.page.goto(told, timeout=60_000)
-    expect(watched.page.get_by_role("heading", name="Start here")).to_be_visible(timeout=60_000)
-    keep(watched, "lab_command")
-    watched.assert_clean()
+        urllib.request.urlopen(re.sub(r"/lab.*", "/api/contents", address), timeout=10)
+    page = MonitoredPage(context)
+    page.page.goto(address, timeout=60_000)
+    expect(page.page.get_by_role("heading", name="Start here")).to_be_visible(timeout=60_000)
+    save_screenshot(page, "lab_command")
+    page.assert_clean()

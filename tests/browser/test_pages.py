@@ -1,4 +1,4 @@
-"""The pages that are left for others: offline, small, and alive."""
+"""Pages of reports and of a Run: small, offline and interactive."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab_page import Watched, keep
+from lab_page import MonitoredPage, save_screenshot
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import BrowserContext, expect
 
 from vqlab import Run
-from vqlab.report import run_notebooks, write_explorer
+from vqlab.report import run_notebooks, write_run_page
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def watched(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    page = Watched(context)
+def offline_page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[MonitoredPage]:
+    page = MonitoredPage(context)
     context.set_offline(True)
     yield page
-    keep(page, request.node.name)
+    save_screenshot(page, request.node.name)
     page.assert_clean()
 
 
-def test_the_report_shows_widgets_twins_and_live_plotly_figures_offline(
-    watched: Watched, runs: dict[str, Run], tmp_path: Path
+def test_the_report_shows_static_widgets_and_interactive_plotly_figures_offline(
+    offline_page: MonitoredPage, runs: dict[str, Run], tmp_path: Path
 ) -> None:
     cells = [
         f"run = {str(runs['rotation'].folder)!r}",
         "from vqlab.widgets import CodebookExplorer, GradientExplorer, ReconstructionExplorer",
         "ReconstructionExplorer(run)", "CodebookExplorer(run)", "GradientExplorer(run)",
-        "from vqlab.plots import playground\nplayground()", "playground()",
+        "from vqlab.plots import plane_explorer\nplane_explorer()", "plane_explorer()",
     ]  # fmt: skip
-    first = new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
-    shown = [new_code_cell(cell, metadata={"tags": ["headline"]}) for cell in cells]
-    notebook = new_notebook(cells=[new_markdown_cell("# Widgets"), first, *shown])
+    parameters = new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    code = [new_code_cell(cell, metadata={"tags": ["headline"]}) for cell in cells]
+    notebook = new_notebook(cells=[new_markdown_cell("# Widgets"), parameters, *code])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "00_widgets.ipynb")
     index, failed = run_notebooks({"seed": 1}, tmp_path / "report", print, folder=tmp_path)
@@ -45,7 +45,7 @@ def test_the_report_shows_widgets_twins_and_live_plotly_figures_offline(
     assert (tmp_path / "report" / "00_widgets.html").stat().st_size < 5e6
     assert (tmp_path / "report" / "00_widgets.ipynb").stat().st_size < 5e6
 
-    page = watched.page
+    page = offline_page.page
     page.goto(index.as_uri())
     expect(page.locator(".card img")).to_have_count(1)
     page.get_by_role("link", name="Widgets").click()
@@ -57,10 +57,12 @@ def test_the_report_shows_widgets_twins_and_live_plotly_figures_offline(
     page.wait_for_function("old => document.querySelector('.js-plotly-plot').innerHTML !== old", arg=before)
 
 
-def test_the_page_of_a_run_is_explored_without_python(watched: Watched, runs: dict[str, Run], tmp_path: Path) -> None:
-    path = write_explorer(runs["rotation"], tmp_path / "run.html")
+def test_the_page_of_a_run_is_interactive_without_python(
+    offline_page: MonitoredPage, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    path = write_run_page(runs["rotation"], tmp_path / "run.html")
     assert path.stat().st_size < 5e6
-    page = watched.page
+    page = offline_page.page
     page.goto(path.as_uri())
     original = page.locator("#original").get_attribute("src")
     page.locator("#thumbs button").nth(5).click()
@@ -77,5 +79,5 @@ def test_the_page_of_a_run_is_explored_without_python(watched: Watched, runs: di
     page.keyboard.press("ArrowLeft")
     assert page.locator("#usage").inner_html() != bars
     page.emulate_media(color_scheme="dark")
-    keep(watched, "explorer_page_dark")
+    save_screenshot(offline_page, "run_page_dark")
     page.emulate_media(color_scheme="light")

@@ -1,4 +1,4 @@
-"""What is known of one trained Run or of one layer."""
+"""Analysis of one trained Run, or of one layer."""
 
 from vqlab.analysis.plane import Plane
 from vqlab.analysis.samples import interpolate, nearest_training_images

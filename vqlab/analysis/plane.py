@@ -1,4 +1,4 @@
-"""The plane as a toy: codes, a loss at the decoder, and what each transport hands to the encoder."""
+"""Vector quantization in the plane: a few codes, a quadratic loss, and the gradient of each transport."""
 
 from __future__ import annotations
 
@@ -19,10 +19,22 @@ _CODES = ((1.6, 0.4), (0.5, 1.7), (-1.2, 1.1), (-1.5, -0.8), (0.2, -1.6), (1.3, 
 
 @dataclass(frozen=True)
 class Plane:
-    """Codes (K, 2) and the decoder's wish: loss ½‖q − target‖², so the gradient at a code is q − target.
+    """Codes in the plane with the loss ½‖q − target‖², so that the gradient at a code q is q − target.
 
-    origin: the point that vectors are turned about; (0, 0) is the model's own. Moving it away is the
-    same as moving codes and points away from it. Raises InputError for codes that are not (K ≥ 1, 2).
+    Args:
+        codes: positions of the codes, (K, 2) with K at least 1; default: seven codes in [−2, 2]².
+        target: position at which the loss is 0.
+        origin: centre of the rotations; (0, 0) as in the model. Moving it away from the codes has the same effect as
+            moving codes and points away from (0, 0).
+
+    Raises:
+        InputError: if ``codes`` has another shape.
+
+    Example:
+        >>> plane = Plane(codes=torch.tensor([[1.0, 0.0], [0.0, 1.0]]), target=(1.0, 0.0))
+        >>> points = torch.tensor([[0.9, 0.2], [0.1, 0.8]])
+        >>> plane.cells(points).tolist(), plane.loss(points).tolist()
+        ([0, 1], [0.0, 1.0])
     """
 
     codes: Points = field(default_factory=lambda: torch.tensor(_CODES))
@@ -31,31 +43,75 @@ class Plane:
 
     def __post_init__(self) -> None:
         if self.codes.dim() != 2 or self.codes.shape[1] != 2 or not len(self.codes):
-            raise InputError(f"codes: shape {tuple(self.codes.shape)} must be (K, 2) with K at least 1")
+            raise InputError(f"codes: shape {tuple(self.codes.shape)}: must be (K, 2) with K at least 1")
 
     def cells(self, points: Points) -> Int[Tensor, " N"]:
-        """The index of each point's code: its Voronoi cell."""
+        """Find the Voronoi cell of each point.
+
+        Args:
+            points: positions, (N, 2).
+
+        Returns:
+            The index of the nearest code of each point.
+        """
         return nearest_codes(points, self.codes)
 
     def gradient(self, points: Points, kind: str) -> Points:
-        """What ``kind`` hands to the encoder at each point; raises InputError for an unknown kind."""
+        """Compute the gradient that a transport gives to the encoder at each point.
+
+        Args:
+            points: encoder vectors, (N, 2).
+            kind: name of a transport, see ``vqlab.quantize.transport_names``.
+
+        Returns:
+            The gradients, (N, 2).
+        """
         q = self.codes[self.cells(points)]
         origin = torch.tensor(self.origin)
         return transport_gradient(q - torch.tensor(self.target), points - origin, q - origin, kind)
 
     def descend(self, points: Points, kind: str, steps: int = 20, rate: float = 0.1) -> Float[Tensor, "S N 2"]:
-        """The paths of points that follow −``rate`` × gradient for ``steps`` steps, start included."""
+        """Move points by gradient descent with a transport.
+
+        Args:
+            points: start positions, (N, 2).
+            kind: name of a transport.
+            steps: number of steps.
+            rate: learning rate.
+
+        Returns:
+            The positions, start included: S = ``steps`` + 1.
+        """
         path = [points]
         for _ in range(steps):
             path.append(path[-1] - rate * self.gradient(path[-1], kind))
         return torch.stack(path)
 
     def loss(self, points: Points) -> Float[Tensor, " N"]:
-        """½‖q − target‖² of each point's code."""
+        """Compute the loss ½‖q − target‖² of the code of each point.
+
+        Args:
+            points: positions, (N, 2).
+
+        Returns:
+            The losses, (N,).
+        """
         return (self.codes[self.cells(points)] - torch.tensor(self.target)).square().sum(dim=1) / 2
 
 
-def square_grid(count: int = 15, half: float = 2.2) -> Points:
-    """count² points, evenly spaced in [−half, half]²."""
-    line = torch.linspace(-half, half, count)
+def square_grid(count: int = 15, half_width: float = 2.2) -> Points:
+    """Make evenly spaced points in the square [−half_width, half_width]².
+
+    Args:
+        count: points along each side.
+        half_width: half of the side of the square.
+
+    Returns:
+        ``count``² points; the second coordinate changes fastest.
+
+    Example:
+        >>> square_grid(2, 1.0).tolist()
+        [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
+    """
+    line = torch.linspace(-half_width, half_width, count)
     return torch.cartesian_prod(line, line)

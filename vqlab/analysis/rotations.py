@@ -1,4 +1,4 @@
-"""Householder, Rodrigues and the mirror side by side: rounding, behaviour near opposite vectors, cost."""
+"""Householder form, Rodrigues form and reflection compared: rounding errors and cost of the backward rule."""
 
 from __future__ import annotations
 
@@ -19,15 +19,31 @@ if TYPE_CHECKING:
 
 FORMS = ("rotation", "rodrigues", "reflection")
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+_WARM_UP_STEPS = 3
 
 
-def _rows(count: int, dim: int, seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, dim, generator=generator, dtype=torch.float64).to(dtype) for _ in range(3)]
+def reference_gradient(
+    g: Float[Tensor, "N D"], e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]
+) -> Float[Tensor, "N D"]:
+    """Compute the gradient λRᵀg of the rotation in float64 with the matrix R = I − 2rrᵀ + 2q̂êᵀ.
 
+    λ = ‖q‖/‖e‖, ê = e/‖e‖, q̂ = q/‖q‖ and r = (ê + q̂)/‖ê + q̂‖. It needs O(N·D²) memory, so it is for checks only.
 
-def reference_gradient(g: Tensor, e: Tensor, q: Tensor) -> Float[Tensor, "N D"]:
-    """λRᵀg in float64 with the matrix R = I − 2rrᵀ + 2q̂êᵀ written out; (N, D) each."""
+    Source: Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024.
+
+    Args:
+        g: gradients at the codes.
+        e: encoder vectors; neither zero nor opposite to their code.
+        q: codes of the encoder vectors; not zero.
+
+    Returns:
+        The gradients at the encoder vectors, float64.
+
+    Example:
+        >>> e, q = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])  # a quarter turn, λ = 2
+        >>> reference_gradient(torch.tensor([[0.0, 1.0]]), e, q).round(decimals=6)
+        tensor([[2., 0.]], dtype=torch.float64)
+    """
     g, e, q = (x.double() for x in (g, e, q))
     e_unit, q_unit = (x / x.norm(dim=1, keepdim=True) for x in (e, q))
     r = (e_unit + q_unit) / (e_unit + q_unit).norm(dim=1, keepdim=True)
@@ -37,46 +53,61 @@ def reference_gradient(g: Tensor, e: Tensor, q: Tensor) -> Float[Tensor, "N D"]:
 
 
 def rounding_errors(dim: int = 64, count: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Largest error of each form against ``exact_gradient``, over the largest length, by number format.
+    """Measure the largest rounding error of each form on random vectors, by number format.
 
-    The inputs are rounded to the format first, so the error is the form's own.
+    The inputs are rounded to the format first, so the error is that of the computation alone.
+
+    Args:
+        dim: dimension D of the vectors.
+        count: number of vectors.
+        seed: seed of the random vectors.
+
+    Returns:
+        One row for each of ``FORMS``, one column for each format: the largest absolute difference to
+        ``reference_gradient``, divided by the largest norm of a reference gradient.
     """
     import pandas as pd
 
     table = {}
     for name, dtype in _DTYPES.items():
-        g, e, q = _rows(count, dim, seed, dtype)
-        exact = reference_gradient(g, e, q)
+        g, e, q = _random_vectors(count, dim, seed, dtype)
+        reference = reference_gradient(g, e, q)
+        scale = reference.norm(dim=1).max()
         table[name] = {
-            form: float((transport_gradient(g, e, q, form).double() - exact).abs().max() / exact.norm(dim=1).max())
-            for form in FORMS
+            form: float((transport_gradient(g, e, q, form).double() - reference).abs().max() / scale) for form in FORMS
         }
     return pd.DataFrame(table)
 
 
-def near_antipodal(dim: int = 64, count: int = 500, seed: int = 0) -> pd.DataFrame:
-    """Median relative error of float32 by distance from opposite: angle(e, q) = 180° − ``gap``; and fallbacks.
+def antipodal_rounding_errors(dim: int = 64, count: int = 500, seed: int = 0) -> pd.DataFrame:
+    """Measure the rounding error in float32 for codes nearly opposite to their encoder vector.
 
-    One row a gap (degrees, 10² … 10⁻⁴), a column for each form, and the share that falls back to straight-through.
+    Args:
+        dim: dimension D of the vectors.
+        count: number of vectors.
+        seed: seed of the random vectors.
+
+    Returns:
+        One row for each angle 180° − ``gap``, with ``gap`` from 10² to 10⁻⁴ degrees; ``rotation`` and ``rodrigues``:
+        median relative error of the form; ``fallback_share``: share of the vectors for which the layer uses the
+        straight-through gradient instead, 0…1.
     """
     import pandas as pd
 
-    g, e, away = _rows(count, dim, seed)
+    g, e, normal = _random_vectors(count, dim, seed)
     e_unit = e / e.norm(dim=1, keepdim=True)
-    away = away - (away * e_unit).sum(dim=1, keepdim=True) * e_unit
-    away = away / away.norm(dim=1, keepdim=True)
+    normal = normal - (normal * e_unit).sum(dim=1, keepdim=True) * e_unit
+    normal = normal / normal.norm(dim=1, keepdim=True)
     rows = []
     for gap in torch.logspace(2, -4, 25).tolist():
         angle = torch.deg2rad(torch.tensor(180 - gap, dtype=torch.float64))
-        q = angle.cos() * e_unit + angle.sin() * away
-        exact = reference_gradient(g, e, q)
+        q = angle.cos() * e_unit + angle.sin() * normal
+        reference = reference_gradient(g, e, q)
         g32, e32, q32 = g.float(), e.float(), q.float()
-        errors = {
-            form: float(
-                ((transport_gradient(g32, e32, q32, form).double() - exact).norm(dim=1) / exact.norm(dim=1)).median()
-            )
-            for form in ("rotation", "rodrigues")
-        }
+        errors = {}
+        for form in ("rotation", "rodrigues"):
+            difference = transport_gradient(g32, e32, q32, form).double() - reference
+            errors[form] = float((difference.norm(dim=1) / reference.norm(dim=1)).median())
         fallback = get_transport("rotation").undefined(e32, q32).float().mean()
         rows.append({"gap": gap, **errors, "fallback_share": float(fallback)})
     return pd.DataFrame(rows)
@@ -85,26 +116,43 @@ def near_antipodal(dim: int = 64, count: int = 500, seed: int = 0) -> pd.DataFra
 def backward_cost(
     dims: Sequence[int] = (16, 64, 256), counts: Sequence[int] = (1024, 8192), repeats: int = 15, device: str = "cpu"
 ) -> pd.DataFrame:
-    """Median milliseconds of the backward rule, by form, D and N; float32, after warming up."""
+    """Measure the time of the backward rule in float32.
+
+    Args:
+        dims: dimensions D of the vectors.
+        counts: numbers N of vectors.
+        repeats: measured calls, after three calls that are not measured.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        One row for each D, N and form (straight-through and ``FORMS``) with the columns ``form``, ``D``, ``N`` and
+        ``ms``: median time in milliseconds.
+    """
     import pandas as pd
 
     rows = []
     for dim, count in itertools.product(dims, counts):
-        inputs = [x.float().to(device) for x in _rows(count, dim, 0)]
+        inputs = [x.float().to(device) for x in _random_vectors(count, dim, 0)]
         rows += [
-            {"form": form, "D": dim, "N": count, "ms": _milliseconds(inputs, form, repeats)}
+            {"form": form, "D": dim, "N": count, "ms": _median_milliseconds(inputs, form, repeats)}
             for form in ("straight_through", *FORMS)
         ]
     return pd.DataFrame(rows)
 
 
-def _milliseconds(inputs: list[Tensor], form: str, repeats: int) -> float:
+def _random_vectors(count: int, dim: int, seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Three tensors (count, dim) of standard normal values."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, dim, generator=generator, dtype=torch.float64).to(dtype) for _ in range(3)]
+
+
+def _median_milliseconds(inputs: list[Tensor], form: str, repeats: int) -> float:
     g, e, q = inputs
     times = []
-    for _ in range(repeats + 3):
-        began = time.perf_counter()
+    for _ in range(repeats + _WARM_UP_STEPS):
+        start = time.perf_counter()
         transport_gradient(g, e, q, form)
         if inputs[0].is_cuda:
             torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - began))
-    return median(times[3:])
+        times.append(1000 * (time.perf_counter() - start))
+    return median(times[_WARM_UP_STEPS:])

@@ -1,4 +1,4 @@
-"""What samples are beside the training images, and paths between images in code space."""
+"""Nearest training images of samples, and interpolation between images in code space."""
 
 from __future__ import annotations
 
@@ -19,36 +19,66 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The training image nearest to each of N images: its place, and the distance (root mean square of pixels)."""
+    """The nearest training image of each of N images.
 
-    places: Int[Tensor, " N"]
+    Attributes:
+        indices: index of the training image, (N,).
+        distances: root mean square difference of the pixel values in [0, 1], (N,).
+    """
+
+    indices: Int[Tensor, " N"]
     distances: Float[Tensor, " N"]
 
 
 def nearest_training_images(images: Float[Tensor, "N 3 H W"], train: Images) -> Neighbours:
-    """By pixels: copies and near copies show at once. images: in [0, 1]."""
-    wanted = images.flatten(1)
-    best = torch.full((len(images),), torch.inf)
-    places = torch.zeros(len(images), dtype=torch.long)
+    """Find the training image with the smallest distance in pixel values, to detect copies.
+
+    Args:
+        images: pixels in [0, 1], for example samples of a model.
+        train: training images of the same size.
+
+    Returns:
+        Index and distance for each image.
+
+    Example:
+        >>> pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+        >>> nearest_training_images(torch.full((1, 3, 1, 1), 0.75), Images(pixels, torch.zeros(2)))
+        Neighbours(indices=tensor([1]), distances=tensor([0.2500]))
+    """
+    queries = images.flatten(1)
+    distances = torch.full((len(images),), torch.inf)
+    indices = torch.zeros(len(images), dtype=torch.long)
     for start in range(0, len(train), _CHUNK):
-        known = train.pixels[start : start + _CHUNK].float().flatten(1) / 255
-        apart, place = torch.cdist(wanted, known).min(1)
-        nearer = apart < best
-        best, places = torch.where(nearer, apart, best), torch.where(nearer, place + start, places)
-    return Neighbours(places, best / wanted.shape[1] ** 0.5)
+        chunk = train.pixels[start : start + _CHUNK].float().flatten(1) / 255
+        chunk_distances, chunk_indices = torch.cdist(queries, chunk).min(1)
+        nearer = chunk_distances < distances
+        distances = torch.where(nearer, chunk_distances, distances)
+        indices = torch.where(nearer, chunk_indices + start, indices)
+    return Neighbours(indices, distances / queries.shape[1] ** 0.5)
 
 
 @torch.no_grad()
 def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> Float[Tensor, "steps 3 H W"]:
-    """From one image to the other in code space: z_q goes straight, each cell is put on its nearest code, decoded.
+    """Interpolate between two images in the code space of a VQ-VAE.
 
-    Raises InputError for a Run that is no VQ-VAE and for fewer than 2 steps.
+    z_q is interpolated linearly, each vector is replaced by its nearest code, and the codes are decoded.
+
+    Args:
+        run: a Run of a VQ-VAE.
+        images: two images in [0, 1].
+        steps: number of images, both ends included; at least 2.
+
+    Returns:
+        The decoded images in [0, 1]; the first and the last one are the reconstructions of ``images``.
+
+    Raises:
+        InputError: if ``steps`` is below 2 or the Run is not a VQ-VAE.
     """
     if steps < 2:
-        raise InputError(f"steps={steps}: must be at least 2, both ends")
-    model = run.require("vqvae").model()
-    table = code_vectors(model)
-    one, other = table[model.encode(images)]
-    shares = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)
-    path = (1 - shares) * one + shares * other
-    return model.decode(nearest_codes(path.flatten(0, 2), table, "euclidean").view(path.shape[:3]))
+        raise InputError(f"steps={steps}: must be at least 2 (both ends are included)")
+    model = run.require_kind("vqvae").model()
+    codes = code_vectors(model)
+    first, last = codes[model.encode(images)]
+    weights = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)
+    path = (1 - weights) * first + weights * last
+    return model.decode(nearest_codes(path.flatten(0, 2), codes, "euclidean").view(path.shape[:3]))

@@ -1,4 +1,4 @@
-"""A finished Run as a tokenizer: images to code grids and back, and the pictures that belong to a code."""
+"""A finished VQ-VAE as a tokenizer: images to code grids and back, and patches of each code."""
 
 from __future__ import annotations
 
@@ -17,81 +17,121 @@ from vqlab.metrics import psnr, ssim
 from vqlab.training import Run
 
 Image = Float[Tensor, "3 H W"]
-Grid = Int[Tensor, "h w"]
+CodeGrid = Int[Tensor, "h w"]
 
-_TOKEN_IMAGES = 512
-_SOLID = 4
+_MAX_TOKEN_IMAGES = 512
+_UNIFORM_GRID_SIZE = 4
 _SSIM_WINDOW = 11
+_GREY = 128
 
 
 class Tokenizer:
-    """The model of ``run`` on CPU, in eval mode; what is slow to make is made once, when asked for.
+    """Encode and decode images with the model of a Run, on the CPU in eval mode.
 
-    Raises InputError for a Run whose folder is gone, that is no VQ-VAE's, has not finished or is damaged.
+    Costly attributes are computed when they are first read.
+
+    Args:
+        run: a finished Run of a VQ-VAE.
+        data: the images of the Run, if they are loaded already; None loads them when they are first used.
+
+    Attributes:
+        run: the Run.
+        model: its model.
+        usage: tokens of each code in each epoch of the training, (epochs, K).
+        num_codes: number of codes K.
+        patch_size: pixels along a side of the image patch that one code describes.
+
+    Raises:
+        InputError: if the folder of the Run does not exist, or the Run is not a VQ-VAE, not finished or damaged.
     """
 
     def __init__(self, run: Run, data: ImageData | None = None) -> None:
         if not run.folder.is_dir():
-            raise InputError(f"run {run.folder}: the folder is gone; train it again or choose another run")
+            raise InputError(f"run {run.folder}: the folder does not exist; train it again or use another run")
         if run.config.kind != "vqvae":
-            raise InputError(
-                f"run {run.folder}: is a {run.config.kind}, which has no codes of its own; give a VQ-VAE's Run"
-            )
+            raise InputError(f"run {run.folder}: is a {run.config.kind}, which has no codebook; give a VQ-VAE's Run")
         self.run, self.model = run, run.model()
         self.usage: Int64[np.ndarray, "epochs K"] = run.usage()
         self.num_codes = run.config.quantizer.num_codes
-        self.patch = 1 << run.config.model.downsample
+        self.patch_size = 1 << run.config.model.downsample
         self._data = data
 
     @cached_property
     def data(self) -> ImageData:
-        """The images that the Run was trained and is tested on."""
+        """The training and test images of the Run."""
         return self._data or self.run.data()
 
     @torch.no_grad()
-    def encode(self, image: Image) -> Grid:
-        """The code grid of one image in [0, 1]."""
+    def encode(self, image: Image) -> CodeGrid:
+        """Encode one image.
+
+        Args:
+            image: pixels in [0, 1].
+
+        Returns:
+            The code grid: indices 0…K−1.
+        """
         return self.model.encode(image[None])[0]
 
     @torch.no_grad()
-    def decode(self, grid: Grid) -> Image:
-        """The image in [0, 1] of one code grid; raises InputError for an index outside the codebook."""
+    def decode(self, grid: CodeGrid) -> Image:
+        """Decode one code grid.
+
+        Args:
+            grid: indices 0…K−1.
+
+        Returns:
+            The image in [0, 1].
+
+        Raises:
+            InputError: if an index is outside the codebook.
+        """
         return self.model.decode(grid[None])[0]
 
     @cached_property
     def code_patches(self) -> UInt8[Tensor, "K 3 p p"]:
-        """What each code looks like, 0…255: the middle patch of a small grid that holds nothing else."""
-        middle = _SOLID // 2 * self.patch
-        cut = slice(middle, middle + self.patch)
+        """Decoded patch of each code, 0…255: the middle patch of a small grid that has only this code."""
+        middle = _UNIFORM_GRID_SIZE // 2 * self.patch_size
+        window = slice(middle, middle + self.patch_size)
         parts = []
         with torch.no_grad():
             for codes in torch.arange(self.num_codes).split(256):
-                grids = codes[:, None, None].expand(-1, _SOLID, _SOLID)
-                parts.append(to_uint8(self.model.decode(grids)[:, :, cut, cut]))
+                grids = codes[:, None, None].expand(-1, _UNIFORM_GRID_SIZE, _UNIFORM_GRID_SIZE)
+                parts.append(to_uint8(self.model.decode(grids)[:, :, window, window]))
         return torch.cat(parts)
 
     def nearest_patches(self, code: int, count: int = 24) -> UInt8[Tensor, "n 3 P P"]:
-        """Patches of the first test images whose vectors chose ``code``, the nearest first, at most ``count``.
+        """Patches of the first test images that are encoded as a code.
 
-        Each comes with as much around it as it measures itself, so P = 3 × the patch; beyond the image is grey.
+        Args:
+            code: index of the code.
+            count: the largest number of patches.
+
+        Returns:
+            The patches with the encoder vector nearest to the code, nearest first, with one patch of context on each
+            side, so P is three times ``patch_size``; 0…255, grey outside the image.
         """
         indices, distances = self._tokens
-        chosen = (indices == code).nonzero()
-        order = distances[tuple(chosen.T)].argsort()[:count]
-        size = self.patch
-        cut = []
-        for image, row, column in chosen[order].tolist():
-            wide = F.pad(self.data.test.pixels[image], (size,) * 4, value=128)
-            cut.append(wide[:, row * size : (row + 3) * size, column * size : (column + 3) * size])
-        return torch.stack(cut) if cut else torch.empty(0, 3, 3 * size, 3 * size, dtype=torch.uint8)
+        matches = (indices == code).nonzero()
+        order = distances[tuple(matches.T)].argsort()[:count]
+        size = self.patch_size
+        patches = []
+        for image, row, column in matches[order].tolist():
+            padded = F.pad(self.data.test.pixels[image], (size,) * 4, value=_GREY)
+            patches.append(padded[:, row * size : (row + 3) * size, column * size : (column + 3) * size])
+        return torch.stack(patches) if patches else torch.empty(0, 3, 3 * size, 3 * size, dtype=torch.uint8)
 
     @property
-    def token_images(self) -> int:
-        """How many test images ``nearest_patches`` and ``token_counts`` look at."""
-        return min(_TOKEN_IMAGES, len(self.data.test))
+    def num_token_images(self) -> int:
+        """Number of test images that ``nearest_patches`` and ``token_counts`` use."""
+        return min(_MAX_TOKEN_IMAGES, len(self.data.test))
 
     def token_counts(self) -> Int64[Tensor, " K"]:
-        """How often each code was chosen in the first test images."""
+        """Count the tokens of each code in the first test images.
+
+        Returns:
+            The counts, (K,).
+        """
         return torch.bincount(self._tokens[0].flatten(), minlength=self.num_codes)
 
     @cached_property
@@ -99,7 +139,7 @@ class Tokenizer:
         """Code and squared distance ‖e − q‖² of each token of the first test images."""
         indices, distances = [], []
         with torch.no_grad():
-            for pixels in self.data.test.pixels[: self.token_images].split(128):
+            for pixels in self.data.test.pixels[: self.num_token_images].split(128):
                 z_e = self.model.encoder(pixels.float() / 255)
                 out = self.model.quantizer(z_e)
                 indices.append(out.indices)
@@ -108,7 +148,19 @@ class Tokenizer:
 
 
 def image_metrics(image: Image, reconstruction: Image) -> dict[str, float]:
-    """PSNR (dB) and SSIM of one image; SSIM is NaN under its 11-pixel window."""
+    """Compute PSNR and SSIM of one image.
+
+    Args:
+        image: pixels in [0, 1].
+        reconstruction: pixels in [0, 1].
+
+    Returns:
+        ``psnr`` in dB, and ``ssim``, which is NaN for images smaller than its window of 11 pixels.
+
+    Example:
+        >>> image_metrics(torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.1))
+        {'psnr': 20.0, 'ssim': nan}
+    """
     pair = (reconstruction[None], image[None])
     small = min(image.shape[1:]) < _SSIM_WINDOW
     return {"psnr": float(psnr(*pair)), "ssim": float("nan") if small else float(ssim(*pair))}

@@ -1,4 +1,4 @@
-"""What each transport would do to the gradient in a trained model."""
+"""Gradients of each transport in a trained model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def probe_transports(run: Run, kinds: Sequence[str], images: int = 128) -> dict[str, pd.DataFrame]:
-    """What each transport would do in the trained model of ``run``: a probe's table by transport.
+def probe_transports(run: Run, kinds: Sequence[str], num_images: int = 128) -> dict[str, pd.DataFrame]:
+    """Measure the gradients at the quantizer of a trained model with several transports.
 
-    The gradient is that of the Run's reconstruction loss on ``images`` training images; the model, in eval mode,
-    and the codes stay as they are. Raises InputError for a transport that is not registered.
+    The gradient is that of the reconstruction loss of the Run's Config. The model is in eval mode, and its weights and
+    codes do not change.
+
+    Args:
+        run: a finished Run of a VQ-VAE.
+        kinds: names of transports, see ``vqlab.quantize.transport_names``.
+        num_images: number of training images, evenly spaced in the data set.
+
+    Returns:
+        The table of ``vqlab.probe`` by name of the transport: one row for each of at most 4096 tokens.
+
+    Raises:
+        InputError: if a transport is unknown or the Run is not a VQ-VAE.
     """
-    model, data = run.require("vqvae").model(), run.data()
-    batch = data.train.evenly_spaced(images)
+    model, data = run.require_kind("vqvae").model(), run.data()
+    batch = data.train.evenly_spaced(num_images)
     variance = float(batch.var())
     tables = {}
     for kind in kinds:
         model.quantizer.transport = get_transport(kind).name
-        with Probe(model.quantizer) as seen:
+        with Probe(model.quantizer) as probe:
             reconstruction_loss(model(batch).reconstruction, batch, run.config.loss, variance).backward()
-        tables[kind] = seen.table()
+        tables[kind] = probe.table()
     return tables

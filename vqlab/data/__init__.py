@@ -1,4 +1,4 @@
-"""Image sources and in-memory batches."""
+"""Image sources and batches of images in memory."""
 
 from vqlab.config import DataConfig
 from vqlab.data.batches import batches, ordered_batches
@@ -9,7 +9,18 @@ __all__ = ["ImageData", "Images", "batches", "load_data", "ordered_batches"]
 
 
 def load_data(config: DataConfig) -> ImageData:
-    """The images that ``config`` names; raises InputError for what cannot be read."""
+    """Load the images of a data source into memory.
+
+    Args:
+        config: source, image size, and limits on the numbers of images.
+
+    Returns:
+        Training and test images, at most ``train_limit`` and ``test_limit`` of them.
+
+    Raises:
+        InputError: if the source is missing, empty, damaged or cannot be downloaded, if an image cannot be read
+            (unless ``config.on_broken`` is ``skip``), or if the images do not have ``config.image_size``.
+    """
     from vqlab.data.cifar10 import load_cifar10
     from vqlab.data.folder import load_folder
     from vqlab.data.photos import load_photos
@@ -18,7 +29,7 @@ def load_data(config: DataConfig) -> ImageData:
         data = load_photos(config.image_size)
     elif config.source == "cifar10":
         if config.image_size != 32:
-            raise InputError(f"data.image_size={config.image_size}: CIFAR-10 is 32 pixels; set 32")
+            raise InputError(f"data.image_size={config.image_size}: must be 32 with data.source=cifar10; set 32")
         data = load_cifar10()
     else:
         data = load_folder(config.source.removeprefix("folder:"), config.image_size, config.on_broken)

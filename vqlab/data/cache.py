@@ -1,4 +1,4 @@
-"""Arrays that took long to read, kept in the user's cache folder (VQLAB_CACHE overrides it)."""
+"""Arrays that are slow to compute, stored in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -11,23 +11,37 @@ import numpy as np
 
 
 def cache_folder() -> Path:
-    """$VQLAB_CACHE, else ~/.cache/vqlab."""
+    """Return the folder for downloaded and computed files.
+
+    Returns:
+        ``$VQLAB_CACHE``, or ``~/.cache/vqlab`` if it is not set. The folder may not exist.
+    """
     return Path(os.environ.get("VQLAB_CACHE") or Path.home() / ".cache" / "vqlab")
 
 
-def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """``make()``, remembered under ``key``; a cache that cannot be read or written is done without."""
+def cached_arrays(key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Read arrays from the cache, or compute and store them.
+
+    A cache file that is unreadable is replaced. If the cache folder cannot be written, nothing is stored.
+
+    Args:
+        key: file name in the cache folder, without ``.npz``. It must contain everything that the result depends on.
+        compute: returns the arrays by name; called only if the cache does not have them.
+
+    Returns:
+        The arrays by name.
+    """
     path = cache_folder() / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, ValueError, zipfile.BadZipFile):
-        arrays = make()
-    beside = path.with_name(f"{key}.{os.getpid()}.part.npz")
+        arrays = compute()
+    temporary = path.with_name(f"{key}.{os.getpid()}.part.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(beside, allow_pickle=False, **arrays)
-        os.replace(beside, path)
+        np.savez(temporary, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return arrays

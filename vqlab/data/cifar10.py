@@ -1,9 +1,10 @@
-"""CIFAR-10 through torchvision: downloaded once, its checksum checked."""
+"""CIFAR-10 through torchvision, which downloads it once and verifies its checksum."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from vqlab.data.cache import cache_folder
 from vqlab.data.images import ImageData, Images
@@ -11,15 +12,24 @@ from vqlab.errors import InputError
 
 
 def load_cifar10() -> ImageData:
-    """All 60,000 images; raises InputError that says what to do where they cannot be downloaded."""
+    """Load CIFAR-10, and download it if the cache folder does not have it.
+
+    Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+
+    Returns:
+        50,000 training and 10,000 test images of 32×32 pixels, 10 classes.
+
+    Raises:
+        InputError: if the images are not in the cache folder and cannot be downloaded.
+    """
     from torchvision.datasets import CIFAR10
 
     root = cache_folder() / "cifar10"
     try:
-        train, test = (CIFAR10(root, train=part, download=True) for part in (True, False))
+        train, test = (CIFAR10(root, train=is_train, download=True) for is_train in (True, False))
     except (OSError, RuntimeError):
         raise InputError(
-            "data cifar10: could not be downloaded; put cifar-10-python.tar.gz into the folder cifar10 of "
+            "data.source=cifar10: could not be downloaded; put cifar-10-python.tar.gz into the folder cifar10 of "
             "$VQLAB_CACHE (default ~/.cache/vqlab), or use --data folder:PATH with train/ and test/ class folders"
         ) from None
     return ImageData(
@@ -27,5 +37,5 @@ def load_cifar10() -> ImageData:
     )
 
 
-def _images(pixels: np.ndarray, targets: list[int]) -> Images:
+def _images(pixels: UInt8[np.ndarray, "N H W 3"], targets: list[int]) -> Images:
     return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(targets))

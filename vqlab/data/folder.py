@@ -1,4 +1,4 @@
-"""A folder, or a .tar/.tar.gz, of train/CLASS/image and test/CLASS/image files."""
+"""Images from a folder, or from a .tar or .tar.gz archive, with train/CLASS/ and test/CLASS/ folders."""
 
 from __future__ import annotations
 
@@ -10,41 +10,58 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from vqlab.data.cache import cached_arrays
 from vqlab.data.images import ImageData, Images
 from vqlab.errors import InputError
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_PARTS = ("train", "test")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_SPLITS = ("train", "test")
 
 
-def load_folder(path: str, size: int, on_broken: str) -> ImageData:
-    """Every image of the folder or archive, in order of name.
+def load_folder(path: str, image_size: int, on_broken: str) -> ImageData:
+    """Load all images of a folder or archive, sorted by name.
 
-    Raises InputError for a missing or empty source, a wrong image size, and (unless ``on_broken`` is
-    ``skip``) for a file that cannot be read; each names the file.
+    The images of an archive are stored in the cache folder; those of a folder are read every time. Files with other
+    suffixes than .png, .jpg, .jpeg, .bmp and .webp, and files outside train/CLASS/ and test/CLASS/, are ignored.
+
+    Args:
+        path: a folder, or a .tar or .tar.gz file; ``~`` is expanded.
+        image_size: height and width that every image must have, pixels.
+        on_broken: ``refuse`` to raise InputError for an unreadable image, ``skip`` to leave it out.
+
+    Returns:
+        Training and test images; classes are the names of the class folders. ``skipped`` lists the unreadable files.
+
+    Raises:
+        InputError: if ``path`` does not exist, is not a complete archive, or has no images in train/ or test/; if an
+            image has another size; if an image is unreadable and ``on_broken`` is ``refuse``.
     """
     source = Path(path).expanduser()
     if not source.exists():
-        raise InputError(f"data folder:{path}: no such folder or archive")
+        raise InputError(
+            f"data.source=folder:{path}: no such folder or archive; use the path of a folder, .tar or .tar.gz file"
+        )
     if source.is_dir():
-        found = _read(_folder_files(source), path, size, on_broken)
+        arrays = _read_images(_folder_files(source), path, image_size, on_broken)
     else:
         stat = source.stat()
-        text = f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {size} {on_broken}"
-        found = cached_arrays(
-            hashlib.sha256(text.encode()).hexdigest()[:16], lambda: _read(_tar_files(source), path, size, on_broken)
+        identity = f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {image_size} {on_broken}"
+        arrays = cached_arrays(
+            hashlib.sha256(identity.encode()).hexdigest()[:16],
+            lambda: _read_images(_archive_files(source), path, image_size, on_broken),
         )
-    names = tuple(str(name) for name in found["class_names"])
+    class_names = tuple(str(name) for name in arrays["class_names"])
     train, test = (
-        Images(torch.from_numpy(found[f"{part}_pixels"]), torch.from_numpy(found[f"{part}_labels"])) for part in _PARTS
+        Images(torch.from_numpy(arrays[f"{split}_pixels"]), torch.from_numpy(arrays[f"{split}_labels"]))
+        for split in _SPLITS
     )
-    return ImageData(_title(source), train, test, names, tuple(str(name) for name in found["skipped"]))
+    return ImageData(_display_name(source), train, test, class_names, tuple(str(name) for name in arrays["skipped"]))
 
 
-def _title(source: Path) -> str:
+def _display_name(source: Path) -> str:
     if source.name.startswith("cifar10-jpeg"):
         return "CIFAR-10 (JPEG copy)"
     return source.name
@@ -56,55 +73,64 @@ def _folder_files(source: Path) -> Iterator[tuple[str, bytes]]:
             yield file.relative_to(source).as_posix(), file.read_bytes()
 
 
-def _tar_files(source: Path) -> Iterator[tuple[str, bytes]]:
+def _archive_files(source: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(source, "r:*") as archive:
             for member in archive:
-                handle = archive.extractfile(member) if member.isfile() else None
-                if handle is not None:
-                    yield member.name, handle.read()
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    yield member.name, file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(f"data folder:{source.name}: not a whole .tar/.tar.gz archive ({error})") from None
+        raise InputError(
+            f"data.source=folder:{source.name}: not a complete .tar or .tar.gz archive ({error}); replace the file"
+        ) from None
 
 
-def _read(files: Iterator[tuple[str, bytes]], path: str, size: int, on_broken: str) -> dict[str, np.ndarray]:
-    found: dict[str, list[tuple[str, str, np.ndarray]]] = {part: [] for part in _PARTS}
+def _read_images(
+    files: Iterator[tuple[str, bytes]], path: str, image_size: int, on_broken: str
+) -> dict[str, np.ndarray]:
+    """Arrays of the images in ``files``, pairs of name and content; ``path`` is for messages."""
+    # Per split: class, file name and pixels of each image.
+    images: dict[str, list[tuple[str, str, np.ndarray]]] = {split: [] for split in _SPLITS}
     skipped = []
     for name, content in files:
-        place = PurePosixPath(name).parts[-3:]
-        if len(place) != 3 or place[0] not in found or not name.lower().endswith(_ENDINGS):
+        parts = PurePosixPath(name).parts[-3:]
+        if len(parts) != 3 or parts[0] not in images or not name.lower().endswith(_SUFFIXES):
             continue
         try:
-            found[place[0]].append((place[1], name, _pixels(content, name, size)))
+            images[parts[0]].append((parts[1], name, _decode(content, name, image_size)))
         except (UnidentifiedImageError, OSError, SyntaxError):
             if on_broken == "refuse":
                 raise InputError(
-                    f"data folder:{path}: {name} is not a readable image; mend it or set data.on_broken=skip"
+                    f"data.source=folder:{path}: {name} is not a readable image; fix or remove the file, or set "
+                    "data.on_broken=skip"
                 ) from None
             skipped.append(name)
-    for part in _PARTS:
-        if not found[part]:
+    for split in _SPLITS:
+        if not images[split]:
             raise InputError(
-                f"data folder:{path}: no images in {part}/CLASS/; give train/ and test/ class folders of images"
+                f"data.source=folder:{path}: no images in {split}/CLASS/; provide train/ and test/ with class folders "
+                "of images"
             )
-    return _arrays(found, skipped)
+    return _to_arrays(images, skipped)
 
 
-def _pixels(content: bytes, name: str, size: int) -> np.ndarray:
+def _decode(content: bytes, name: str, image_size: int) -> UInt8[np.ndarray, "3 H W"]:
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("RGB"))
-    if pixels.shape[:2] != (size, size):
+    if pixels.shape[:2] != (image_size, image_size):
         raise InputError(
-            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, expected {size}x{size}; resize or set data.image_size"
+            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, must be {image_size}x{image_size}; resize the image "
+            "or set data.image_size"
         )
     return pixels.transpose(2, 0, 1)
 
 
-def _arrays(found: dict[str, list[tuple[str, str, np.ndarray]]], skipped: list[str]) -> dict[str, np.ndarray]:
-    names = sorted({kind for rows in found.values() for kind, _, _ in rows})
-    arrays: dict[str, np.ndarray] = {"class_names": np.array(names), "skipped": np.array(skipped, dtype=str)}
-    for part, rows in found.items():
+def _to_arrays(images: dict[str, list[tuple[str, str, np.ndarray]]], skipped: list[str]) -> dict[str, np.ndarray]:
+    class_names = sorted({class_name for rows in images.values() for class_name, _, _ in rows})
+    arrays: dict[str, np.ndarray] = {"class_names": np.array(class_names), "skipped": np.array(skipped, dtype=str)}
+    for split, rows in images.items():
         rows.sort(key=lambda row: row[1])
-        arrays[f"{part}_pixels"] = np.stack([pixels for _, _, pixels in rows])
-        arrays[f"{part}_labels"] = np.array([names.index(kind) for kind, _, _ in rows], np.int64)
+        arrays[f"{split}_pixels"] = np.stack([pixels for _, _, pixels in rows])
+        arrays[f"{split}_labels"] = np.array([class_names.index(class_name) for class_name, _, _ in rows], np.int64)
     return arrays

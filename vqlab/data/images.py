@@ -1,4 +1,4 @@
-"""Images in memory: what every source yields."""
+"""Images in memory, as every data source provides them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Images:
-    """pixels: uint8 (N, 3, H, W), 0…255. labels: int64 (N,), places in ImageData.class_names."""
+    """Images of one size with a label each, on the CPU.
+
+    Attributes:
+        pixels: uint8 (N, 3, H, W), 0…255.
+        labels: int64 (N,), indices into ``ImageData.class_names``.
+    """
 
     pixels: UInt8[Tensor, "N 3 H W"]
     labels: Int64[Tensor, " N"]
@@ -22,19 +27,38 @@ class Images:
 
     @property
     def variance(self) -> float:
-        """Variance over all pixels and channels on [0, 1], from the exact counts of the 256 values."""
+        """Population variance of all pixel values on [0, 1], in float64."""
         counts = torch.bincount(self.pixels.flatten(), minlength=256).double()
         values = torch.arange(256, dtype=torch.float64) / 255
         share = counts / counts.sum()
         return float((share * (values - (share * values).sum()).square()).sum())
 
     def evenly_spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
-        """``count`` images (all, where there are fewer) in [0, 1], evenly spaced: sets may be sorted by class."""
-        chosen = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
-        return self.pixels[chosen].float() / 255
+        """Select images at evenly spaced indices, so that a data set sorted by class gives images of all classes.
+
+        Args:
+            count: how many, at least 1.
+
+        Returns:
+            ``count`` images in [0, 1], or all if there are fewer.
+
+        Example:
+            >>> pixels = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 1, 1)
+            >>> (255 * Images(pixels, torch.zeros(5).long()).evenly_spaced(3)[:, 0, 0, 0]).tolist()
+            [0.0, 2.0, 4.0]
+        """
+        indices = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        return self.pixels[indices].float() / 255
 
     def subset(self, limit: int | None) -> Images:
-        """The first ``limit`` images of a shuffle with seed 0; all for None."""
+        """Select the first images of a shuffle with seed 0.
+
+        Args:
+            limit: how many at most; None for all, in their order.
+
+        Returns:
+            The selected images.
+        """
         if limit is None or limit >= len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:limit]
@@ -43,7 +67,15 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A source, read: name to print, training and test images, what was skipped as unreadable."""
+    """Training and test images of a data source.
+
+    Attributes:
+        name: name of the source, for tables and figures.
+        train: training images.
+        test: test images.
+        class_names: names of the classes, by label.
+        skipped: names of unreadable files that were left out.
+    """
 
     name: str
     train: Images
@@ -53,13 +85,21 @@ class ImageData:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of the SHA-256 over pixels and labels."""
+        """First 16 hexadecimal digits of the SHA-256 of all pixels and labels."""
         digest = hashlib.sha256()
         for images in (self.train, self.test):
             digest.update(images.pixels.contiguous().numpy().data)
             digest.update(images.labels.numpy().data)
         return digest.hexdigest()[:16]
 
-    def subset(self, train: int | None, test: int | None) -> ImageData:
-        """The same source with fewer images."""
-        return replace(self, train=self.train.subset(train), test=self.test.subset(test))
+    def subset(self, train_limit: int | None, test_limit: int | None) -> ImageData:
+        """Select fewer images by ``Images.subset``.
+
+        Args:
+            train_limit: how many training images at most; None for all.
+            test_limit: how many test images at most; None for all.
+
+        Returns:
+            The same source with the selected images.
+        """
+        return replace(self, train=self.train.subset(train_limit), test=self.test.subset(test_limit))

@@ -1,4 +1,4 @@
-"""The embedded source: patches of the photographs that scikit-image and scikit-learn carry."""
+"""The data source that needs no download: patches of photographs in scikit-image and scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 
 from vqlab.data.images import ImageData, Images
 from vqlab.errors import InputError
 
+# Package and folder inside it.
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 _TRAIN = {
     "astronaut": (_SKIMAGE, "astronaut.png"),
@@ -22,45 +24,57 @@ _TRAIN = {
     "flower": (_SKLEARN, "flower.jpg"),
 }
 _TEST = {"coffee": (_SKIMAGE, "coffee.png"), "temple": (_SKLEARN, "china.jpg")}
-_SHRINKS = (1.0, 1.5, 2.0, 3.0, 4.0)
+_DOWNSCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 @lru_cache(maxsize=1)
-def load_photos(size: int) -> ImageData:
-    """``size``-pixel patches at five scales, half overlapping; test photographs are not training ones.
+def load_photos(image_size: int) -> ImageData:
+    """Extract square patches of the photographs at five scales, with a stride of half a patch.
 
-    Kept in memory: a study asks for them before every training and every evaluation.
+    The five training photographs and the two test photographs are different, and each is a class of its own. The
+    result of the last call stays in memory, because a study loads it before every training and every evaluation.
+
+    Args:
+        image_size: height and width of a patch, pixels.
+
+    Returns:
+        Training and test patches; the label of a patch is its photograph.
+
+    Raises:
+        InputError: if scikit-image or scikit-learn is not installed.
     """
-    names = (*_TRAIN, *_TEST)
-    train, test = (_patches(part, names, size) for part in (_TRAIN, _TEST))
-    return ImageData("photos (embedded patches)", train, test, names)
+    class_names = (*_TRAIN, *_TEST)
+    train, test = (_load_patches(photos, class_names, image_size) for photos in (_TRAIN, _TEST))
+    return ImageData("photos (embedded patches)", train, test, class_names)
 
 
-def _patches(part: dict[str, tuple[tuple[str, str], str]], names: tuple[str, ...], size: int) -> Images:
+def _load_patches(
+    photos: dict[str, tuple[tuple[str, str], str]], class_names: tuple[str, ...], image_size: int
+) -> Images:
     pixels: list[np.ndarray] = []
     labels: list[int] = []
-    for name, (home, file) in part.items():
-        with Image.open(_path(home, file)) as photo:
-            cut = _cut(photo.convert("RGB"), size)
-        pixels += cut
-        labels += [names.index(name)] * len(cut)
+    for name, ((package, folder), file) in photos.items():
+        with Image.open(_package_folder(package) / folder / file) as photo:
+            patches = _extract_patches(photo.convert("RGB"), image_size)
+        pixels += patches
+        labels += [class_names.index(name)] * len(patches)
     return Images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
 
 
-def _path(home: tuple[str, str], file: str) -> Path:
-    """The file inside the installed package, found without importing it."""
-    spec = importlib.util.find_spec(home[0])
+def _package_folder(package: str) -> Path:
+    """The folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise InputError(f"data photos: {home[0]} is not installed; install vqlab with its dependencies")
-    return Path(spec.origin).parent / home[1] / file
+        raise InputError(f"data.source=photos: {package} is not installed; install vqlab with its dependencies")
+    return Path(spec.origin).parent
 
 
-def _cut(photo: Image.Image, size: int) -> list[np.ndarray]:
-    cut = []
-    for shrink in _SHRINKS:
-        small = photo.resize((round(photo.width / shrink), round(photo.height / shrink)), Image.Resampling.LANCZOS)
+def _extract_patches(photo: Image.Image, size: int) -> list[UInt8[np.ndarray, "size size 3"]]:
+    patches = []
+    for scale in _DOWNSCALES:
+        small = photo.resize((round(photo.width / scale), round(photo.height / scale)), Image.Resampling.LANCZOS)
         pixels = np.asarray(small)
         for top in range(0, pixels.shape[0] - size + 1, size // 2):
             lefts = range(0, pixels.shape[1] - size + 1, size // 2)
-            cut += [pixels[top : top + size, left : left + size] for left in lefts]
-    return cut
+            patches += [pixels[top : top + size, left : left + size] for left in lefts]
+    return patches

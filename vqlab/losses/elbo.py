@@ -1,4 +1,4 @@
-"""The VAE's objective."""
+"""The evidence lower bound (ELBO), the objective of a VAE."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from torch import Tensor
 
 @dataclass
 class Elbo:
-    """Means over the batch. loss: nats a pixel value, to minimise. kl: nats an image. variance: σ² of the pixels."""
+    """Terms of the ELBO, means over the batch.
 
-    loss: Tensor
-    kl: Tensor
-    variance: Tensor
+    Attributes:
+        loss: negative ELBO divided by the number of pixel values of an image, a scalar, nats. It has a gradient.
+        kl: KL divergence of the posterior from the prior, a scalar, nats per image, without a gradient.
+        variance: σ², variance of a pixel value around its reconstruction, a scalar, without a gradient.
+    """
+
+    loss: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
+    variance: Float[Tensor, ""]
 
 
 def negative_elbo(
@@ -25,14 +31,27 @@ def negative_elbo(
     log_variance: Float[Tensor, "B L"],
     kl_weight: float = 1.0,
 ) -> Elbo:
-    """−ELBO over the number P of pixel values: ½·log(2πe·σ²) + kl_weight·KL/P.
+    """Compute −ELBO / P = ½·log(2πe·σ²) + kl_weight·KL / P, where P = 3·H·W.
 
-    Likelihood: pixels are Gaussian around the reconstruction with one variance σ², put at its best value for
-    the batch, the mean squared error (Rybkin et al., Simple and Effective VAE Training with Calibrated
-    Decoders, 2021). KL(N(μ, s²) ‖ N(0, 1)) = ½·Σ(μ² + s² − 1 − log s²) (Kingma and Welling,
-    Auto-Encoding Variational Bayes, 2013, appendix B).
+    The likelihood is Gaussian around the reconstruction, with one variance σ² for all pixel values: the maximum
+    likelihood estimate on the batch, which is the mean squared error (at least 1e-8). The KL divergence is
+    KL(N(μ, s²) ‖ N(0, I)) = ½·Σ(μ² + s² − 1 − log s²).
+
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes, 2013, appendix B (KL); Rybkin et al., Simple and
+    Effective VAE Training with Calibrated Decoders, 2021 (σ²).
+
+    Args:
+        reconstruction: reconstructed images, in [0, 1].
+        images: original images, in [0, 1].
+        mean: μ, mean of the posterior.
+        log_variance: log s², log variance of the posterior.
+        kl_weight: weight of the KL term, at least 0; 1 gives the ELBO. A smaller weight gives better reconstructions
+            and worse samples.
+
+    Returns:
+        The loss and its parts.
     """
     variance = (reconstruction.float() - images).square().mean().clamp_min(1e-8)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).float().sum(1).mean()
-    likelihood = 0.5 * (math.log(2 * math.pi * math.e) + variance.log())
-    return Elbo(likelihood + kl_weight * kl / images[0].numel(), kl.detach(), variance.detach())
+    negative_log_likelihood = 0.5 * (math.log(2 * math.pi * math.e) + variance.log())
+    return Elbo(negative_log_likelihood + kl_weight * kl / images[0].numel(), kl.detach(), variance.detach())

@@ -1,6 +1,6 @@
-"""MSE, PSNR, SSIM, precision and recall, and distances between sets of images."""
+"""Image metrics: MSE, PSNR, SSIM, precision and recall, and distances between sets of images."""
 
-from vqlab.metrics.distances import real_distances
+from vqlab.metrics.distances import real_image_distances
 from vqlab.metrics.frechet import Moments, frechet_distance, frechet_error
 from vqlab.metrics.kernel import kernel_distance
 from vqlab.metrics.pixels import mse, psnr, ssim
@@ -14,6 +14,6 @@ __all__ = [
     "mse",
     "precision_recall",
     "psnr",
-    "real_distances",
+    "real_image_distances",
     "ssim",
 ]

@@ -1,4 +1,16 @@
-"""The columns that compare a set of images with a reference set: FD-classifier, FID, and what goes with them."""
+"""Distances between a set of images and a reference set, as columns of an evaluation.
+
+For each feature extractor, ``fd_classifier`` (feature classifier) and ``fid`` (Inception):
+
+* ``fd_classifier``, ``fid``: Fréchet distance;
+* ``kd_classifier``, ``kid``: kernel distance;
+* ``precision_classifier`` and ``recall_classifier``, ``precision`` and ``recall``;
+* ``…_error``: standard error of a distance, None if it is undefined;
+* ``fd_classifier_by``, ``fid_by``: extractor and numbers of images.
+
+If the extractor is not available, the distance is None, ``fd_classifier_reason`` or ``fid_reason`` says why, and
+its other columns are absent. Every column has a prefix: ``r`` for reconstructions, ``sample_`` for samples.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +20,98 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vqlab.data import ImageData, ordered_batches
 from vqlab.errors import InputError
 from vqlab.metrics.features import (
-    BATCH,
+    BATCH_SIZE,
     MAX_REFERENCE_FEATURES,
     Extractor,
-    Reference,
+    ReferenceStatistics,
     classifier_extractor,
     inception_extractor,
-    reference,
+    reference_statistics,
 )
 from vqlab.metrics.frechet import Moments, frechet_distance, frechet_error
 from vqlab.metrics.kernel import kernel_distance
 from vqlab.metrics.precision import precision_recall
 
+# Do not change this text: it is stored as a reason in evaluation.json of existing Runs, and Run.evaluation compares it.
 NOT_REQUESTED = "not asked for: on a CPU it takes hours; `vqlab evaluate RUN --inception` measures it"
-_CHUNK = 256
-Images = Callable[[], Iterable[Tensor]]
+_NOISE_BATCH_SIZE = 256
+# Returns an iterator over batches of images, (B, 3, H, W) in [0, 1]; called once for each extractor.
+BatchSource = Callable[[], Iterable[Float[Tensor, "B 3 H W"]]]
 
 
-def reconstruction_distances(images: Images, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
-    """rfd_classifier, rfid, …: reconstructions of the test images against these images (columns: ``_compare``)."""
-    return _distances("r", images, data, "test", device, inception=inception)
+def reconstruction_distances(source: BatchSource, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
+    """Compare reconstructions of the test images with the test images.
+
+    Args:
+        source: returns an iterator over batches of reconstructions, (B, 3, H, W) in [0, 1] on ``device``.
+        data: the images.
+        device: device of the feature extractors.
+        inception: whether to measure FID and KID too, which takes hours on a CPU.
+
+    Returns:
+        The columns of this module with the prefix ``r``: ``rfd_classifier``, ``rfid`` and so on.
+    """
+    return _distances("r", source, data, "test", device, inception=inception)
 
 
-def sample_distances(images: Images, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
-    """sample_fd_classifier, sample_fid, …: samples against the training images (columns: ``_compare``)."""
-    return _distances("sample_", images, data, "train", device, inception=inception)
+def sample_distances(source: BatchSource, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
+    """Compare samples with the training images.
+
+    Args:
+        source: returns an iterator over batches of samples, (B, 3, H, W) in [0, 1] on ``device``.
+        data: the images.
+        device: device of the feature extractors.
+        inception: whether to measure FID and KID too, which takes hours on a CPU.
+
+    Returns:
+        The columns of this module with the prefix ``sample_``: ``sample_fd_classifier``, ``sample_fid`` and so on.
+    """
+    return _distances("sample_", source, data, "train", device, inception=inception)
 
 
-def real_distances(data: ImageData, device: str = "cpu", *, inception: bool = False) -> dict[str, Any]:
-    """The floor: real test images in the place of samples, against the training images."""
+def real_image_distances(data: ImageData, device: str = "cpu", *, inception: bool = False) -> dict[str, Any]:
+    """Compare the real test images, in place of samples, with the training images.
+
+    The reference for the distances of samples: a perfect model would reach about these values.
+
+    Args:
+        data: the images.
+        device: device of the feature extractors.
+        inception: whether to measure FID and KID too, which takes hours on a CPU.
+
+    Returns:
+        The columns of ``sample_distances``.
+    """
     return sample_distances(
-        lambda: (batch for batch, _ in ordered_batches(data.test, BATCH, device)), data, device, inception=inception
-    )
+        lambda: (images for images, _ in ordered_batches(data.test, BATCH_SIZE, device)), data, device,
+        inception=inception,
+    )  # fmt: skip
 
 
 def _distances(
-    prefix: str, images: Images, data: ImageData, part: str, device: str, *, inception: bool
+    prefix: str, source: BatchSource, data: ImageData, split: str, device: str, *, inception: bool
 ) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name in ("fd_classifier", "fid"):
         try:
-            extractor = _extractor(name, data, device, inception=inception)
+            extractor = _build_extractor(name, data, device, inception=inception)
         except InputError as error:
             columns |= {f"{prefix}{name}": None, f"{prefix}{name}_reason": str(error)}
             continue
-        known, features = reference(extractor, data, part, device), extractor.features(images())
-        columns |= {f"{prefix}{column}": value for column, value in _compare(name, features, known).items()}
-        columns[f"{prefix}{name}_by"] = f"{extractor.title}; {len(features)} images, {known.moments.count} of {part}"
+        reference, features = reference_statistics(extractor, data, split, device), extractor.features(source())
+        columns |= {f"{prefix}{column}": value for column, value in _compare(name, features, reference).items()}
+        counts = f"{len(features)} images, {reference.moments.count} of {split}"
+        columns[f"{prefix}{name}_by"] = f"{extractor.title}; {counts}"
     return columns
 
 
-def _extractor(name: str, data: ImageData, device: str, *, inception: bool) -> Extractor:
+def _build_extractor(name: str, data: ImageData, device: str, *, inception: bool) -> Extractor:
     if name == "fd_classifier":
         return classifier_extractor(data, device)
     if not inception:
@@ -71,40 +119,52 @@ def _extractor(name: str, data: ImageData, device: str, *, inception: bool) -> E
     return inception_extractor(device)
 
 
-def _compare(name: str, features: Tensor, known: Reference) -> dict[str, Any]:
-    """Fréchet and kernel distance, each with its standard error, precision and recall."""
-    kernel, ending = {"fd_classifier": ("kd_classifier", "_classifier"), "fid": ("kid", "")}[name]
-    distance, error = kernel_distance(known.features, features)
-    precision, recall = precision_recall(known.features, features[:MAX_REFERENCE_FEATURES])
+def _compare(name: str, features: Float[Tensor, "N D"], reference: ReferenceStatistics) -> dict[str, Any]:
+    kernel, suffix = {"fd_classifier": ("kd_classifier", "_classifier"), "fid": ("kid", "")}[name]
+    distance, error = kernel_distance(reference.features, features)
+    precision, recall = precision_recall(reference.features, features[:MAX_REFERENCE_FEATURES])
     return {
-        name: frechet_distance(Moments.of(features), known.moments),
-        f"{name}_error": _known(frechet_error(features, known.moments)),
+        name: frechet_distance(Moments.from_features(features), reference.moments),
+        f"{name}_error": _none_if_nan(frechet_error(features, reference.moments)),
         kernel: distance,
-        f"{kernel}_error": _known(error),
-        f"precision{ending}": precision,
-        f"recall{ending}": recall,
+        f"{kernel}_error": _none_if_nan(error),
+        f"precision{suffix}": precision,
+        f"recall{suffix}": recall,
     }
 
 
-def _known(value: float) -> float | None:
-    """None for NaN, which JSON does not have."""
+def _none_if_nan(value: float) -> float | None:
+    """None for NaN, which is not valid JSON."""
     return None if math.isnan(value) else value
 
 
 def noise_distances(
-    data: ImageData, shares: Sequence[float], *, part: str = "test", count: int = 2000, seed: int = 0,
+    data: ImageData, noise_levels: Sequence[float], *, split: str = "test", count: int = 2000, seed: int = 0,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The sample_… distances of up to ``count`` real images with noise; shares: its standard deviations.
+    """Compare real images with added Gaussian noise with the training images, as a check of the metrics.
 
-    The check of the metric itself: a distance that can be trusted grows with the noise. Pixels stay in [0, 1].
-    part: which images, train or test; test images of another kind than the training ones are far without noise.
+    A useful distance grows with the noise. All noise levels use the same images and the same noise, scaled; the
+    noisy pixels are clipped to [0, 1].
+
+    Args:
+        data: the images.
+        noise_levels: standard deviations of the noise, at least 0, for pixels in [0, 1].
+        split: which images get the noise: ``train`` or ``test``. Use ``train`` if the test images have other content
+            than the training images, because their distance is then large without noise.
+        count: how many images at most.
+        seed: seed of the noise.
+        device: device of the feature extractors.
+
+    Returns:
+        The columns of ``sample_distances`` without FID and KID, for each standard deviation.
     """
-    images = data.train if part == "train" else data.test
+    images = data.train if split == "train" else data.test
     pixels = images.evenly_spaced(count)
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     rows = []
-    for share in shares:
-        parts = [part.to(device) for part in (pixels + share * noise).clamp(0, 1).split(_CHUNK)]
-        rows.append(sample_distances(partial(iter, parts), data, device, inception=False))
+    for level in noise_levels:
+        noisy = (pixels + level * noise).clamp(0, 1)
+        batches = [batch.to(device) for batch in noisy.split(_NOISE_BATCH_SIZE)]
+        rows.append(sample_distances(partial(iter, batches), data, device, inception=False))
     return rows

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, each taken for a Gaussian."""
+"""The Fréchet distance between two sets of features, each modelled as a Gaussian."""
 
 from __future__ import annotations
 
@@ -6,56 +6,106 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vqlab.errors import InputError
 
-FOLDS = 10
+JACKKNIFE_GROUPS = 10
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (D,) and covariance (D, D, over count − 1) of ``count`` feature vectors, float64."""
+    """Mean and covariance of feature vectors.
 
-    mean: np.ndarray
-    covariance: np.ndarray
+    Attributes:
+        mean: float64 (D,).
+        covariance: float64 (D, D), with the divisor count − 1.
+        count: number of feature vectors.
+    """
+
+    mean: Float64[np.ndarray, " D"]
+    covariance: Float64[np.ndarray, "D D"]
     count: int
 
     @classmethod
-    def of(cls, features: Float[Tensor, "N D"]) -> Moments:
-        """The moments of N vectors; raises InputError for fewer than 2."""
+    def from_features(cls, features: Float[Tensor, "N D"]) -> Moments:
+        """Compute the moments of feature vectors, in float64.
+
+        Args:
+            features: at least 2 vectors, on any device.
+
+        Returns:
+            Their moments.
+
+        Raises:
+            InputError: if there are fewer than 2 vectors.
+
+        Example:
+            >>> Moments.from_features(torch.tensor([[0.0], [2.0]])).covariance
+            array([[2.]])
+        """
         if len(features) < 2:
-            raise InputError(f"images={len(features)}: a Fréchet distance needs at least 2; give more")
+            raise InputError(f"images={len(features)}: a Fréchet distance needs at least 2; use more images")
         rows = features.double().cpu().numpy()
         return cls(rows.mean(0), np.cov(rows, rowvar=False).reshape(rows.shape[1], rows.shape[1]), len(rows))
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
-    """|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2·tr (Σ₁Σ₂)^½, float64 (Heusel et al., GANs Trained by a TTUR, 2017).
+    """Compute ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2·tr (Σ₁Σ₂)^½ in float64.
 
-    The last trace is the sum of the square roots of the eigenvalues of √Σ₁·Σ₂·√Σ₁, which is symmetric: so
-    there is no complex root and fewer images than dimensions do no harm. Raises InputError for unequal D.
+    The last trace is the sum of the square roots of the eigenvalues of Σ₁^½·Σ₂·Σ₁^½. This matrix is symmetric, so the
+    result is real also if there are fewer images than dimensions; negative eigenvalues from rounding count as 0.
+
+    Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017.
+
+    Args:
+        one: moments of the first set.
+        other: moments of the second set, of the same dimension.
+
+    Returns:
+        The squared Fréchet distance, at least 0 up to rounding. Its bias depends on the numbers of images: compare
+        only distances with equal numbers.
+
+    Raises:
+        InputError: if the dimensions differ.
+
+    Example:
+        >>> one, other = (Moments(np.full(1, mean), np.full((1, 1), 4.0), count=2) for mean in (0.0, 3.0))
+        >>> frechet_distance(one, other)
+        9.0
     """
     if one.mean.shape != other.mean.shape:
         raise InputError(
-            f"features of {len(one.mean)} and {len(other.mean)} dimensions: take both sets through one extractor"
+            f"features of {len(one.mean)} and {len(other.mean)} dimensions: must be equal; extract both sets with the "
+            "same extractor"
         )
     values, vectors = np.linalg.eigh(one.covariance)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    shared = np.sqrt(np.linalg.eigvalsh(root @ other.covariance @ root).clip(0)).sum()
-    apart = ((one.mean - other.mean) ** 2).sum()
-    return float(apart + np.trace(one.covariance) + np.trace(other.covariance) - 2 * shared)
+    root_trace = np.sqrt(np.linalg.eigvalsh(root @ other.covariance @ root).clip(0)).sum()
+    mean_term = ((one.mean - other.mean) ** 2).sum()
+    return float(mean_term + np.trace(one.covariance) + np.trace(other.covariance) - 2 * root_trace)
 
 
 def frechet_error(features: Float[Tensor, "N D"], reference: Moments) -> float:
-    """Standard error of the distance of ``features`` to ``reference`` over the choice of images.
+    """Estimate the standard error of ``frechet_distance`` over the choice of the images.
 
-    Delete-a-group jackknife, ten groups (Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982);
-    NaN for fewer than 20 images. The distance's small-sample bias is not in it: compare only equal counts.
+    Delete-a-group jackknife with ten groups. It does not include the bias of the distance for few images.
+
+    Source: Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982.
+
+    Args:
+        features: features of the images, in any order that does not repeat with period 10.
+        reference: moments of the reference set, whose own error is not included.
+
+    Returns:
+        The standard error of the distance of ``features`` to ``reference``; NaN for fewer than 20 images.
     """
-    if len(features) < 2 * FOLDS:
+    if len(features) < 2 * JACKKNIFE_GROUPS:
         return float("nan")
-    fold = torch.arange(len(features)) % FOLDS
-    without = [frechet_distance(Moments.of(features[fold != left_out]), reference) for left_out in range(FOLDS)]
-    return float(np.std(without)) * (FOLDS - 1) ** 0.5
+    group = torch.arange(len(features)) % JACKKNIFE_GROUPS
+    distances = [
+        frechet_distance(Moments.from_features(features[group != left_out]), reference)
+        for left_out in range(JACKKNIFE_GROUPS)
+    ]
+    return float(np.std(distances)) * (JACKKNIFE_GROUPS - 1) ** 0.5

@@ -1,26 +1,59 @@
-"""Pixel metrics per image, on values in [0, 1]."""
+"""Metrics of single images, on pixels in [0, 1]."""
 
 from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
 
-Batch = Float[Tensor, "B 3 H W"]
-PerImage = Float[Tensor, " B"]
 
+def mse(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+    """Compute the mean squared error of each image over channels and pixels.
 
-def mse(x: Batch, y: Batch) -> PerImage:
-    """Mean squared error of each image, in [0, 1]."""
+    Args:
+        x: images in [0, 1].
+        y: images in [0, 1].
+
+    Returns:
+        The error of each image, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> mse(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
+        tensor([0.2500])
+    """
     return (x - y).square().flatten(1).mean(1)
 
 
-def psnr(x: Batch, y: Batch) -> PerImage:
-    """−10·log₁₀(MSE) of each image, dB; infinite for equal images."""
+def psnr(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+    """Compute the peak signal-to-noise ratio −10·log₁₀(MSE) of each image.
+
+    Args:
+        x: images in [0, 1].
+        y: images in [0, 1].
+
+    Returns:
+        The ratio of each image, dB; infinite for equal images.
+
+    Example:
+        >>> import torch
+        >>> psnr(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.1))
+        tensor([20.])
+    """
     return -10 * mse(x, y).log10()
 
 
-def ssim(x: Batch, y: Batch) -> PerImage:
-    """Structural similarity of each image (Wang et al., 2004) through piq: 11×11 window, σ 1.5."""
+def ssim(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+    """Compute the structural similarity of each image with piq: an 11×11 Gaussian window with σ = 1.5.
+
+    Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
+
+    Args:
+        x: images in [0, 1], H and W at least 11.
+        y: images in [0, 1].
+
+    Returns:
+        The similarity of each image, at most 1; 1 for equal images.
+    """
     import piq
 
     return piq.ssim(x, y, data_range=1.0, reduction="none")

@@ -1,4 +1,4 @@
-"""Pretrained weights of others: downloaded once, kept in the cache, refused unless their SHA-256 is the known one."""
+"""Published weights files: downloaded once into the cache folder and verified by their SHA-256."""
 
 from __future__ import annotations
 
@@ -14,81 +14,103 @@ import torch
 from vqlab.data.cache import cache_folder
 from vqlab.errors import InputError
 
-_TIMEOUT = 20  # seconds without an answer
-_PIECE = 1 << 20
+_TIMEOUT_SECONDS = 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A published file: its name in the cache, where it is, and what it must hash to."""
+class WeightsFile:
+    """A published file with weights.
 
-    file: str
+    Attributes:
+        name: file name in the folder ``weights`` of the cache folder.
+        url: address of the file.
+        sha256: hexadecimal SHA-256 of its content.
+    """
+
+    name: str
     url: str
     sha256: str
 
     @property
     def path(self) -> Path:
-        """Where it lies once downloaded."""
-        return cache_folder() / "weights" / self.file
+        """Path of the file in the cache folder, whether or not it is downloaded."""
+        return cache_folder() / "weights" / self.name
 
 
-# The networks of FID (as piq and pytorch-fid take it), of VGG16 (torchvision), and LPIPS's layers on VGG16.
-INCEPTION = Weights(
+# The network of FID (as in piq and pytorch-fid), VGG16 (torchvision), and the linear layers of LPIPS on VGG16.
+INCEPTION = WeightsFile(
     "pt_inception-2015-12-05.pth",
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
-VGG16 = Weights(
+VGG16 = WeightsFile(
     "vgg16.pth",
     "https://download.pytorch.org/models/vgg16-397923af.pth",
     "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
 )
-LPIPS = Weights(
+LPIPS = WeightsFile(
     "lpips_vgg.pth",
     "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
     "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
 )
 
 
-def fetch(weights: Weights) -> Path:
-    """The file in the cache, downloaded if it is not there.
+def fetch_weights(file: WeightsFile) -> Path:
+    """Download a weights file if the cache folder does not have it, and verify its SHA-256.
 
-    Raises InputError where there is no network (with the folder to put the file into), and for a file that was
-    cut short or altered.
+    Args:
+        file: the file.
+
+    Returns:
+        Its path in the cache folder.
+
+    Raises:
+        InputError: if the download fails, or the file is incomplete or altered.
     """
-    if not weights.path.is_file():
-        _download(weights)
-    if _digest(weights.path) != weights.sha256:
+    if not file.path.is_file():
+        _download(file)
+    if _sha256(file.path) != file.sha256:
         raise InputError(
-            f"{weights.path}: cut short or altered (SHA-256 is not the known one); remove it and try again"
+            f"{file.path}: incomplete or altered (its SHA-256 must be {file.sha256[:12]}…); remove it and try again"
         )
-    return weights.path
+    return file.path
 
 
-def load(weights: Weights) -> dict[str, Any]:
-    """The tensors of a checked file, on the CPU; nothing but tensors is unpickled. Raises as ``fetch``."""
-    return torch.load(fetch(weights), map_location="cpu", weights_only=True)
+def load_weights(file: WeightsFile) -> dict[str, Any]:
+    """Load the tensors of a weights file; other objects are not unpickled.
+
+    Args:
+        file: the file; it is downloaded if the cache folder does not have it.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        InputError: if the download fails, or the file is incomplete or altered.
+    """
+    return torch.load(fetch_weights(file), map_location="cpu", weights_only=True)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _download(weights: Weights) -> None:
-    path = weights.path
+def _download(file: WeightsFile) -> None:
+    path = file.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(weights.url, timeout=_TIMEOUT) as answer, beside.open("wb") as file:
-            while piece := answer.read(_PIECE):
-                file.write(piece)
-        os.replace(beside, path)
+        with urllib.request.urlopen(file.url, timeout=_TIMEOUT_SECONDS) as response, temporary.open("wb") as stream:
+            while chunk := response.read(_CHUNK_BYTES):
+                stream.write(chunk)
+        os.replace(temporary, path)
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise InputError(
-            f"weights {weights.file}: could not be downloaded ({reason}); put {weights.url} as {weights.file} into the "
-            "folder weights of $VQLAB_CACHE (default ~/.cache/vqlab)"
+            f"weights {file.name}: could not be downloaded ({reason}); save {file.url} as {file.name} in the folder "
+            "weights of $VQLAB_CACHE (default ~/.cache/vqlab)"
         ) from None
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Encoder, decoder, the VQ-VAE, its baselines, priors over its codes, and the lab's classifier."""
+"""The VQ-VAE, the baselines, the priors over its codes, and the feature classifier."""
 
 from __future__ import annotations
 
@@ -28,7 +28,19 @@ __all__ = [
 
 
 def build_model(config: Config, classes: int) -> nn.Module:
-    """The model of the Config's kind with its first weights; classes: of the data, which priors are told."""
+    """Build the model of ``config.kind`` with initial weights, which depend only on the Config.
+
+    Args:
+        config: the Config of a Run.
+        classes: number of classes of the data, at least 0; only priors use it.
+
+    Returns:
+        A VQVAE, VAE, GAN, CodeTransformer or LatentDiffusion in training mode on the CPU.
+
+    Example:
+        >>> type(build_model(Config(), classes=10)).__name__
+        'VQVAE'
+    """
     if config.kind == "vqvae":
         return VQVAE(config.model, config.quantizer, config.seed)
     if config.kind == "transformer":

@@ -1,4 +1,4 @@
-"""A small image classifier, whose features stand in where Inception's cannot be had."""
+"""The feature classifier: a small image classifier, whose features replace Inception's where there is no network."""
 
 from __future__ import annotations
 
@@ -6,39 +6,61 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# Names, in ``body``, of the feature maps that a perceptual loss compares: the end of each stage.
-STAGES = ("2", "5", "8", "11")
-_WIDTHS, _STRIDES = (32, 64, 128, 128), (2, 2, 1, 2)
+# Names, in ``Classifier.body``, of the layers whose outputs a perceptual loss compares: the last of each stage.
+FEATURE_LAYERS = ("2", "5", "8", "11")
+_CHANNELS, _STRIDES = (32, 64, 128, 128), (2, 2, 1, 2)
 
 
 class Classifier(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to class logits (B, classes); ``features`` are (B, 128).
+    """Images in [0, 1] to class logits.
 
-    Four 3×3 convolutions with batch normalisation, three of them halving, then a mean over space.
+    Four 3×3 convolutions with batch normalisation and ReLU, three of them with stride 2, then the mean over space
+    and a linear layer. Initial weights depend only on ``seed``, and the global generator keeps its state.
+
+    Args:
+        num_classes: number of logits.
+        seed: seed of the initial weights.
+
+    Attributes:
+        feature_dim: number of features, 128.
     """
 
-    feature_dim = _WIDTHS[-1]
+    feature_dim = _CHANNELS[-1]
 
-    def __init__(self, classes: int, seed: int) -> None:
+    def __init__(self, num_classes: int, seed: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.body = nn.Sequential(*_stages())
-            self.head = nn.Linear(self.feature_dim, classes)
+            self.body = nn.Sequential(*_convolutions())
+            self.head = nn.Linear(self.feature_dim, num_classes)
 
     def features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 128"]:
-        """Means over space of the last feature map."""
+        """Compute the features: means over space of the last feature map.
+
+        Args:
+            images: in [0, 1].
+
+        Returns:
+            The features, at least 0.
+        """
         return self.body(2 * images - 1).mean((2, 3))
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
-        """Class logits."""
+        """Compute the class logits.
+
+        Args:
+            images: in [0, 1].
+
+        Returns:
+            Logits of the C = ``num_classes`` classes.
+        """
         return self.head(self.features(images))
 
 
-def _stages() -> list[nn.Module]:
+def _convolutions() -> list[nn.Module]:
     layers: list[nn.Module] = []
     channels = 3
-    for width, stride in zip(_WIDTHS, _STRIDES, strict=True):
+    for width, stride in zip(_CHANNELS, _STRIDES, strict=True):
         layers += [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width
     return layers

@@ -1,4 +1,4 @@
-"""The GAN baseline for 32-pixel images, of DCGAN's size."""
+"""The GAN baseline for images of 32×32 pixels, with the size of DCGAN."""
 
 from __future__ import annotations
 
@@ -9,20 +9,35 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from vqlab.config import Config, GANConfig
 
-_START = 4
-_SPREAD = 0.02
+# Height and width of the smallest feature map, and the standard deviation of the generator's initial weights.
+_SMALLEST_SIZE = 4
+_INIT_STD = 0.02
 
 
 class Generator(nn.Sequential):
-    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1]: 4, 8, 16, 32 pixels, as DCGAN (Radford et al., 2015) starts."""
+    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1], where L is ``config.latent_dim``.
+
+    A linear layer to (4·width, 4, 4), then three transposed 4×4 convolutions with stride 2, each after batch
+    normalisation and ReLU, and a sigmoid. Initial weights are N(0, 0.02²), initial biases 0.
+
+    Source: Radford et al., Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+    Networks, 2015.
+
+    Args:
+        config: dimension of the noise and number of channels.
+
+    Example:
+        >>> Generator(GANConfig(width=4, latent_dim=8))(torch.zeros(2, 8)).shape
+        torch.Size([2, 3, 32, 32])
+    """
 
     def __init__(self, config: GANConfig) -> None:
-        wide = 4 * config.width
+        first = 4 * config.width
         layers: list[nn.Module] = [
-            nn.Linear(config.latent_dim, wide * _START**2),
-            nn.Unflatten(1, (wide, _START, _START)),
+            nn.Linear(config.latent_dim, first * _SMALLEST_SIZE**2),
+            nn.Unflatten(1, (first, _SMALLEST_SIZE, _SMALLEST_SIZE)),
         ]
-        for channels in (wide, wide // 2):
+        for channels in (first, first // 2):
             layers += [
                 nn.BatchNorm2d(channels), nn.ReLU(),
                 nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1),
@@ -31,34 +46,70 @@ class Generator(nn.Sequential):
         super().__init__(*layers, nn.ConvTranspose2d(config.width, 3, 4, stride=2, padding=1), nn.Sigmoid())
         for layer in self:
             if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
-                nn.init.normal_(layer.weight, std=_SPREAD)
+                nn.init.normal_(layer.weight, std=_INIT_STD)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
 
 class CentrePixels(nn.Module):
-    """[0, 1] to [-1, 1]: what has a mean far from 0 takes most of a normalised layer's reach."""
+    """Map pixels from [0, 1] to [−1, 1].
+
+    Without it, the mean of the pixels dominates the output of a layer with spectral normalisation.
+    """
 
     def forward(self, images: Float[Tensor, "B 3 32 32"]) -> Float[Tensor, "B 3 32 32"]:
-        """2 images − 1."""
+        """Compute 2·images − 1.
+
+        Args:
+            images: in [0, 1].
+
+        Returns:
+            The same images in [−1, 1].
+        """
         return 2 * images - 1
 
 
 class Discriminator(nn.Sequential):
-    """Images (B, 3, 32, 32) to scores (B,); spectral normalisation: Miyato et al., 2018."""
+    """Images (B, 3, 32, 32) in [0, 1] to scores (B,): logits, high for real images.
+
+    Three 4×4 convolutions with stride 2 and leaky ReLU, then a linear layer.
+
+    Source: Radford et al., Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+    Networks, 2015; Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018.
+
+    Args:
+        config: number of channels, and whether the layers have spectral normalisation.
+
+    Example:
+        >>> Discriminator(GANConfig(width=4))(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2])
+    """
 
     def __init__(self, config: GANConfig) -> None:
-        normal = spectral_norm if config.spectral_norm else nn.Identity()
+        normalise = spectral_norm if config.spectral_norm else nn.Identity()
         layers: list[nn.Module] = [CentrePixels()]
         channels = 3
         for width in (config.width, 2 * config.width, 4 * config.width):
-            layers += [normal(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            layers += [normalise(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
             channels = width
-        super().__init__(*layers, nn.Flatten(), normal(nn.Linear(channels * _START**2, 1)), nn.Flatten(0))
+        super().__init__(*layers, nn.Flatten(), normalise(nn.Linear(channels * _SMALLEST_SIZE**2, 1)), nn.Flatten(0))
 
 
 class GAN(nn.Module):
-    """Generator and discriminator; weights depend on the Config's seed alone."""
+    """A generator and a discriminator; initial weights depend only on the Config's seed.
+
+    The global generator of random numbers keeps its state.
+
+    Source: Goodfellow et al., Generative Adversarial Nets, 2014.
+
+    Args:
+        config: sections ``gan`` and ``seed``.
+
+    Attributes:
+        generator: noise to images.
+        discriminator: images to scores.
+        latent_dim: dimension of the noise.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -69,5 +120,13 @@ class GAN(nn.Module):
         self.latent_dim = config.gan.latent_dim
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 32 32"]:
-        """Images in [0, 1] from N(0, I)."""
+        """Generate images from noise of N(0, I).
+
+        Args:
+            count: how many images.
+            generator: source of the noise, on the model's device.
+
+        Returns:
+            Images in [0, 1].
+        """
         return self.generator(torch.randn(count, self.latent_dim, generator=generator, device=generator.device))

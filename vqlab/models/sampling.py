@@ -10,20 +10,20 @@ from torch import Tensor
 
 from vqlab.errors import InputError
 
-# In ``known_codes``: a cell whose code is to be sampled.
+# Marks a cell of ``known_codes`` whose code is sampled.
 UNKNOWN = -1
 
-# Keys and values of each block, (B, heads, tokens so far, width / heads) each; empty before the first token.
+# Keys and values of each block, each (B, heads, tokens so far, width / heads); empty before the first token.
 KeyValueCache = list[tuple[Tensor, Tensor]]
 
 
 class CodePrior(Protocol):
-    """What ``sample_codes`` needs of an autoregressive prior.
+    """The interface of an autoregressive prior for ``sample_codes``.
 
     Attributes:
         grid: height and width of the code grids.
         num_codes: K; codes are 0…K−1.
-        num_classes: labels are 0…num_classes−1.
+        num_classes: labels are 0…num_classes−1; the label num_classes means no class.
     """
 
     grid: tuple[int, int]
@@ -32,15 +32,15 @@ class CodePrior(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
 
-    def labels_or_null(self, labels: Tensor | None, count: int) -> Int[Tensor, " count"]:
-        """``labels``, or ``count`` times the label that means none."""
+    def labels_or_null(self, labels: Int[Tensor, " B"] | None, count: int) -> Int[Tensor, " B"]:
+        """Return ``labels``, or ``count`` times the label that means no class if ``labels`` is None."""
 
     def logits(
         self, codes: Int[Tensor, "B T"], labels: Int[Tensor, " B"], cache: KeyValueCache | None = None
     ) -> tuple[Float[Tensor, "B N K"], KeyValueCache]:
-        """Logits of the cells up to T, or with ``cache`` of cell T alone, and the new cache."""
+        """Compute the logits of the cells 0…T, or with ``cache`` of cell T only, and the new cache."""
 
 
 @torch.no_grad()
@@ -56,18 +56,18 @@ def sample_codes(
     generator: torch.Generator | None = None,
     use_cache: bool = True,
 ) -> Int[Tensor, "count h w"]:
-    """Sample code grids in raster order.
+    """Sample code grids cell by cell in raster order.
 
     Args:
-        prior: a ``CodeTransformer``, or another prior with the same methods.
+        prior: a ``CodeTransformer``, or another object with the attributes and methods of ``CodePrior``.
         count: how many grids, at least 1.
         label: a class, 0…num_classes−1; None for no class.
         temperature: see ``filter_logits``.
         top_k: see ``filter_logits``.
         top_p: see ``filter_logits``.
-        known_codes: codes to keep, UNKNOWN (−1) where one is to be sampled. A sampled cell depends on the cells
-            before it, known or sampled, not on those after.
-        generator: on the prior's device; None for one with seed 0.
+        known_codes: codes to keep, and UNKNOWN (−1) for the cells to sample. A sampled cell depends only on the
+            cells before it, known or sampled. None: sample all cells.
+        generator: source of the random numbers, on the prior's device; None for one with seed 0.
         use_cache: keep the keys and values of each block instead of computing them again for every cell. The codes
             are the same; False needs less memory.
 
@@ -75,7 +75,8 @@ def sample_codes(
         The codes, int64.
 
     Raises:
-        InputError: a value out of range, or known codes of another shape.
+        InputError: if ``count``, ``label``, a known code or a setting of ``filter_logits`` is out of range, or if
+            ``known_codes`` has another shape than the grid.
     """
     (height, width), device = prior.grid, prior.device
     _check(prior, count, label, known_codes)
@@ -101,25 +102,29 @@ def filter_logits(
     Source: Holtzman et al., The Curious Case of Neural Text Degeneration, 2020 (top-p).
 
     Args:
-        logits: of the next code.
-        temperature: above 0; under 1 the likely codes become likelier, above 1 all become more alike.
-        top_k: 1…K; only the k likeliest codes remain (and those that tie with the last of them). None: all.
-        top_p: in (0, 1]; only the fewest codes that together have this probability remain, after ``top_k``.
-            None: all.
+        logits: logits of the next code.
+        temperature: above 0; below 1 makes likely codes more likely, above 1 makes all codes more equal.
+        top_k: keep the k most likely codes, 1…K (and codes with the same logit as the last of them); None keeps all.
+        top_p: keep the smallest set of most likely codes whose probabilities sum to at least this, in (0, 1], after
+            ``top_k``; None keeps all.
 
     Returns:
         The logits, −∞ for excluded codes.
 
     Raises:
-        InputError: a value out of range.
+        InputError: if ``temperature``, ``top_k`` or ``top_p`` is out of range.
+
+    Example:
+        >>> filter_logits(torch.tensor([[1.0, 3.0, 2.0]]), top_k=2)
+        tensor([[-inf, 3., 2.]])
     """
     num_codes = logits.shape[1]
     if not temperature > 0:
         raise InputError(f"temperature={temperature}: must be above 0")
     if top_k is not None and not 1 <= top_k <= num_codes:
-        raise InputError(f"top_k={top_k}: must be in 1…{num_codes}, the number of codes")
+        raise InputError(f"top_k={top_k}: must be in 1…{num_codes} (the number of codes), or None for all")
     if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p={top_p}: must be above 0 and at most 1")
+        raise InputError(f"top_p={top_p}: must be above 0 and at most 1, or None for all")
     logits = logits / temperature
     if top_k is not None:
         smallest = logits.topk(top_k, dim=1).values[:, -1:]
@@ -140,6 +145,11 @@ def _check(prior: CodePrior, count: int, label: int | None, known_codes: Tensor 
     if known_codes is None:
         return
     if tuple(known_codes.shape) != prior.grid:
-        raise InputError(f"known_codes has shape {tuple(known_codes.shape)}: must be {prior.grid}, that of the codes")
+        raise InputError(
+            f"known_codes has shape {tuple(known_codes.shape)}: must be {prior.grid}, the grid of the prior"
+        )
     if not UNKNOWN <= int(known_codes.min()) <= int(known_codes.max()) < prior.num_codes:
-        raise InputError(f"known_codes: must be in 0…{prior.num_codes - 1}, or {UNKNOWN} where one is to be sampled")
+        raise InputError(
+            f"known_codes has values {int(known_codes.min())}…{int(known_codes.max())}: must be in "
+            f"0…{prior.num_codes - 1}, or {UNKNOWN} to sample the cell"
+        )

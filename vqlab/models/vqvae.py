@@ -1,4 +1,4 @@
-"""The VQ-VAE: encoder, quantizer, decoder."""
+"""The VQ-VAE: encoder, quantizer and decoder."""
 
 from __future__ import annotations
 
@@ -15,38 +15,90 @@ from vqlab.quantize import QuantizerOutput, VectorQuantizer
 
 @dataclass
 class VQVAEOutput:
-    """reconstruction (B, 3, H, W) in [0, 1]; z_e (B, D, h, w); quantized: what the quantizer returned."""
+    """Result of ``VQVAE.forward``.
 
-    reconstruction: Tensor
-    z_e: Tensor
+    Attributes:
+        reconstruction: images in [0, 1], (B, 3, H, W).
+        z_e: the encoder's output, (B, D, h, w).
+        quantized: the quantizer's output: z_q, indices, loss and statistics.
+    """
+
+    reconstruction: Float[Tensor, "B 3 H W"]
+    z_e: Float[Tensor, "B D h w"]
     quantized: QuantizerOutput
 
 
 class VQVAE(nn.Module):
-    """van den Oord et al., Neural Discrete Representation Learning, 2017, with the axes of VectorQuantizer.
+    """A vector-quantized autoencoder: the decoder reconstructs the image from z_q = quantizer(encoder(image)).
 
-    Weights depend on ``seed`` alone, and building one leaves the global generator where it was.
+    Initial weights depend only on ``seed``, and the global generator keeps its state.
+
+    Source: van den Oord et al., Neural Discrete Representation Learning, 2017.
+
+    Args:
+        model: channels, residual blocks and halvings of encoder and decoder.
+        quantizer: arguments of ``VectorQuantizer``.
+        seed: seed of the initial weights and of the quantizer.
+
+    Attributes:
+        encoder: images to z_e.
+        quantizer: the ``VectorQuantizer``, z_e to z_q.
+        decoder: z_q to images.
+
+    Raises:
+        InputError: if the quantizer does not allow this combination of values.
+
+    Example:
+        >>> vqvae = VQVAE(ModelConfig(), QuantizerConfig())
+        >>> vqvae.decode(torch.zeros(2, 8, 8, dtype=torch.long)).shape
+        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(self, model: ModelConfig, quantizer: QuantizerConfig, seed: int = 0) -> None:
         super().__init__()
-        axes = quantizer.model_dump(exclude={"temperature_end"})
+        settings = quantizer.model_dump(exclude={"temperature_end"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = Encoder(model, quantizer.dim)
-            self.quantizer = VectorQuantizer(**axes, seed=seed)
+            self.quantizer = VectorQuantizer(**settings, seed=seed)
             self.decoder = Decoder(model, quantizer.dim)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> VQVAEOutput:
-        """Reconstruct images in [0, 1]."""
+        """Reconstruct images.
+
+        In training mode the quantizer also updates its codebook.
+
+        Args:
+            images: in [0, 1]; H and W are multiples of 2ⁿ, where n is ``ModelConfig.downsample``.
+
+        Returns:
+            The reconstruction, z_e and the quantizer's output.
+        """
         z_e = self.encoder(images)
         quantized = self.quantizer(z_e)
         return VQVAEOutput(self.decoder(quantized.z_q), z_e, quantized)
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Int[Tensor, "B h w"]:
-        """The code grid of images in [0, 1]."""
+        """Compute the code grids of images; call it in eval mode, as training mode updates the codebook.
+
+        Args:
+            images: in [0, 1].
+
+        Returns:
+            Codes, int64, 0…K−1; h = H/2ⁿ and w = W/2ⁿ, where n is ``ModelConfig.downsample``.
+        """
         return self.quantizer(self.encoder(images)).indices
 
     def decode(self, indices: Int[Tensor, "B h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Images in [0, 1] from a code grid; raises InputError for an index outside the codebook."""
+        """Reconstruct images from code grids.
+
+        Args:
+            indices: codes, 0…K−1.
+
+        Returns:
+            Images in [0, 1]; H = h·2ⁿ and W = w·2ⁿ, where n is ``ModelConfig.downsample``.
+
+        Raises:
+            InputError: if an index is not in 0…K−1.
+        """
         return self.decoder(self.quantizer.decode(indices))

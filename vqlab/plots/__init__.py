@@ -1,42 +1,40 @@
-"""Figures: seaborn for print, plotly to touch."""
+"""Figures of Runs, studies and probes: matplotlib with seaborn's style for print, plotly for interaction.
 
-from vqlab.plots.codebook import (
-    code_lifetimes,
-    code_patches,
-    codebook_projection,
-    perplexity_windows,
-    rank_frequency,
-    usage_over_training,
-    usage_slider,
-)
-from vqlab.plots.codes import code_grid_panels, code_panels, sample_panels
-from vqlab.plots.gradients import angle_histogram, angle_preservation, angles_over_training, gradient_by_angle
-from vqlab.plots.grids import (
-    grid_heatmaps,
-    heatmap_explorer,
-    layer_costs,
-    rate_distortion,
-    style_tuning_plot,
-    tuning_history,
-)
+Functions named ``…_explorer`` return plotly figures, all others matplotlib figures unless their documentation says
+otherwise. Colours are those of colour-blind palettes.
+"""
+
+from vqlab.plots.codebook import code_patches, codebook_projection
+from vqlab.plots.gradients import angle_preservation, angles_over_training, gradient_by_angle, token_histogram
+from vqlab.plots.grids import grid_heatmaps, heatmap_explorer, rate_distortion
+from vqlab.plots.layer_cost import layer_costs
+from vqlab.plots.panels import code_grid_panels, code_panels, sample_panels, training_panels
 from vqlab.plots.perceptual import perceptual_tradeoff
 from vqlab.plots.plane import plane_explorer, plane_figure
 from vqlab.plots.probe import probe_histograms
 from vqlab.plots.rotations import backward_costs, near_antipodal_errors
-from vqlab.plots.runs import image_grid, reconstructions, training_curves, training_panels, usage_by_rank
+from vqlab.plots.runs import image_row, reconstructions, training_curves
 from vqlab.plots.samples import (
     completions,
     distance_by_noise,
     interpolations,
     nearest_neighbours,
     sample_grids,
-    sample_settings,
-    sample_sheet,
+    samples_by_setting,
+    save_samples,
 )
 from vqlab.plots.studies import study_intervals
+from vqlab.plots.tuning import style_tuning_plot, tuning_history
+from vqlab.plots.usage import (
+    code_lifetimes,
+    perplexity_by_window,
+    rank_frequency,
+    usage_by_rank,
+    usage_explorer,
+    usage_over_training,
+)
 
 __all__ = [
-    "angle_histogram",
     "angle_preservation",
     "angles_over_training",
     "backward_costs",
@@ -50,13 +48,13 @@ __all__ = [
     "gradient_by_angle",
     "grid_heatmaps",
     "heatmap_explorer",
-    "image_grid",
+    "image_row",
     "interpolations",
     "layer_costs",
     "near_antipodal_errors",
     "nearest_neighbours",
     "perceptual_tradeoff",
-    "perplexity_windows",
+    "perplexity_by_window",
     "plane_explorer",
     "plane_figure",
     "probe_histograms",
@@ -65,14 +63,15 @@ __all__ = [
     "reconstructions",
     "sample_grids",
     "sample_panels",
-    "sample_settings",
-    "sample_sheet",
+    "samples_by_setting",
+    "save_samples",
     "study_intervals",
     "style_tuning_plot",
+    "token_histogram",
     "training_curves",
     "training_panels",
     "tuning_history",
     "usage_by_rank",
+    "usage_explorer",
     "usage_over_training",
-    "usage_slider",
 ]

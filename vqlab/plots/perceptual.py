@@ -1,4 +1,4 @@
-"""The figure of a perceptual loss: what its weight costs in pixels and buys in features."""
+"""The figure of the trade-off between pixel and feature quality that a perceptual loss makes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,47 @@ from typing import TYPE_CHECKING
 from vqlab.plots.style import colours, make_axes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vqlab.studies.study import StudyTable
+    from vqlab.studies.study_table import StudyTable
 
 
 def perceptual_tradeoff(table: StudyTable, weights: Sequence[float], title: str) -> Figure:
-    """PSNR and rFD-classifier by the weight of the perceptual term, and one against the other; a dot a seed.
+    """Draw PSNR and rFD-classifier by the weight of a perceptual loss, and one against the other (matplotlib).
 
-    weights: of the Study's arms, in their order.
+    Args:
+        table: of a Study whose arms differ in the weight of the perceptual term only.
+        weights: the weight of each arm, at least 0, in the order of the arms; at least one is above 0.
+        title: title of the figure.
+
+    Returns:
+        Three panels: PSNR and rFD-classifier by weight, one dot per seed and a line through the means of the arms,
+        and the means of both measures against each other, labelled with the weight.
     """
-    good = table.rows[table.rows["error"] == ""]
-    place = dict(zip(table.rows["arm"].unique(), weights, strict=True))
-    means = good.groupby("arm", sort=False)[["psnr", "rfd_classifier"]].mean()
-    known = [place[arm] for arm in means.index]
+    finished = table.rows[table.rows["error"] == ""]
+    weight_of_arm = dict(zip(table.rows["arm"].unique(), weights, strict=True))
+    means = finished.groupby("arm", sort=False)[["psnr", "rfd_classifier"]].mean()
+    measured = [weight_of_arm[arm] for arm in means.index]
     figure, (left, middle, right) = make_axes(3, title)
     panels = ((left, "psnr", "PSNR (dB)"), (middle, "rfd_classifier", "rFD-classifier"))
     for (axis, name, label), colour in zip(panels, colours(2), strict=True):
-        axis.plot([place[arm] for arm in good["arm"]], good[name], "o", color=colour, alpha=0.6)
-        axis.plot(known, means[name], "-", color=colour)
-        axis.set_xscale("symlog", linthresh=min(weight for weight in weights if weight))
+        axis.plot([weight_of_arm[arm] for arm in finished["arm"]], finished[name], "o", color=colour, alpha=0.6)
+        axis.plot(measured, means[name], "-", color=colour)
         axis.set(xlabel="weight of the perceptual term", ylabel=label)
+        _scale_weights(axis, weights)
     right.plot(means["psnr"], means["rfd_classifier"], "o-", color=colours(3)[2])
-    for weight, (_, row) in zip(known, means.iterrows(), strict=True):
+    for weight, (_, row) in zip(measured, means.iterrows(), strict=True):
         right.annotate(f"{weight:g}", (row["psnr"], row["rfd_classifier"]), textcoords="offset points", xytext=(5, 5))
-    right.margins(0.12)
-    right.set(xlabel="PSNR (dB), higher is better", ylabel="rFD-classifier, lower is better")
+    right.margins(0.15)
+    right.set(xlabel="PSNR (dB), higher is better", ylabel="rFD-classifier, lower is better", title="label: weight")
     return figure
+
+
+def _scale_weights(axis: Axes, weights: Sequence[float]) -> None:
+    """Logarithmic weights with 0 at the left, labelled at the weights only."""
+    from matplotlib.ticker import NullLocator
+
+    axis.set_xscale("symlog", linthresh=min(weight for weight in weights if weight))
+    axis.set_xticks(list(weights), [f"{weight:g}" for weight in weights])
+    axis.xaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""The plane with its codes: the gradient field of each transport, to touch and for print."""
+"""Figures of the gradient field of each transport in a plane with codes: printed, and interactive."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from vqlab.quantize import transport_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from jaxtyping import Float
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
+# Values s of the slider of ``plane_explorer``, which puts the origin at (−s, −s).
 SHIFTS = (0.0, 1.0, 3.0, 10.0, 100.0)
-_ARROW = 0.22
+_HALF_WIDTH = 2.4
+_ARROW_SCALE = 0.22
 _STEPS = 20
 
 
@@ -27,105 +32,140 @@ def plane_figure(
     shifts: Sequence[float] = (0.0, 3.0, 100.0),
     plane: Plane | None = None,
 ) -> Figure:
-    """For print: −∇ at the encoder for each transport (columns) and distance of the origin (rows)."""
+    """Draw the negative gradient at the encoder for some transports and positions of the origin (matplotlib).
+
+    Args:
+        kinds: names of transports, one column each.
+        shifts: one row for each value s, with the origin at (−s, −s); at least 0.
+        plane: codes and target; the default Plane if None.
+
+    Returns:
+        A grid of panels with the borders between the cells of the codes. Arrows show −∇ at a grid of encoder
+        vectors: their direction and relative length, and by colour the length.
+
+    Raises:
+        InputError: if a transport is not registered.
+    """
     plane = plane or Plane()
     points = square_grid()
-    title = "What the encoder is told (arrows: −∇, one step of descent), by transport and distance of the origin"
-    figure, panels = make_axes(len(kinds), title, rows=len(shifts), width=2.7, height=2.7)
-    for place, axis in enumerate(panels):
-        shift, kind = shifts[place // len(kinds)], kinds[place % len(kinds)]
+    title = "Negative gradient −∇ at the encoder, by transport and position of the origin"
+    height = 2.35 + 1.3 / len(shifts)
+    figure, panels = make_axes(len(kinds), title, rows=len(shifts), width=2.7, height=height)
+    for index, axis in enumerate(panels):
+        row, column = divmod(index, len(kinds))
+        shift, kind = shifts[row], kinds[column]
         moved = replace(plane, origin=(-shift, -shift))
         arrows = -moved.gradient(points, kind)
         length = arrows.norm(dim=1)
-        _ground(axis, moved)
+        _draw_background(axis, moved)
         quiver = axis.quiver(*points.T, *arrows.T, length, cmap="cividis_r", clim=(0, 3), angles="xy", scale=30)
         axis.set(title=kind)
         axis.label_outer()
-        if place % len(kinds) == 0:
-            axis.set_ylabel(f"origin {shift:g} away\nsecond coordinate")
-        if place >= len(kinds) * (len(shifts) - 1):
+        if column == 0:
+            axis.set_ylabel(f"origin at {_position(shift)}\n\nsecond coordinate")
+        if row == len(shifts) - 1:
             axis.set_xlabel("first coordinate")
-    figure.colorbar(quiver, ax=panels, label="length of ∇", shrink=0.6)
+    figure.colorbar(quiver, ax=panels, label="length of ∇", shrink=0.8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _ground(axis: Any, plane: Plane) -> None:
-    fine = square_grid(200)
-    cells = plane.cells(fine).reshape(200, 200).T
+def _position(shift: float) -> str:
+    return f"(−{shift:g}, −{shift:g})" if shift else "(0, 0)"
+
+
+def _draw_background(axis: Axes, plane: Plane) -> None:
+    cells = plane.cells(square_grid(200)).reshape(200, 200).T
     line = np.linspace(-2.2, 2.2, 200)
     for code in range(len(plane.codes)):
         axis.contour(line, line, (cells == code).numpy(), levels=[0.5], colors="0.75", linewidths=0.7)
-    axis.plot(*plane.codes.T, "o", color=colours(4)[3], markersize=5)
-    axis.plot(*plane.target, "*", color=colours(3)[2], markersize=13)
+    axis.plot(*plane.codes.T, "o", color=colours(4)[3], markersize=5, label="codes")
+    axis.plot(*plane.target, "*", color=colours(3)[2], markersize=13, label="target of the decoder")
     axis.grid(visible=False)
     axis.set(aspect="equal", xlim=(-2.3, 2.3), ylim=(-2.3, 2.3))
 
 
 def plane_explorer(kinds: Sequence[str] | None = None, plane: Plane | None = None) -> go.Figure:
-    """To touch: a menu of transports, a slider that moves the origin away; arrows, and paths of 20 steps.
+    """Draw gradient field and descent paths with a menu of transports and a slider that moves the origin (plotly).
 
-    Needs no kernel once made. kinds: all registered transports unless given.
+    The figure holds all fields and paths, so menu and slider work without a kernel.
+
+    Args:
+        kinds: names of transports; all registered transports if None.
+        plane: codes and target; the default Plane if None.
+
+    Returns:
+        Lines of −∇ at the encoder with a dot at the head, and paths of 20 gradient steps. The slider has the values
+        ``SHIFTS``.
+
+    Raises:
+        InputError: if a transport is not registered.
     """
     import plotly.graph_objects as go
 
     plane, kinds = plane or Plane(), list(kinds or transport_names())
-    ground = _plotly_ground(plane)
-    shown = {shift: [trace for kind in kinds for trace in _traces(plane, kind, shift)] for shift in SHIFTS}
-    figure = go.Figure([*ground, *shown[SHIFTS[0]]])
-    for index, trace in enumerate(figure.data[len(ground) :]):
+    background = _background_traces(plane)
+    traces = {shift: [trace for kind in kinds for trace in _gradient_traces(plane, kind, shift)] for shift in SHIFTS}
+    figure = go.Figure([*background, *traces[SHIFTS[0]]])
+    for index, trace in enumerate(figure.data[len(background) :]):
         trace.visible = index // 2 == 0
+    limits = [-_HALF_WIDTH, _HALF_WIDTH]
     figure.update_layout(
-        title="What the encoder is told: −∇ (lines with a dot at their head) and 20 steps of descent",
+        title="Negative gradient −∇ at the encoder (dot: head) and descent paths",
         width=760, height=720, template="plotly_white",
-        xaxis={"title": "first coordinate", "range": [-2.4, 2.4]},
-        yaxis={"title": "second coordinate", "range": [-2.4, 2.4], "scaleanchor": "x"},
-        updatemenus=[_menu(kinds, len(ground))], sliders=[_slider(shown, len(ground))],
+        xaxis={"title": "first coordinate", "range": limits},
+        yaxis={"title": "second coordinate", "range": limits, "scaleanchor": "x"},
+        updatemenus=[_menu(kinds, len(background))], sliders=[_slider(traces, len(background))],
     )  # fmt: skip
     return figure
 
 
-def _traces(plane: Plane, kind: str, shift: float) -> list[go.Scatter]:
+def _gradient_traces(plane: Plane, kind: str, shift: float) -> list[go.Scatter]:
     import plotly.graph_objects as go
 
     moved = replace(plane, origin=(-shift, -shift))
     points = square_grid()
-    heads = points - _ARROW * moved.gradient(points, kind)
+    heads = points - _ARROW_SCALE * moved.gradient(points, kind)
     paths = moved.descend(square_grid(5), kind, _STEPS)
     return [
-        go.Scatter(**_broken(torch.stack([points, heads])), mode="lines+markers", name=f"−∇, {kind}",
+        go.Scatter(**_join_paths(torch.stack([points, heads])), mode="lines+markers", name=f"−∇, {kind}",
                    line={"color": "#0072B2", "width": 1}, marker={"size": [0, 4, 0] * len(points)}),
-        go.Scatter(**_broken(paths), mode="lines", name="paths", line={"color": "#D55E00", "width": 2}),
+        go.Scatter(**_join_paths(paths), mode="lines", name=f"{_STEPS} gradient steps",
+                   line={"color": "#D55E00", "width": 2}),
     ]  # fmt: skip
 
 
-def _broken(paths: torch.Tensor) -> dict[str, list[float | None]]:
-    """Paths (S, N, 2) as one line with gaps between them."""
+def _join_paths(paths: Float[Tensor, "S N 2"]) -> dict[str, list[float | None]]:
+    """N paths of S points as one line; None, which plotly draws as a gap, separates them."""
     gap = torch.full((1, *paths.shape[1:]), torch.nan)
     flat = torch.cat([paths, gap]).transpose(0, 1).reshape(-1, 2)
-    x, y = ([None if np.isnan(v) else round(v, 3) for v in part.tolist()] for part in flat.T)
+    x, y = ([None if np.isnan(value) else round(value, 3) for value in part.tolist()] for part in flat.T)
     return {"x": x, "y": y}
 
 
-def _plotly_ground(plane: Plane) -> list[go.Scatter]:
+def _background_traces(plane: Plane) -> list[go.Scatter]:
     import plotly.graph_objects as go
 
     size = 160
-    cells = plane.cells(square_grid(size, 2.4)).reshape(size, size).T.numpy()
-    line = np.linspace(-2.4, 2.4, size)
-    greys = [[place, f"rgb({shade},{shade},{shade})"] for place, shade in ((0, 205), (1, 250))]
+    cells = plane.cells(square_grid(size, _HALF_WIDTH)).reshape(size, size).T.numpy()
+    line = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, size)
+    greys = [[position, f"rgb({shade},{shade},{shade})"] for position, shade in ((0, 205), (1, 250))]
     return [
         go.Heatmap(x=line.tolist(), y=line.tolist(), z=((cells * 3) % len(plane.codes)).tolist(), colorscale=greys,
                    showscale=False, hoverinfo="skip"),
-        go.Scatter(x=plane.codes[:, 0].tolist(), y=plane.codes[:, 1].tolist(), mode="markers", name="codes",
+        go.Scatter(x=plane.codes[:, 0].tolist(), y=plane.codes[:, 1].tolist(), mode="markers", name="codes", zorder=1,
                    marker={"size": 11, "color": "#CC79A7", "line": {"width": 1, "color": "black"}}),
-        go.Scatter(x=[plane.target[0]], y=[plane.target[1]], mode="markers", name="the decoder's target",
+        go.Scatter(x=[plane.target[0]], y=[plane.target[1]], mode="markers",
+                   name="target of the decoder", zorder=2,
                    marker={"size": 16, "symbol": "star", "color": "#009E73"}),
     ]  # fmt: skip
 
 
-def _menu(kinds: Sequence[str], ground: int) -> dict[str, Any]:
-    def visible(chosen: int) -> list[bool]:
-        return [True] * ground + [index // 2 == chosen for index in range(2 * len(kinds))]
+def _menu(kinds: Sequence[str], background: int) -> dict[str, Any]:
+    """Buttons that show the traces of one transport; background: number of traces that are always visible."""
+
+    def visible(selected: int) -> list[bool]:
+        return [True] * background + [index // 2 == selected for index in range(2 * len(kinds))]
 
     buttons = [
         {"label": kind, "method": "restyle", "args": ["visible", visible(index)]} for index, kind in enumerate(kinds)
@@ -133,15 +173,16 @@ def _menu(kinds: Sequence[str], ground: int) -> dict[str, Any]:
     return {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.08}
 
 
-def _slider(shown: Mapping[float, Sequence[go.Scatter]], ground: int) -> dict[str, Any]:
-    """Steps that give every trace its line at that distance: frames would start to play by themselves."""
+def _slider(traces: Mapping[float, Sequence[go.Scatter]], background: int) -> dict[str, Any]:
+    """Steps that replace the coordinates of all traces by those of one shift."""
+    # Frames in place of restyle steps would start to play when the figure is opened.
     steps = [
         {
             "label": f"{shift:g}",
             "method": "restyle",
-            "args": [{axis: [trace[axis] for trace in traces] for axis in "xy"},
-                     list(range(ground, ground + len(traces)))],
+            "args": [{axis: [trace[axis] for trace in moved] for axis in "xy"},
+                     list(range(background, background + len(moved)))],
         }
-        for shift, traces in shown.items()
+        for shift, moved in traces.items()
     ]  # fmt: skip
-    return {"steps": steps, "currentvalue": {"prefix": "distance of the origin: "}, "pad": {"t": 45}}
+    return {"steps": steps, "currentvalue": {"prefix": "origin at (−s, −s), s = "}, "pad": {"t": 45}}

@@ -15,20 +15,20 @@ _SHOWN = ("angle_gradients", "length_ratio", "angle_codes", "rescale")
 
 
 def probe_histograms(probe: Probe) -> Figure:
-    """Histograms over all recorded tokens: angles, lengths of the gradient, and λ.
+    """Draw histograms over all recorded tokens: both angles, the ratio of gradient lengths, and λ (matplotlib).
 
     Args:
         probe: with at least one recorded forward pass.
 
     Returns:
-        One panel for each quantity that is not 0 throughout.
+        One panel for each quantity that is not 0 for all tokens.
 
     Raises:
-        InputError: the probe recorded nothing.
+        InputError: if the probe recorded nothing.
     """
     table = probe.table()
     shown = [name for name in _SHOWN if table[name].any()]
-    title = f"{type(probe.module).__name__}: {len(table)} tokens in {table['call'].nunique()} passes"
+    title = f"{type(probe.module).__name__}: {len(table)} tokens, forward passes: {table['call'].nunique()}"
     figure, panels = make_axes(len(shown), title, width=4, height=3.2)
     for axis, name in zip(panels, shown, strict=True):
         axis.hist(table[name].dropna(), bins=60)

@@ -1,10 +1,10 @@
-"""Figures of the forms of the rotation: near opposite vectors, and cost."""
+"""Figures that compare the forms of the rotation: rounding error near 180°, and the cost of the backward rule."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vqlab.plots.style import colours, make_axes
+from vqlab.plots.style import colours, label_log_ticks, make_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,29 +12,45 @@ if TYPE_CHECKING:
 
 
 def near_antipodal_errors(table: pd.DataFrame) -> Figure:
-    """``rotations.near_opposite`` drawn: float32 error, and the share that falls back, by gap to 180°."""
-    figure, (left, right) = make_axes(2, "Near opposite vectors the rotation loses its digits, then its meaning")
+    """Draw the float32 error of the rotation, and its fallbacks, as the angle between e and q nears 180° (matplotlib).
+
+    Args:
+        table: rows of ``vqlab.analysis.rotations.antipodal_rounding_errors``.
+
+    Returns:
+        Two panels by the distance of angle(e, q) from 180°: the median relative error of the Householder form
+        (``rotation``) and of the Rodrigues form, where fewer than half of the vectors fall back to straight-through;
+        and the share of vectors that do.
+    """
+    figure, (error, fallback) = make_axes(2, "Rotation of nearly antipodal vectors: rounding error and fallback")
     for form, colour, mark in zip(("rotation", "rodrigues"), colours(2), "ox", strict=True):
-        kept = table[table["fallback_share"] < 0.5]
-        left.plot(kept["gap"], kept[form], f"{mark}-", color=colour, label=form)
-    left.set(xscale="log", yscale="log", xlabel="180° − angle(e, q) (degrees)", ylabel="relative error (float32)")
-    left.legend()
-    right.plot(table["gap"], table["fallback_share"], color=colours(3)[2])
-    right.set(xscale="log", xlabel="180° − angle(e, q) (degrees)", ylabel="straight-through instead (share)")
+        rows = table[table["fallback_share"] < 0.5]
+        error.plot(rows["gap"], rows[form], f"{mark}-", color=colour, label=form)
+    xlabel = "180° − angle(e, q) (degrees)"
+    error.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="median relative error (float32)")
+    error.legend()
+    fallback.plot(table["gap"], table["fallback_share"], color=colours(3)[2])
+    fallback.set(xscale="log", xlabel=xlabel, ylabel="share of vectors that fall\nback to straight-through")
     return figure
 
 
 def backward_costs(table: pd.DataFrame) -> Figure:
-    """``rotations.cost`` drawn: milliseconds by dimension, a panel for each number of vectors."""
+    """Draw the time of the backward rule of each transport by the dimension D (matplotlib).
+
+    Args:
+        table: rows of ``vqlab.analysis.rotations.backward_cost``.
+
+    Returns:
+        One panel for each number of vectors N, on logarithmic axes.
+    """
     counts, dims = sorted(table["N"].unique()), sorted(table["D"].unique())
-    figure, panels = make_axes(len(counts), "Cost of the backward rule")
+    figure, panels = make_axes(len(counts), "Time of the backward rule of each transport")
     for axis, count in zip(panels, counts, strict=True):
         part = table[table["N"] == count]
         for form, colour in zip(part["form"].unique(), colours(4), strict=True):
             rows = part[part["form"] == form]
             axis.plot(rows["D"], rows["ms"], "o-", color=colour, label=form)
         axis.set(xscale="log", yscale="log", xlabel="dimension D", ylabel="median time (ms)", title=f"N = {count}")
-        axis.set_xticks(dims, [str(dim) for dim in dims])
-        axis.minorticks_off()
+        label_log_ticks(axis, [int(dim) for dim in dims])
     panels[0].legend()
     return figure

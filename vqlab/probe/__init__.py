@@ -1,6 +1,15 @@
-"""The gradient probe: what any vector-quantization module does to the gradient. Torch only.
+"""The gradient probe: record what any vector-quantization module does to the gradient, token by token.
 
-The package is callable: ``vqlab.probe(module)`` is ``vqlab.probe.probe(module)``.
+The package is callable: ``vqlab.probe(module)`` is the function ``vqlab.probe.probe(module)``. Its documentation is
+``help(vqlab.probe.probe)``. Needs torch and jaxtyping; ``Probe.table`` and ``Probe.summary`` need pandas.
+
+Example:
+    >>> import torch, vqlab
+    >>> quantizer = vqlab.VectorQuantizer(16, 8)
+    >>> with vqlab.probe(quantizer) as probe:
+    ...     quantizer(torch.randn(2, 8, 4, 4, requires_grad=True)).z_q.sum().backward()
+    >>> len(probe.table())
+    32
 """
 
 from __future__ import annotations
@@ -17,7 +26,7 @@ __all__ = ["COLUMNS", "Probe", "angles", "probe", "token_records"]
 
 
 class _CallablePackage(ModuleType):
-    """Importing ``vqlab.probe`` sets the attribute of that name, which must stay the function that users call."""
+    """Makes ``vqlab.probe`` callable: the name is a package and, in the public interface, a function."""
 
     def __call__(self, module: nn.Module, *, channel_dim: int | None = None, max_tokens: int = 4096) -> Probe:
         return probe(module, channel_dim=channel_dim, max_tokens=max_tokens)

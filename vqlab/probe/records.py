@@ -1,4 +1,4 @@
-"""What happened to the gradient at a quantizer, token by token."""
+"""What a quantizer did to the gradient, token by token: angles, lengths and errors."""
 
 from __future__ import annotations
 
@@ -23,19 +23,46 @@ _TINY = 1e-30
 
 
 def angles(a: Rows, b: Rows) -> PerToken:
-    """Angle of each pair of rows, degrees in [0, 180]; NaN where a row has no length.
+    """Compute the angle between each pair of rows, 2·atan2(‖â − b̂‖, ‖â + b̂‖).
 
-    2·atan2(‖â−b̂‖, ‖â+b̂‖), which keeps its digits near 0 and 180 where arccos loses them (Kahan, 2006).
+    This form is accurate near 0 and 180 degrees, where arccos of the cosine is not (Kahan, How Futile are Mindless
+    Assessments of Roundoff in Floating-Point Computation?, 2006).
+
+    Args:
+        a: Vectors, (N, D).
+        b: Vectors, (N, D).
+
+    Returns:
+        Angles in degrees, (N,), in 0…180; NaN where a vector has length 0 (at most 10⁻³⁰).
+
+    Example:
+        >>> angles(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 2.0], [0.0, 2.0]]))
+        tensor([90., nan])
     """
     a_norm, b_norm = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
     a_unit, b_unit = a / a_norm.clamp_min(_TINY), b / b_norm.clamp_min(_TINY)
-    turn = 2 * torch.atan2((a_unit - b_unit).norm(dim=1), (a_unit + b_unit).norm(dim=1))
-    known = (a_norm > _TINY) & (b_norm > _TINY)
-    return torch.where(known[:, 0], turn.rad2deg(), torch.nan)
+    angle = 2 * torch.atan2((a_unit - b_unit).norm(dim=1), (a_unit + b_unit).norm(dim=1))
+    is_defined = (a_norm > _TINY) & (b_norm > _TINY)
+    return torch.where(is_defined[:, 0], angle.rad2deg(), torch.nan)
 
 
 def token_records(e: Rows, q: Rows, g_q: Rows | None = None, g_e: Rows | None = None) -> dict[str, PerToken]:
-    """What COLUMNS names, for each token; NaN in the gradients' columns where there are none."""
+    """Compute the quantities of ``COLUMNS`` for each token, in float32.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        g_q: Gradients at the codes, (N, D). Default None: the columns of gradients are NaN.
+        g_e: Gradients at the encoder vectors, (N, D). Default None: likewise.
+
+    Returns:
+        Values by column name, (N,) each, on e's device, without a graph.
+
+    Example:
+        >>> records = token_records(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+        >>> records["angle_codes"], records["rescale"], records["length_ratio"]
+        (tensor([90.]), tensor([2.]), tensor([nan]))
+    """
     e, q = e.detach().float(), q.detach().float()
     missing = torch.full((len(e),), torch.nan, device=e.device)
     records = dict.fromkeys(COLUMNS, missing)

@@ -1,21 +1,29 @@
-"""The quantizer: nearest-code search, gradient transport, codebook, usage, the layer. Torch only."""
+"""The quantizer: the layer, nearest-code search, gradient transports, codebook, usage statistics.
 
-import vqlab.quantize.reparameterization  # noqa: F401  (registers its transports)
-from vqlab.quantize.layer import QuantizerOutput, VectorQuantizer
+Needs torch and jaxtyping only.
+"""
+
+# Both modules register their transports when they are imported.
+import vqlab.quantize.backward_transports  # noqa: F401
+import vqlab.quantize.forward_transports  # noqa: F401
+from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.transports import (
+    Transport,
     get_transport,
-    register,
+    register_backward,
     register_forward,
     transport,
     transport_gradient,
     transport_names,
 )
+from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 __all__ = [
     "QuantizerOutput",
+    "Transport",
     "VectorQuantizer",
     "get_transport",
-    "register",
+    "register_backward",
     "register_forward",
     "transport",
     "transport_gradient",

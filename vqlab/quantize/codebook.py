@@ -1,4 +1,4 @@
-"""The codebook's state: codes, EMA counts and sums, first fill, restarts of dead codes."""
+"""State of a codebook: codes, EMA counts and sums, initialisation, restarts of dead codes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,46 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqlab.quantize.initialise import initial_codes, kmeans, sample_rows
+from vqlab.quantize.initialisation import kmeans, random_codes, sample_rows
 
 _LAPLACE = 1e-5
 
 
 class Codebook(nn.Module):
-    """K codes of C channels that move by EMA (sums over counts) or by gradient.
+    """K codes of C channels, trained by an exponential moving average (EMA) or by gradient.
 
-    Random numbers come from (seed, step), so a reloaded codebook goes on as if never stopped.
-    Under torch.distributed counts and sums are all-reduced and new codes come from the joined
-    tokens, so ranks never drift and two ranks equal one process on the joined batch.
+    With γ = ``decay``, nₖ the number of vectors assigned to code k in the batch and sₖ their sum, an EMA step is::
+
+        Nₖ ← γ Nₖ + (1 − γ) nₖ
+        mₖ ← γ mₖ + (1 − γ) sₖ
+        cₖ = mₖ / N̂ₖ,   N̂ₖ = (Nₖ + ε) / (Σⱼ Nⱼ + K ε) · Σⱼ Nⱼ,   ε = 10⁻⁵
+
+    (van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning, 2017, appendix A.1, with Laplace
+    smoothing of the counts). A code with Nₖ ≤ 100 ε keeps its value.
+
+    Random numbers depend on ``seed`` and ``step`` only, so a codebook loaded from a state dict continues as if it had
+    not been interrupted. Under torch.distributed, counts and sums are all-reduced and new codes are drawn from the
+    vectors of all ranks, so all ranks hold the same codebook as one process on the joined batch.
+
+    Args:
+        num_codes: K, the number of codes.
+        dim: C, the channels of a code.
+        update: ``"ema"``, or ``"gradient"`` for codes that are an ``nn.Parameter`` trained by an optimizer.
+        init: ``"kmeans"``, ``"data"``, ``"uniform"`` or ``"normal"``; see ``VectorQuantizer``.
+        decay: γ of the EMA, above 0 and below 1.
+        distance: ``"euclidean"`` or ``"cosine"``, used by the k-means initialisation.
+        restart_every: Training steps between two checks for dead codes; 0 disables restarts.
+        restart_share: A code is dead if it received fewer than this share of the mean number of vectors per code
+            since the previous check, in 0…1.
+        seed: Seed of all random numbers of the codebook.
+
+    Attributes:
+        codes: The codes, (K, C), float32; a buffer, or a parameter with ``update="gradient"``.
+        counts: EMA of the number of vectors per code, Nₖ, (K,).
+        sums: EMA of the sum of the vectors per code, mₖ, (K, C); constant with ``update="gradient"``.
+        recent: Number of vectors per code since the last check for dead codes, (K,).
+        step: Number of training steps with at least one vector, int64 scalar.
+        filled: Whether the codes are initialised, bool scalar.
     """
 
     codes: Tensor
@@ -34,32 +63,54 @@ class Codebook(nn.Module):
         super().__init__()
         self.update, self.init, self.decay, self.distance = update, init, decay, distance
         self.restart_every, self.restart_share, self.seed = restart_every, restart_share, seed
-        codes = initial_codes(init, num_codes, dim, torch.Generator().manual_seed(seed))
+        codes = random_codes(init, num_codes, dim, torch.Generator().manual_seed(seed))
         if update == "gradient":
             self.codes = nn.Parameter(codes)
         else:
             self.register_buffer("codes", codes)
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("sums", codes.clone())
-        # Tokens per code since the last look: an EMA would need hundreds of steps to notice a dead code.
+        # Dead codes are found by counts since the last check: an EMA would need hundreds of steps to show them.
         self.register_buffer("recent", torch.zeros(num_codes))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.tensor(init in ("uniform", "normal")))
 
-    def generator(self, device: torch.device) -> torch.Generator:
-        """A generator that depends on the seed and the step alone."""
+    def extra_repr(self) -> str:
+        """Describe the codebook for ``print(module)``.
+
+        Returns:
+            ``num_codes``, ``dim``, ``update`` and ``init``.
+        """
+        return f"num_codes={self.codes.shape[0]}, dim={self.codes.shape[1]}, update={self.update!r}, init={self.init!r}"
+
+    def step_generator(self, device: torch.device) -> torch.Generator:
+        """Create the random generator of the current step.
+
+        Args:
+            device: Device of the generator.
+
+        Returns:
+            A new generator whose seed depends on ``seed`` and ``step`` only.
+        """
         generator = torch.Generator(device)
         return generator.manual_seed((self.seed * 1_000_003 + int(self.step) * 7919 + 17) % (2**63))
 
     @torch.no_grad()
-    def prepare(self, e: Float[Tensor, "N C"], *, training: bool) -> None:
-        """Fill the codes from the first training batch, where ``init`` asks for data."""
+    def initialise(self, e: Float[Tensor, "N C"], *, training: bool) -> None:
+        """Set the codes from the first training batch if ``init`` is ``"kmeans"`` or ``"data"``.
+
+        Does nothing in eval mode, for an empty batch, or if the codes are initialised.
+
+        Args:
+            e: Encoder vectors of this rank, (N, C).
+            training: Whether the layer is in training mode.
+        """
         if not training or bool(self.filled):
             return
-        e = _gather_tokens(e)
+        e = _gather_rows(e)
         if len(e) == 0:
             return
-        generator = self.generator(torch.device("cpu"))
+        generator = self.step_generator(torch.device("cpu"))
         if self.init == "kmeans":
             codes, counts = kmeans(e, len(self.counts), generator, self.distance)
         else:
@@ -70,8 +121,23 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update_codes(self, e: Float[Tensor, "N C"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]) -> int:
-        """One step of EMA and, when due, restarts; returns how many codes were restarted."""
-        if _distributed():
+        """Do one EMA step and, every ``restart_every`` steps, restart dead codes.
+
+        A restarted code gets the value of a random encoder vector of the batch and the mean EMA count (random
+        restarts as in Dhariwal et al., Jukebox: A Generative Model for Music, 2020). With ``update="gradient"`` the
+        counts are updated and dead codes restarted, but there is no EMA step of the codes. Does nothing for a batch
+        without vectors.
+
+        Args:
+            e: Encoder vectors of this rank, (N, C), from which restarted codes are drawn.
+            counts: Number of vectors per code on this rank, (K,); under torch.distributed replaced by the sum over
+                ranks, in place.
+            sums: Sum of the vectors per code on this rank, (K, C); likewise.
+
+        Returns:
+            The number of restarted codes.
+        """
+        if _is_distributed():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
         if not bool(counts.sum() > 0):
@@ -89,38 +155,38 @@ class Codebook(nn.Module):
     def _update_codes_from_sums(self) -> None:
         total = self.counts.sum()
         smoothed = (self.counts + _LAPLACE) / (total + len(self.counts) * _LAPLACE) * total
-        # A code that nobody has used for very long keeps its place; 0/0 would pull it to the origin.
-        alive = (self.counts > 100 * _LAPLACE)[:, None]
-        self.codes.copy_(torch.where(alive, self.sums / smoothed[:, None], self.codes))
+        # A code unused for very long keeps its value, because 0/0 would move it to the origin.
+        has_count = (self.counts > 100 * _LAPLACE)[:, None]
+        self.codes.copy_(torch.where(has_count, self.sums / smoothed[:, None], self.codes))
 
     def _restart_dead_codes(self, e: Float[Tensor, "N C"]) -> int:
         dead = self.recent < self.restart_share * self.recent.mean()
         self.recent.zero_()
-        number = int(dead.sum())
-        if number:
-            fresh = sample_rows(_gather_tokens(e), number, self.generator(torch.device("cpu")))
-            self._set_codes(dead, fresh, self.counts.mean().expand(number).clone())
-        return number
+        num_dead = int(dead.sum())
+        if num_dead:
+            new_codes = sample_rows(_gather_rows(e), num_dead, self.step_generator(torch.device("cpu")))
+            self._set_codes(dead, new_codes, self.counts.mean().expand(num_dead).clone())
+        return num_dead
 
-    def _set_codes(self, where: Tensor, codes: Float[Tensor, "n C"], counts: Float[Tensor, " n"]) -> None:
-        """Put codes with counts *and* sums that agree, so the next EMA step does not undo them."""
-        self.codes.data[where] = codes.to(self.codes.dtype)
-        self.counts[where] = counts.to(self.counts.dtype)
-        self.sums[where] = (codes * counts[:, None]).to(self.sums.dtype)
+    def _set_codes(self, mask: Tensor, codes: Float[Tensor, "n C"], counts: Float[Tensor, " n"]) -> None:
+        """Set codes, counts *and* sums consistently, so that the next EMA step does not undo the change."""
+        self.codes.data[mask] = codes.to(self.codes.dtype)
+        self.counts[mask] = counts.to(self.counts.dtype)
+        self.sums[mask] = (codes * counts[:, None]).to(self.sums.dtype)
 
 
-def _distributed() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _gather_tokens(e: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
-    """The tokens of all ranks in rank order; ranks may hold different numbers of them."""
-    if not _distributed():
+def _gather_rows(e: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
+    """Join the rows of all ranks in rank order; ranks may hold different numbers of rows."""
+    if not _is_distributed():
         return e
     sizes = [torch.zeros(1, dtype=torch.int64, device=e.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(e)], device=e.device))
-    longest = max(int(size) for size in sizes)
-    padded = e.new_zeros(longest, e.shape[1])
+    max_size = max(int(size) for size in sizes)
+    padded = e.new_zeros(max_size, e.shape[1])
     padded[: len(e)] = e
     parts = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)

@@ -1,4 +1,4 @@
-"""Nearest-code search in chunks: no N×K matrix outlives its chunk."""
+"""Nearest-code search in chunks, so that no N×K matrix of all distances is held."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Elements of the distance block: small enough for a CPU's cache, large for a GPU's kernels.
+# Elements of the block of scores: small enough for a CPU's cache, large enough for a GPU's kernels.
 _CPU_BLOCK = 1 << 18
 _GPU_BLOCK = 1 << 26
-# At least so many rows a block: with fewer, reading a large codebook takes longer than the products.
+# Minimum rows of a block: with fewer, reading a large codebook takes longer than the products.
 _MIN_ROWS = 64
 
 
 def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
-    """Larger is nearer: 2x·c − ‖c‖² (euclidean, up to ‖x‖²) or the cosine."""
+    """Compute the similarity of every row to every code, differentiable and as one N×K matrix.
+
+    For ``"euclidean"`` it is 2x·c − ‖c‖², which is the negative squared distance −‖x−c‖² plus ‖x‖², a constant of
+    the row. For ``"cosine"`` it is the cosine of the angle between x and c.
+
+    Args:
+        x: Vectors, (N, D).
+        codes: The codebook, (K, D), of x's dtype and device.
+        distance: ``"euclidean"`` or ``"cosine"``.
+
+    Returns:
+        Similarities, (N, K); the largest entry of a row is its nearest code.
+    """
     if distance == "cosine":
         return F.normalize(x, dim=1) @ F.normalize(codes, dim=1).T
     return torch.addmm(-codes.square().sum(dim=1), x, codes.T, alpha=2)
@@ -24,7 +36,24 @@ def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance:
 def nearest_codes(
     x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str = "euclidean"
 ) -> Int[Tensor, " N"]:
-    """Index of the nearest code of every row; the first of equals wins. Float32 or better."""
+    """Find the nearest code of every row: argmin over k of ‖x − c_k‖, or argmax of the cosine.
+
+    Rows are processed in blocks, so the extra memory does not grow with N. Among equally near codes the smallest
+    index is returned.
+
+    Args:
+        x: Vectors, (N, D), in float32 or float64.
+        codes: The codebook, (K, D), of x's dtype and device.
+        distance: ``"euclidean"`` (default) or ``"cosine"``, which ignores the lengths of vectors and codes.
+
+    Returns:
+        Indices of codes, (N,), int64, in 0…K−1.
+
+    Example:
+        >>> codes = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        >>> nearest_codes(torch.tensor([[0.9, 0.8], [0.1, -0.3]]), codes)
+        tensor([1, 0])
+    """
     if distance == "cosine":
         codes = F.normalize(codes, dim=1)
         bias = torch.zeros(len(codes), dtype=codes.dtype, device=codes.device)
@@ -35,15 +64,29 @@ def nearest_codes(
     transposed = codes.T
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for start in range(0, len(x), rows):
-        part = torch.addmm(bias, x[start : start + rows], transposed, alpha=2)
-        torch.argmax(part, dim=1, out=indices[start : start + rows])
+        scores = torch.addmm(bias, x[start : start + rows], transposed, alpha=2)
+        torch.argmax(scores, dim=1, out=indices[start : start + rows])
     return indices
 
 
-def code_sums(
+def counts_and_sums(
     x: Float[Tensor, "N D"], indices: Int[Tensor, " N"], num_codes: int
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K D"]]:
-    """How many rows chose each code, and their sum: one scatter-add, no one-hot matrix."""
+    """Count the rows assigned to each code and add them up, with one scatter-add and no one-hot matrix.
+
+    Args:
+        x: Vectors, (N, D).
+        indices: Index of the code of each row, (N,), int64, in 0…K−1.
+        num_codes: K, the number of codes.
+
+    Returns:
+        The number of rows of each code, (K,), and their sum, (K, D), both of x's dtype; 0 for codes without a row.
+
+    Example:
+        >>> counts, sums = counts_and_sums(torch.tensor([[1.0], [2.0], [5.0]]), torch.tensor([0, 0, 2]), 3)
+        >>> counts.tolist(), sums.tolist()
+        ([2.0, 0.0, 1.0], [[3.0], [0.0], [5.0]])
+    """
     counts = torch.bincount(indices, minlength=num_codes).to(x.dtype)
     sums = torch.zeros(num_codes, x.shape[1], dtype=x.dtype, device=x.device)
     return counts, sums.index_add_(0, indices, x)

@@ -1,8 +1,9 @@
-"""Gradient transports: what the encoder is told when the decoder's gradient arrives at a code.
+"""Gradient transports: the registry, and the functions that apply a registered transport.
 
-A transport is one function ``(g, e, q) -> grad_e`` on rows, plus one ``register`` line: the forward
-value is the code itself, bit for bit, and only the backward rule differs. A method that also changes
-the value while training is one function ``(e, q, noise) -> z`` and one ``register_value`` line.
+A transport defines the gradient of the encoder vector e for a gradient g at the quantizer's output. There are two
+kinds. A *backward rule* ``(g, e, q) -> grad_e`` replaces the derivative only; the forward value is the code q, bit
+for bit. A *training-time value* ``(e, q, noise) -> z`` replaces the forward value in training mode and is
+differentiated by autograd. Both are one function and one decorator: ``register_backward`` or ``register_forward``.
 """
 
 from __future__ import annotations
@@ -18,165 +19,188 @@ from torch import Tensor
 from vqlab.errors import InputError
 
 Rows = Float[Tensor, "N D"]
-Rule = Callable[[Rows, Rows, Rows], Rows]
-Value = Callable[[Rows, Rows, Rows], Rows]
-Mask = Callable[[Rows, Rows], Bool[Tensor, " N"]]
-
-# Squared length of ê+q̂ (or ê−q̂) below which float32 no longer knows its direction: 1e-3 rad.
-_DIRECTION_FLOOR = 1e-6
-_NORM_FLOOR = 1e-12
-_LARGEST_RESCALE = 1e6
+Column = Float[Tensor, "N 1"]
+BackwardRule = Callable[[Rows, Rows, Rows], Rows]
+ForwardValue = Callable[[Rows, Rows, Rows], Rows]
+RowMask = Callable[[Rows, Rows], Bool[Tensor, " N"]]
 
 
 @dataclass(frozen=True)
 class Transport:
-    """A backward rule with the rows where it has no answer (straight-through is used there), or a
-    differentiable training value; and its source."""
+    """An entry of the registry; exactly one of ``backward`` and ``forward`` is set.
+
+    Attributes:
+        name: The value of ``transport=`` and ``kind=`` that selects this entry.
+        source: Authors, title and year of the publication; may be empty.
+        undefined: Function ``(e, q) -> mask`` on rows (N, D); True, in a mask of (N,), where the backward rule is
+            undefined. The straight-through gradient g is used there.
+        backward: The backward rule ``(g, e, q) -> grad_e``, all (N, D), or None.
+        forward: The training-time value ``(e, q, noise) -> z``, all (N, D), or None.
+    """
 
     name: str
     source: str
-    undefined: Mask
-    rule: Rule | None = None
-    value: Value | None = None
+    undefined: RowMask
+    backward: BackwardRule | None = None
+    forward: ForwardValue | None = None
 
 
 _REGISTRY: dict[str, Transport] = {}
 
 
 def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
-    """No row is undefined."""
     return torch.zeros(len(e), dtype=torch.bool, device=e.device)
 
 
-def register(name: str, *, undefined: Mask = _defined_everywhere, source: str = "") -> Callable[[Rule], Rule]:
-    """Decorator that adds a backward rule ``(g, e, q) -> grad_e`` to the registry under ``name``."""
+def register_backward(
+    name: str, *, undefined: RowMask = _defined_everywhere, source: str = ""
+) -> Callable[[BackwardRule], BackwardRule]:
+    """Register a backward rule as a gradient transport; use as a decorator.
 
-    def add(rule: Rule) -> Rule:
-        _REGISTRY[name] = Transport(name, source, undefined, rule=rule)
+    The rule receives g, e and q as float32 or float64 rows (N, D) that need no gradient, and returns the gradient of
+    e, (N, D). Each row must depend on the same row of g, e and q only. An existing entry of the same name is
+    replaced.
+
+    Args:
+        name: Name of the transport, then valid as ``transport=`` of ``VectorQuantizer`` and as
+            ``quantizer.transport`` of a Config.
+        undefined: Function ``(e, q) -> mask`` with True, in a mask of (N,), for rows where the rule is undefined;
+            the gradient g is used there. Default: the rule is defined everywhere.
+        source: Authors, title and year of the publication. Default: empty.
+
+    Returns:
+        A decorator that registers the function and returns it unchanged.
+
+    Example:
+        >>> @register_backward("half", source="an example")
+        ... def half(g, e, q):
+        ...     return g / 2
+        >>> transport_gradient(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 2), "half")
+        tensor([[0.5000, 0.5000]])
+        >>> del _REGISTRY["half"]
+    """
+
+    def add(rule: BackwardRule) -> BackwardRule:
+        _REGISTRY[name] = Transport(name, source, undefined, backward=rule)
         return rule
 
     return add
 
 
-def register_forward(name: str, *, source: str = "") -> Callable[[Value], Value]:
-    """Decorator that adds a training value ``(e, q, noise) -> z``, differentiated by autograd.
+def register_forward(name: str, *, source: str = "") -> Callable[[ForwardValue], ForwardValue]:
+    """Register a training-time value as a gradient transport; use as a decorator.
 
-    noise: standard normal, (N, D). In eval mode the value is the code itself.
+    The function receives e and q, (N, D), and standard normal noise, (N, D), and returns the value z, (N, D), that
+    replaces q in training mode. Autograd differentiates it for both e and q. Each row must depend on the same row of
+    e, q and noise only. In eval mode the value is q. An existing entry of the same name is replaced.
+
+    Args:
+        name: Name of the transport, then valid as ``transport=`` of ``VectorQuantizer`` and as
+            ``quantizer.transport`` of a Config.
+        source: Authors, title and year of the publication. Default: empty.
+
+    Returns:
+        A decorator that registers the function and returns it unchanged.
+
+    Example:
+        >>> @register_forward("midpoint", source="an example")
+        ... def midpoint(e, q, noise):
+        ...     return (e + q) / 2
+        >>> transport(torch.zeros(1, 2), torch.ones(1, 2), "midpoint")
+        tensor([[0.5000, 0.5000]])
+        >>> del _REGISTRY["midpoint"]
     """
 
-    def add(value: Value) -> Value:
-        _REGISTRY[name] = Transport(name, source, _defined_everywhere, value=value)
+    def add(value: ForwardValue) -> ForwardValue:
+        _REGISTRY[name] = Transport(name, source, _defined_everywhere, forward=value)
         return value
 
     return add
 
 
 def transport_names() -> tuple[str, ...]:
-    """Names of all registered transports, in order of registration."""
+    """List the names of all registered transports.
+
+    Returns:
+        Names in the order of registration.
+
+    Example:
+        >>> "rotation" in transport_names()
+        True
+    """
     return tuple(_REGISTRY)
 
 
 def get_transport(name: str) -> Transport:
-    """The registered transport; raises InputError that lists the known names."""
+    """Look up a registered transport.
+
+    Args:
+        name: Name of the transport.
+
+    Returns:
+        The entry of the registry.
+
+    Raises:
+        InputError: if no transport of this name is registered; the message lists the names.
+
+    Example:
+        >>> get_transport("rotation").source
+        'Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024'
+    """
     if name not in _REGISTRY:
         raise InputError(f"transport={name!r}: must be one of {', '.join(_REGISTRY)}")
     return _REGISTRY[name]
 
 
-def _units(e: Rows, q: Rows) -> tuple[Rows, Rows, Rows]:
-    """Unit vectors ê, q̂ and the rescaling λ = ‖q‖/‖e‖ as (N, 1)."""
-    e_norm = torch.linalg.vector_norm(e, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
-    q_norm = torch.linalg.vector_norm(q, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
-    return e / e_norm, q / q_norm, q_norm / e_norm
-
-
-def _dot(a: Rows, b: Rows) -> Rows:
-    return (a * b).sum(dim=1, keepdim=True)
-
-
-def _length_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
-    e_norm = torch.linalg.vector_norm(e, dim=1)
-    q_norm = torch.linalg.vector_norm(q, dim=1)
-    return (e_norm <= _NORM_FLOOR) | (q_norm <= _NORM_FLOOR) | (q_norm > _LARGEST_RESCALE * e_norm)
-
-
-def rotation_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
-    """Rows with no unique rotation: opposite vectors, or a vector of (nearly) no length."""
-    e_unit, q_unit, _ = _units(e, q)
-    return ((e_unit + q_unit).square().sum(dim=1) < _DIRECTION_FLOOR) | _length_undefined(e, q)
-
-
-def reflection_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
-    """Rows with no unique mirror: parallel vectors, or a vector of (nearly) no length."""
-    e_unit, q_unit, _ = _units(e, q)
-    return ((e_unit - q_unit).square().sum(dim=1) < _DIRECTION_FLOOR) | _length_undefined(e, q)
-
-
-@register("straight_through", source="Bengio et al., Estimating or Propagating Gradients, 2013")
-def straight_through(g: Rows, e: Rows, q: Rows) -> Rows:
-    """∇ₑ = g."""
-    return g
-
-
-@register(
-    "rotation", undefined=rotation_undefined, source="Fifty et al., Restructuring VQ with the Rotation Trick, 2024"
-)
-def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
-    """∇ₑ = λRᵀg with R = I − 2rrᵀ + 2q̂êᵀ, r = (ê+q̂)/‖ê+q̂‖: the Householder form of RRT."""
-    e_unit, q_unit, rescale = _units(e, q)
-    total = e_unit + q_unit
-    # 1 + ê·q̂ = ‖ê+q̂‖²/2, which keeps its digits where 1 + c would cancel.
-    one_plus_cos = (total.square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
-    e_g, q_g = _dot(e_unit, g), _dot(q_unit, g)
-    return rescale * (g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit)
-
-
-@register(
-    "rodrigues",
-    undefined=rotation_undefined,
-    source="Rodrigues, 1840, in the form without angles; same map as rotation",
-)
-def rodrigues(g: Rows, e: Rows, q: Rows) -> Rows:
-    """∇ₑ = λRᵀg with K = q̂êᵀ − êq̂ᵀ and R = I + K + K²/(1+c): the Rodrigues form of RRT."""
-    e_unit, q_unit, rescale = _units(e, q)
-    one_plus_cos = ((e_unit + q_unit).square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
-
-    def skew(v: Rows) -> Rows:
-        return q_unit * _dot(e_unit, v) - e_unit * _dot(q_unit, v)
-
-    turned = skew(g)
-    return rescale * (g - turned + skew(turned) / one_plus_cos)
-
-
-@register("reflection", undefined=reflection_undefined, source="one Householder mirror, det −1, for contrast")
-def reflection(g: Rows, e: Rows, q: Rows) -> Rows:
-    """∇ₑ = λMg with M = I − 2uuᵀ, u = (ê−q̂)/‖ê−q̂‖: also maps ê to q̂, but mirrors the rest."""
-    e_unit, q_unit, rescale = _units(e, q)
-    apart = e_unit - q_unit
-    squared = apart.square().sum(dim=1, keepdim=True).clamp_min(_DIRECTION_FLOOR)
-    return rescale * (g - 2 * _dot(apart, g) / squared * apart)
-
-
 def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise: Rows | None = None) -> Rows:
-    """The gradient that ``kind`` hands to e when g arrives at its output; (N, D) each, in float32 or better.
+    """Compute the gradient that a transport gives to e for a gradient g at its output.
 
-    Rows where the rule is undefined get g itself. noise: as in ``transport``. Raises InputError for an
-    unknown kind.
+    With ê = e/‖e‖, q̂ = q/‖q‖ and λ = ‖q‖/‖e‖:
+
+    - ``"straight_through"``: ∇ₑ = g
+    - ``"rotation"`` and ``"rodrigues"``: ∇ₑ = λRᵀg, R the rotation with R ê = q̂ in the plane of e and q
+    - ``"reflection"``: ∇ₑ = λMg, M = I − 2uuᵀ, u = (ê − q̂)/‖ê − q̂‖, which is symmetric and maps ê to q̂
+    - ``"nsvq"``, ``"diveq"``: ∇ₑ = g − (d̂·g) (q − e)/‖q − e‖, d̂ the direction of the training-time error z − e
+
+    R, M, λ and d̂ are constants of the derivative. Rows where a backward rule is undefined (for a rotation: e and q
+    opposite, or a length of nearly 0) get g. The computation is in float32, or in float64 if g is.
+
+    Args:
+        g: Gradients at the output, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        kind: Name of the transport; default ``"rotation"``. ``transport_names()`` lists the names.
+        noise: Standard normal noise, (N, D), for ``"nsvq"``, ``"diveq"`` and other training-time values; ignored by
+            backward rules. Default: drawn with a fixed seed, the same in each call.
+
+    Returns:
+        The gradients of e, (N, D), of g's dtype, without a graph.
+
+    Raises:
+        InputError: if no transport of this name is registered, or the shapes are unequal for a training-time value.
+
+    Example:
+        A quarter turn takes e to q; its transpose turns the gradient back and scales it by λ = 2.
+
+        >>> e, q = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+        >>> transport_gradient(torch.tensor([[0.0, 1.0]]), e, q, "rotation")
+        tensor([[2., 0.]])
     """
-    chosen = get_transport(kind)
+    entry = get_transport(kind)
     dtype = torch.promote_types(g.dtype, torch.float32)
-    wide = [t.detach().to(dtype) for t in (g, e, q)]
-    if chosen.rule is None:
+    g_rows, e_rows, q_rows = (tensor.detach().to(dtype) for tensor in (g, e, q))
+    if entry.backward is None:
         with torch.enable_grad():
-            leaf = wide[1].requires_grad_()
-            (carried,) = torch.autograd.grad(transport(leaf, wide[2], kind, noise), leaf, wide[0])
+            leaf = e_rows.requires_grad_()
+            (grad_e,) = torch.autograd.grad(transport(leaf, q_rows, kind, noise), leaf, g_rows)
     else:
-        carried = torch.where(chosen.undefined(wide[1], wide[2])[:, None], wide[0], chosen.rule(*wide))
-    return carried.to(g.dtype)
+        undefined = entry.undefined(e_rows, q_rows)[:, None]
+        grad_e = torch.where(undefined, g_rows, entry.backward(g_rows, e_rows, q_rows))
+    return grad_e.to(g.dtype)
 
 
 class _TransportFunction(torch.autograd.Function):
-    """Forward: the code. Backward: the registered rule, R and λ held constant."""
+    """The code as the forward value, the registered rule as the backward, with R and λ constant."""
 
     @staticmethod
     def forward(ctx: Any, e: Tensor, q: Tensor, kind: str) -> Tensor:
@@ -192,17 +216,46 @@ class _TransportFunction(torch.autograd.Function):
 
 
 def transport(z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None) -> Rows:
-    """z_q (N, D), with ``kind``'s way back to z_e (N, D).
+    """Return z_q with a gradient path to z_e.
 
-    A backward rule leaves the value z_q bit for bit and gives z_q no gradient. A registered value may
-    differ from z_q and gives both a gradient; noise: standard normal, (N, D), the same each time unless
-    given. Raises InputError for an unknown kind or for shapes that differ.
+    For a backward rule (``"rotation"``, ``"rodrigues"``, ``"straight_through"``, ``"reflection"`` and rules of your
+    own) the value is z_q bit for bit, z_e receives the gradient that ``transport_gradient`` documents, and z_q
+    receives none. The default is the rotation trick (Fifty et al., Restructuring Vector Quantization with the
+    Rotation Trick, 2024): with ê = z_e/‖z_e‖, q̂ = z_q/‖z_q‖, λ = ‖z_q‖/‖z_e‖ and r = (ê + q̂)/‖ê + q̂‖::
+
+        z_q = λ R z_e,   R = I − 2rrᵀ + 2q̂êᵀ,   ∇z_e = λ Rᵀ g
+
+    R and λ are constants of the derivative, and no D×D matrix is formed. The angle between the gradient and z_e
+    equals the angle between g and z_q.
+
+    For a training-time value (``"nsvq"``, ``"diveq"``) the value differs from z_q, and both z_e and z_q receive a
+    gradient. ``VectorQuantizer`` uses it in training mode only.
+
+    Args:
+        z_e: Encoder vectors, (N, D), any floating-point dtype. For (B, D, H, W) see ``VectorQuantizer``.
+        z_q: Their codes, (N, D).
+        kind: Name of the transport; default ``"rotation"``. ``vqlab.quantize.transport_names()`` lists the names.
+        noise: Standard normal noise, (N, D), for training-time values; ignored by backward rules. Default: drawn with
+            a fixed seed, the same in each call, so pass fresh noise in your own training loop.
+
+    Returns:
+        The output, (N, D), of z_q's dtype.
+
+    Raises:
+        InputError: if no transport of this name is registered, or z_e and z_q are not both (N, D).
+
+    Example:
+        >>> z_e = torch.tensor([[1.0, 0.0]], requires_grad=True)
+        >>> z = transport(z_e, torch.tensor([[0.0, 2.0]]))
+        >>> z.backward(torch.tensor([[0.0, 1.0]]))
+        >>> z.tolist(), z_e.grad.tolist()
+        ([[0.0, 2.0]], [[2.0, 0.0]])
     """
-    chosen = get_transport(kind)
+    entry = get_transport(kind)
     if z_e.shape != z_q.shape or z_e.dim() != 2:
-        raise InputError(f"z_e {tuple(z_e.shape)} and z_q {tuple(z_q.shape)} must both be (N, D)")
-    if chosen.value is None:
+        raise InputError(f"z_e {tuple(z_e.shape)}, z_q {tuple(z_q.shape)}: must both be (N, D); flatten them to rows")
+    if entry.forward is None:
         return _TransportFunction.apply(z_e, z_q.detach(), kind)
     if noise is None:
         noise = torch.randn(z_e.shape, generator=torch.Generator().manual_seed(0)).to(z_e)
-    return chosen.value(z_e, z_q, noise)
+    return entry.forward(z_e, z_q, noise)

@@ -1,51 +1,121 @@
-"""Numbers that say how a codebook is used; each depends on its window, so print it beside them."""
+"""Statistics of code usage. Each depends on its window (batch, epoch, data set), so report the window with it."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def perplexity(counts: Float[Tensor, " K"]) -> Float[Tensor, ""]:
-    """exp of the entropy of code use, in 1…K; ``counts`` are tokens per code in the window."""
+def perplexity(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
+    """Compute the perplexity of code usage, exp(−Σₖ pₖ log pₖ) with pₖ = countsₖ / Σ counts.
+
+    It is the number of codes that would give the same entropy if all were used equally. It cannot exceed the number
+    of counted tokens, so a small window gives a small value whatever the state of the codebook.
+
+    Args:
+        counts: Tokens per code in the window, (K,), at least 0.
+
+    Returns:
+        Scalar, float32, in 1…K; 1 if no token was counted.
+
+    Example:
+        >>> perplexity(torch.tensor([5.0, 5.0, 0.0, 0.0]))
+        tensor(2.)
+    """
     share = counts.double() / counts.sum().clamp_min(1)
     return torch.special.entr(share).sum().exp().to(torch.float32)
 
 
-def utilisation(counts: Float[Tensor, " K"]) -> Float[Tensor, ""]:
-    """Share of codes that were used at all in the window, 0…1."""
+def utilisation(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
+    """Compute the share of codes with at least one token in the window.
+
+    Args:
+        counts: Tokens per code in the window, (K,), at least 0.
+
+    Returns:
+        Scalar, float32, in 0…1.
+
+    Example:
+        >>> utilisation(torch.tensor([5.0, 1.0, 0.0, 0.0]))
+        tensor(0.5000)
+    """
     return (counts > 0).float().mean()
 
 
 def relative_error(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
-    """Mean over rows of ‖e−q‖²/‖e‖²."""
+    """Compute the relative quantization error, the mean over rows of ‖e−q‖² / ‖e‖².
+
+    Args:
+        e: Encoder vectors, (N, D), N at least 1.
+        q: Their codes, (N, D).
+
+    Returns:
+        Scalar, at least 0; 1 is the error of codes at the origin. ‖e‖² is clamped to at least 10⁻¹².
+
+    Example:
+        >>> relative_error(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
+        tensor(0.2500)
+    """
     return ((e - q).square().sum(1) / e.square().sum(1).clamp_min(1e-12)).mean()
 
 
-def code_bits(codes: float) -> float:
-    """log₂ of a number of codes: the bits of one index at fixed length (K) or at its entropy (perplexity)."""
-    return math.log2(codes)
+def bits_per_index(num_codes: float) -> float:
+    """Compute log₂ of a number of codes.
+
+    Args:
+        num_codes: K for the bits of one index at fixed length, or the perplexity for the bits at its entropy; above 0.
+
+    Returns:
+        Bits.
+
+    Example:
+        >>> bits_per_index(512)
+        9.0
+    """
+    return math.log2(num_codes)
 
 
 def uniform_perplexity(tokens: int, num_codes: int) -> float:
-    """About what perplexity reads when ``tokens`` ≥ 1 tokens fall on K codes at random: K only as tokens/K → ∞.
+    """Approximate the perplexity of a window in which tokens choose codes uniformly at random.
 
-    exp of the mean entropy for counts X ~ Poisson(m), m = tokens/K: K·exp(log m − E[X log X]/m).
+    It is exp of the mean entropy for counts X ~ Poisson(m) with m = tokens/K, that is K·exp(log m − E[X log X]/m), and
+    approaches K for tokens/K → ∞. Use it as the upper reference for a measured perplexity of the same window.
+
+    Args:
+        tokens: Tokens in the window, at least 1.
+        num_codes: K, the number of codes, at least 1.
+
+    Returns:
+        The expected perplexity.
+
+    Example:
+        >>> round(uniform_perplexity(tokens=512, num_codes=512))
+        289
     """
     mean = tokens / num_codes
     counts = torch.arange(1, int(mean + 12 * math.sqrt(mean) + 20), dtype=torch.float64)
-    log_chance = counts * math.log(mean) - mean - torch.lgamma(counts + 1)
-    crowding = float((log_chance.exp() * counts * counts.log()).sum()) / mean
-    return num_codes * math.exp(math.log(mean) - crowding)
+    log_probability = counts * math.log(mean) - mean - torch.lgamma(counts + 1)
+    entropy_loss = float((log_probability.exp() * counts * counts.log()).sum()) / mean
+    return num_codes * math.exp(math.log(mean) - entropy_loss)
 
 
-def gini(counts: Float[Tensor, " K"]) -> Float[Tensor, ""]:
-    """Inequality of code use, 0 (uniform) … 1−1/K (one code takes all): Σᵢ(2i−K−1)xᵢ / (KΣx), x ascending; Gini, 1912.
+def gini_coefficient(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
+    """Compute the Gini coefficient of code usage (Gini, Variabilità e mutabilità, 1912).
 
-    0 where nothing was counted.
+    G = Σᵢ (2i − K − 1) xᵢ / (K Σᵢ xᵢ) with the counts x in ascending order and i = 1…K.
+
+    Args:
+        counts: Tokens per code in the window, (K,), at least 0.
+
+    Returns:
+        Scalar, float32: 0 if all codes are used equally, 1 − 1/K if one code takes all tokens; 0 without tokens.
+
+    Example:
+        >>> gini_coefficient(torch.tensor([0.0, 0.0, 0.0, 8.0]))
+        tensor(0.7500)
     """
     ordered = counts.double().sort().values
     size = len(ordered)
@@ -53,15 +123,39 @@ def gini(counts: Float[Tensor, " K"]) -> Float[Tensor, ""]:
     return ((weights * ordered).sum() / (size * ordered.sum()).clamp_min(1e-300)).to(torch.float32)
 
 
-def dead_age(windows: Float[Tensor, "W K"]) -> Float[Tensor, " K"]:
-    """Windows since each code was last used: 0 in use in the last window … W never used."""
+def windows_since_use(windows: Shaped[Tensor, "W K"]) -> Float[Tensor, " K"]:
+    """Count the windows since each code was last used.
+
+    Args:
+        windows: Tokens per code in consecutive windows, oldest first, (W, K), at least 0.
+
+    Returns:
+        Number of windows, (K,), float32: 0 for a code used in the last window, W for a code that was never used.
+
+    Example:
+        >>> windows_since_use(torch.tensor([[1, 0, 3], [0, 0, 2]]))
+        tensor([1., 2., 0.])
+    """
     used = windows > 0
     age = used.flip(0).to(torch.uint8).argmax(dim=0)
     return torch.where(used.any(dim=0), age, len(windows)).to(torch.float32)
 
 
-def churn(windows: Float[Tensor, "W K"]) -> Float[Tensor, " W-1"]:
-    """Share of codes in use that came or went between neighbouring windows, 0…1: |A△B|/|A∪B| (Jaccard's distance)."""
+def usage_churn(windows: Shaped[Tensor, "W K"]) -> Float[Tensor, " W-1"]:
+    """Compute how much the set of used codes changes from window to window, as Jaccard's distance.
+
+    With A and B the sets of codes used in two consecutive windows it is |A △ B| / |A ∪ B|.
+
+    Args:
+        windows: Tokens per code in consecutive windows, oldest first, (W, K), at least 0.
+
+    Returns:
+        One value for each pair of consecutive windows, (W − 1,), in 0…1; 0 if neither window uses a code.
+
+    Example:
+        >>> usage_churn(torch.tensor([[1, 1, 0], [1, 0, 5]]))
+        tensor([0.6667])
+    """
     used = windows > 0
     before, after = used[:-1], used[1:]
     return (before ^ after).sum(dim=1) / (before | after).sum(dim=1).clamp_min(1)

@@ -1,6 +1,6 @@
-"""What is left for others: the executed notebooks as offline pages, an index, and a page of one Run to mail."""
+"""Offline reports: executed notebooks as web pages with an index, and one page of one Run."""
 
 from vqlab.report.notebooks import notebooks_folder, run_notebooks, working_copy
-from vqlab.report.run_page import write_explorer
+from vqlab.report.run_page import write_run_page
 
-__all__ = ["notebooks_folder", "run_notebooks", "working_copy", "write_explorer"]
+__all__ = ["notebooks_folder", "run_notebooks", "working_copy", "write_run_page"]

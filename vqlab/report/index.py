@@ -1,4 +1,4 @@
-"""The index page: a card per notebook."""
+"""Index page of a report: a card for each notebook."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-HEADLINE = "headline"
+HEADLINE_TAG = "headline"
 _STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
@@ -26,8 +26,18 @@ pre{white-space:pre-wrap;font-size:.8rem}
 
 
 @dataclass(frozen=True)
-class Card:
-    """One notebook in the report: what became of it, and what its cells tagged ``headline`` show."""
+class NotebookResult:
+    """Outcome of an executed notebook, for its card on the index page.
+
+    Attributes:
+        name: file name without ``.ipynb``; starts with the two digits of the notebook's number.
+        title: first heading.
+        seconds: execution time.
+        error: the failed cell's number, exception and message; None if all cells succeeded.
+        failing_cell: source of the failed cell, or an empty string.
+        picture: PNG of the first picture of the cells tagged ``headline``, or None.
+        table: HTML of their first table, or an empty string.
+    """
 
     name: str
     title: str
@@ -38,48 +48,73 @@ class Card:
     table: str
 
 
-def title(notebook: NotebookNode, default: str) -> str:
-    """The notebook's first heading."""
+def notebook_title(notebook: NotebookNode, default: str) -> str:
+    """Return the first heading of a notebook.
+
+    Args:
+        notebook: the notebook.
+        default: what to return if no markdown cell starts with a heading.
+
+    Returns:
+        The heading without its ``#``.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("# "):
             return cell.source.splitlines()[0][2:]
     return default
 
 
-def headline(notebook: NotebookNode) -> tuple[bytes | None, str]:
-    """The first picture and the first table among the outputs of cells tagged ``headline``."""
-    shown = [
+def headline_outputs(notebook: NotebookNode) -> tuple[bytes | None, str]:
+    """Select the first picture and the first table among the outputs of the cells tagged ``headline``.
+
+    Args:
+        notebook: an executed notebook.
+
+    Returns:
+        The picture as PNG, or None; and the table as HTML, or an empty string.
+    """
+    outputs = [
         output.data
         for cell in notebook.cells
-        if cell.cell_type == "code" and HEADLINE in cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and HEADLINE_TAG in cell.metadata.get("tags", [])
         for output in cell.outputs
         if "data" in output
     ]
-    picture = next((base64.b64decode(data["image/png"]) for data in shown if "image/png" in data), None)
-    table = next((data["text/html"] for data in shown if "<table" in data.get("text/html", "")), "")
+    picture = next((base64.b64decode(data["image/png"]) for data in outputs if "image/png" in data), None)
+    table = next((data["text/html"] for data in outputs if "<table" in data.get("text/html", "")), "")
     return picture, table
 
 
-def index_page(cards: list[Card], parameters: dict[str, Any]) -> str:
-    """The page that links the notebooks' pages, with what was asked for above."""
-    asked = html.escape(", ".join(f"{key} = {value}" for key, value in parameters.items() if key != "runs"))
+def index_page(results: list[NotebookResult], parameters: dict[str, Any]) -> str:
+    """Create the index page: the parameters, and for each notebook a card that links to its page.
+
+    Args:
+        results: one entry for each notebook, in the order of the cards.
+        parameters: the parameters of all notebooks by name; ``runs``, a local path, is not shown.
+
+    Returns:
+        The HTML document.
+    """
+    settings = html.escape(", ".join(f"{key} = {value}" for key, value in parameters.items() if key != "runs"))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>vqlab report</title>'
-        f'<style>{_STYLE}</style><h1>vqlab report</h1><p>{asked}</p><div class="cards">'
-        f"{''.join(map(_card, cards))}</div></html>\n"
+        f'<style>{_STYLE}</style><h1>vqlab report</h1><p>{settings}</p><div class="cards">'
+        f"{''.join(map(_card_html, results))}</div></html>\n"
     )
 
 
-def _card(card: Card) -> str:
-    state = "ok" if card.error is None else "failed"
+def _card_html(result: NotebookResult) -> str:
+    status, title = "ok" if result.error is None else "failed", html.escape(result.title)
     picture = (
-        f'<img alt="{html.escape(card.title)}" src="data:image/png;base64,{base64.b64encode(card.picture).decode()}">'
-        if card.picture
+        f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(result.picture).decode()}">'
+        if result.picture
         else ""
     )
     failure = (
-        f"<p><b>{html.escape(card.error)}</b></p><pre>{html.escape(card.failing_cell)}</pre>" if card.error else ""
+        f"<p><b>{html.escape(result.error)}</b></p><pre>{html.escape(result.failing_cell)}</pre>"
+        if result.error
+        else ""
     )
-    link = f'<a href="{card.name}.html">{html.escape(card.name[:2])} {html.escape(card.title)}</a>'
-    body = f"<h2>{link}</h2><p>{state}, {card.seconds:.0f} s</p>{failure}{picture}{card.table}"
-    return f'<section class="card {state}">{body}</section>'
+    link = f'<a href="{result.name}.html">{html.escape(result.name[:2])} {title}</a>'
+    body = f"<h2>{link}</h2><p>{status}, {result.seconds:.0f} s</p>{failure}{picture}{result.table}"
+    return f'<section class="card {status}">{body}</section>'

@@ -1,4 +1,4 @@
-"""The ordered notebooks by papermill, each as an offline page, and an index over them."""
+"""Execution of the numbered notebooks with papermill: an offline page of each, and an index page."""
 
 from __future__ import annotations
 
@@ -11,26 +11,43 @@ from pathlib import Path
 from typing import Any
 
 from vqlab.errors import InputError
-from vqlab.report.index import Card, headline, index_page, title
+from vqlab.report.index import NotebookResult, headline_outputs, index_page, notebook_title
 from vqlab.report.pages import write_page
 
-# Widgets leave their static twins, and plotly its data without 5 MB of plotly.js in every notebook.
+# Widgets show static figures, and plotly stores its data without 5 MB of plotly.js in every notebook.
 _ENVIRONMENT = {"VQLAB_HEADLESS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
 
 
 def notebooks_folder() -> Path:
-    """Where the ordered notebooks are: beside the package in a checkout, inside it when installed."""
+    """Find the numbered notebooks of the project.
+
+    Returns:
+        The folder ``notebooks`` of the checkout, or the copy inside an installed package.
+
+    Raises:
+        InputError: if neither exists.
+    """
     package = Path(__file__).resolve().parent.parent
-    for folder in (package / "_notebooks", package.parent / "notebooks"):
+    folders = (package / "_notebooks", package.parent / "notebooks")
+    for folder in folders:
         if folder.is_dir():
             return folder
-    raise InputError("notebooks: not found beside or inside vqlab; install it again")
+    raise InputError(f"notebooks: neither {folders[0]} nor {folders[1]} exists; reinstall vqlab")
 
 
 def working_copy(folder: Path | None, log: Callable[[str], None]) -> Path:
-    """A folder whose notebooks a person may edit; what is there already is kept.
+    """Create a folder of the notebooks that can be edited; notebooks that it already holds are kept.
 
-    Unless named, it is the checkout's own notebooks, or for an installed vqlab ./vqlab-notebooks.
+    Args:
+        folder: the folder, created if missing. None uses the checkout's own notebooks, or for an installed vqlab
+            ``vqlab-notebooks`` in the working directory.
+        log: called with one line for each notebook that is kept and differs from the original.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: if the project's notebooks do not exist.
     """
     source = notebooks_folder()
     if folder is None and source.name == "notebooks":
@@ -38,11 +55,11 @@ def working_copy(folder: Path | None, log: Callable[[str], None]) -> Path:
     target = folder or Path("vqlab-notebooks")
     target.mkdir(parents=True, exist_ok=True)
     for notebook in sorted(source.glob("*.ipynb")):
-        mine = target / notebook.name
-        if not mine.exists():
-            shutil.copyfile(notebook, mine)
-        elif mine.read_bytes() != notebook.read_bytes():
-            log(f"{mine}: yours is kept; delete it to get the original back")
+        copy = target / notebook.name
+        if not copy.exists():
+            shutil.copyfile(notebook, copy)
+        elif copy.read_bytes() != notebook.read_bytes():
+            log(f"{copy}: differs from the original and is kept; delete it to restore the original")
     return target
 
 
@@ -54,36 +71,50 @@ def run_notebooks(
     figures: Path | None = None,
     only: Sequence[str] | None = None,
 ) -> tuple[Path, int]:
-    """Execute every numbered notebook with ``parameters``; returns the index page and the number that failed.
+    """Execute the numbered notebooks, and write each as a page with an index page over all.
 
-    folder: where the notebooks are, the project's own unless named. figures: a folder that gets each notebook's
-    headline picture as NAME.png. only: the numbers of those to execute, as "07"; all unless named. A failed notebook
-    stays in the report with the cell and its error. Raises InputError for a folder without notebooks, a number that
-    none has, or a parameter that a notebook lacks.
+    A failed notebook stays in the report with the failed cell and its error, and the others are executed.
+
+    Args:
+        parameters: values of the cell tagged ``parameters``, by name; every notebook must have each of them.
+        output: folder of the report, created if missing.
+        log: called with one line for each executed notebook.
+        folder: folder of the notebooks ``NN_name.ipynb``; None (default) uses the project's own.
+        figures: folder that receives the first picture of each notebook's cells tagged ``headline``, as
+            ``NN_name.png``; None (default) writes none.
+        only: two-digit numbers of the notebooks to execute, such as ``["07"]``; None (default) executes all.
+
+    Returns:
+        The index page, and the number of failed notebooks.
+
+    Raises:
+        InputError: if the folder holds no numbered notebook, a number of ``only`` does not exist, or a notebook lacks
+            one of the parameters.
     """
-    sources = sorted((folder or notebooks_folder()).glob("[0-9][0-9]_*.ipynb"))
+    folder = folder or notebooks_folder()
+    sources = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not sources:
-        raise InputError(f"notebooks: no NN_name.ipynb in {folder}")
-    sources = _chosen(sources, only)
+        raise InputError(f"folder={folder}: must hold notebooks named NN_name.ipynb")
+    sources = _select(sources, only)
     for source in sources:
         _check_parameters(source, parameters)
     output.mkdir(parents=True, exist_ok=True)
-    cards = []
+    results = []
     for number, source in enumerate(sources, 1):
         with _environment():
-            card = _execute(source, output / source.name, parameters)
-        outcome = "ok" if card.error is None else f"FAILED: {card.error}"
-        log(f"[{number}/{len(sources)}] {card.name}: {outcome} ({card.seconds:.0f} s)")
-        cards.append(card)
-        if figures and card.picture:
+            result = _execute(source, output / source.name, parameters)
+        outcome = "ok" if result.error is None else f"FAILED: {result.error}"
+        log(f"[{number}/{len(sources)}] {result.name}: {outcome} ({result.seconds:.0f} s)")
+        results.append(result)
+        if figures and result.picture:
             figures.mkdir(parents=True, exist_ok=True)
-            (figures / f"{card.name}.png").write_bytes(card.picture)
+            (figures / f"{result.name}.png").write_bytes(result.picture)
     index = output.resolve() / "index.html"
-    index.write_text(index_page(cards, parameters))
-    return index, sum(card.error is not None for card in cards)
+    index.write_text(index_page(results, parameters))
+    return index, sum(result.error is not None for result in results)
 
 
-def _chosen(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
+def _select(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
     by_number = {source.name[:2]: source for source in sources}
     unknown = set(only or ()) - set(by_number)
     if unknown:
@@ -93,32 +124,35 @@ def _chosen(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """_ENVIRONMENT for the kernels that start meanwhile."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    """Set _ENVIRONMENT for the kernels that start in the ``with`` block."""
+    previous = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
 
 
 def _check_parameters(source: Path, parameters: dict[str, Any]) -> None:
+    """Raise InputError for an unknown parameter, for which papermill only prints a warning."""
     import papermill
 
-    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
+    allowed = papermill.inspect_notebook(str(source))
+    unknown = set(parameters) - set(allowed)
     if unknown:
-        raise InputError(f"{source.name}: has no parameter {', '.join(sorted(unknown))}")
+        names = ", ".join(sorted(unknown))
+        raise InputError(f"{source.name}: has no parameter {names}; allowed: {', '.join(allowed)}")
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> Card:
+def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> NotebookResult:
     import nbformat
     import papermill
 
-    began = time.perf_counter()
-    error, failing = None, ""
+    start_time = time.perf_counter()
+    error, failing_cell = None, ""
     try:
         papermill.execute_notebook(
             str(source), str(target), parameters, kernel_name="python3",
@@ -126,13 +160,14 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> Card:
             # Without this the kernel warns on every start about its loopback socket.
             extra_arguments=["--IPKernelApp.log_level=40"],
         )  # fmt: skip
-    except papermill.PapermillExecutionError as caught:
-        error, failing = f"cell {caught.exec_count}: {caught.ename}: {caught.evalue}", caught.source
+    except papermill.PapermillExecutionError as failure:
+        error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"
+        failing_cell = failure.source
     notebook = nbformat.read(target, as_version=4)
-    # The state of a widget would have the page ask a server for its script; the static twins are there.
+    # A page with the widgets' state would load its script from a server; the outputs hold static figures instead.
     if notebook.metadata.pop("widgets", None):
         nbformat.write(notebook, target)
     write_page(notebook, target.with_suffix(".html"))
-    return Card(
-        source.stem, title(notebook, source.stem), time.perf_counter() - began, error, failing, *headline(notebook)
-    )
+    seconds = time.perf_counter() - start_time
+    title = notebook_title(notebook, source.stem)
+    return NotebookResult(source.stem, title, seconds, error, failing_cell, *headline_outputs(notebook))

@@ -1,4 +1,4 @@
-"""One page of one Run that can be mailed: images, codes and usage, computed beforehand, no server."""
+"""One web page of one Run: images, code grids and usage, computed in advance, so that it needs no Python."""
 
 from __future__ import annotations
 
@@ -17,59 +17,77 @@ from vqlab.analysis.tokenizer import Tokenizer, image_metrics
 from vqlab.training import Run
 from vqlab.training.files import write_atomic
 
-_TEMPLATE = Path(__file__).parent / "explorer.html"
+_TEMPLATE = Path(__file__).parent / "run_page.html"
 _MAX_CODES = 512
 _PATCHES = 8
 
 
-def write_explorer(run: Run, path: Path, images: int = 16) -> Path:
-    """Write the page of ``run`` to ``path`` and return it; under 5 MB, nothing is fetched from elsewhere.
+def write_run_page(run: Run, path: Path, num_images: int = 16) -> Path:
+    """Write the page of a Run: one HTML file under 5 MB that loads nothing from a network.
 
-    images: test images, evenly spaced; fewer where they are larger than 64 pixels. Of codes, those in these images
-    and the most used, 512 at most, come with the image patches nearest to them.
-    Raises InputError for a Run that has not finished or whose folder is gone.
+    Args:
+        run: a finished Run of a VQ-VAE.
+        path: the page to write; missing folders are created.
+        num_images: number of test images, see ``run_page_data``.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: if the Run is not a finished VQ-VAE, is damaged, or its folder no longer exists.
     """
-    tokenizer = Tokenizer(run)
-    page = _TEMPLATE.read_text().replace("/*DATA*/null", _script_json(explorer_data(tokenizer, images)))
+    data = _script_json(run_page_data(Tokenizer(run), num_images))
+    page = _TEMPLATE.read_text().replace("/*DATA*/null", data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, lambda beside: beside.write_text(page))
+    write_atomic(path, lambda temporary: temporary.write_text(page))
     return path
 
 
-def explorer_data(tokenizer: Tokenizer, images: int = 16) -> dict[str, Any]:
-    """What the page shows, as JSON values; pictures are data URLs."""
+def run_page_data(tokenizer: Tokenizer, num_images: int = 16) -> dict[str, Any]:
+    """Compute what the page of a Run shows.
+
+    Args:
+        tokenizer: the opened Run.
+        num_images: number of test images, at evenly spaced indices, at least 1; reduced in proportion to the number
+            of pixels for images larger than 64 × 64.
+
+    Returns:
+        JSON values; pictures are data URLs. Image patches are included for at most 512 codes: those in the images
+        and the most used ones.
+    """
     run, size = tokenizer.run, tokenizer.run.config.data.image_size
-    count = max(1, min(images, len(tokenizer.data.test), images * 64**2 // size**2 or 1))
-    chosen = torch.linspace(0, len(tokenizer.data.test) - 1, count).long().tolist()
-    shown = [_image(tokenizer, index) for index in chosen]
+    count = max(1, min(num_images, len(tokenizer.data.test), num_images * 64**2 // size**2 or 1))
+    indices = torch.linspace(0, len(tokenizer.data.test) - 1, count).long().tolist()
+    images = [_image_data(tokenizer, index) for index in indices]
+    codes = _codes_with_patches(images, tokenizer.usage[-1])
     return {
         "title": f"Run {run.config.id} on {tokenizer.data.name}",
-        "facts": _facts(tokenizer),
+        "summary": _summary(tokenizer),
         "codes": tokenizer.num_codes,
         "sprite": _image_url(tile_images(tokenizer.code_patches)),
         "spriteColumns": math.ceil(math.sqrt(tokenizer.num_codes)),
-        "images": shown,
+        "images": images,
         "usage": tokenizer.usage.tolist(),
-        "patches": {str(code): _patches(tokenizer, code) for code in _described_codes(shown, tokenizer.usage[-1])},
+        "patches": {str(code): _patches_url(tokenizer, code) for code in codes},
     }
 
 
-def _image(tokenizer: Tokenizer, index: int) -> dict[str, Any]:
+def _image_data(tokenizer: Tokenizer, index: int) -> dict[str, Any]:
     image = tokenizer.data.test.pixels[index].float() / 255
     grid = tokenizer.encode(image)
-    decoded = tokenizer.decode(grid)
-    metrics = image_metrics(image, decoded)
+    reconstruction = tokenizer.decode(grid)
+    metrics = image_metrics(image, reconstruction)
     return {
         "index": index,
         "grid": grid.tolist(),
         **{name: round(value, 3) for name, value in metrics.items() if math.isfinite(value)},
         "original": _image_url(to_uint8(image)),
-        "reconstruction": _image_url(to_uint8(decoded)),
-        "error": data_url(encode_error_png(error_map(image, decoded), small=True)),
+        "reconstruction": _image_url(to_uint8(reconstruction)),
+        "error": data_url(encode_error_png(error_map(image, reconstruction), small=True)),
     }
 
 
-def _facts(tokenizer: Tokenizer) -> list[str]:
+def _summary(tokenizer: Tokenizer) -> list[str]:
     config = tokenizer.run.config
     rows = tokenizer.run.metrics()
     last = rows[rows["kind"] == "epoch"].iloc[-1]
@@ -81,15 +99,16 @@ def _facts(tokenizer: Tokenizer) -> list[str]:
     ]
 
 
-def _described_codes(shown: list[dict[str, Any]], counts: np.ndarray) -> list[int]:
-    seen = {code for image in shown for codes in image["grid"] for code in codes}
-    order = sorted(range(len(counts)), key=lambda code: (code not in seen, -int(counts[code])))
-    return [code for code in order[:_MAX_CODES] if code in seen or counts[code]]
+def _codes_with_patches(images: list[dict[str, Any]], counts: np.ndarray) -> list[int]:
+    """Select the codes of the images, then the most used ones."""
+    in_images = {code for image in images for codes in image["grid"] for code in codes}
+    order = sorted(range(len(counts)), key=lambda code: (code not in in_images, -int(counts[code])))
+    return [code for code in order[:_MAX_CODES] if code in in_images or counts[code]]
 
 
-def _patches(tokenizer: Tokenizer, code: int) -> str:
-    found = tokenizer.nearest_patches(code, _PATCHES)
-    return _image_url(tile_images(found, len(found), gap=1)) if len(found) else ""
+def _patches_url(tokenizer: Tokenizer, code: int) -> str:
+    patches = tokenizer.nearest_patches(code, _PATCHES)
+    return _image_url(tile_images(patches, len(patches), gap=1)) if len(patches) else ""
 
 
 def _image_url(pixels: UInt8[Tensor, "3 H W"]) -> str:
@@ -97,5 +116,5 @@ def _image_url(pixels: UInt8[Tensor, "3 H W"]) -> str:
 
 
 def _script_json(value: Any) -> str:
-    """JSON that may stand inside a <script>: no text of a data source can end it."""
+    """Encode as JSON for a <script> element: ``<`` is escaped, so that no text in the data can end the element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,12 +1,14 @@
-"""Many Configs into one table: studies, grids and tuning, by any number of workers."""
+"""Studies, grids and tuning: many Configs trained into one table, by any number of workers."""
 
 from vqlab.studies.commands import train_command
 from vqlab.studies.generation import generation_arms, generation_table
 from vqlab.studies.grid import Grid, GridTable
-from vqlab.studies.markdown import markdown
+from vqlab.studies.markdown import to_markdown
+from vqlab.studies.measures import MEASURES, confidence_interval
 from vqlab.studies.named import (
     GRIDS,
     QUICK_CHANGES,
+    STUDY_NAMES,
     describe_differences,
     make_grid,
     named_grid,
@@ -16,26 +18,27 @@ from vqlab.studies.named import (
     summary_table,
 )
 from vqlab.studies.storage import open_storage
-from vqlab.studies.study import MEASURES, Study, StudyTable, interval, profile_seeds
-from vqlab.studies.tuning import SPACE, Range, Tuning, parse_space
+from vqlab.studies.study import Study, profile_seeds
+from vqlab.studies.study_table import StudyTable
+from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning, parse_space
 
 __all__ = [
+    "DEFAULT_SPACE",
     "GRIDS",
     "MEASURES",
     "QUICK_CHANGES",
-    "SPACE",
+    "STUDY_NAMES",
     "Grid",
     "GridTable",
     "Range",
     "Study",
     "StudyTable",
     "Tuning",
+    "confidence_interval",
     "describe_differences",
     "generation_arms",
     "generation_table",
-    "interval",
     "make_grid",
-    "markdown",
     "named_grid",
     "named_study",
     "open_storage",
@@ -44,5 +47,6 @@ __all__ = [
     "perceptual_weights",
     "profile_seeds",
     "summary_table",
+    "to_markdown",
     "train_command",
 ]

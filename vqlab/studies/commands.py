@@ -1,4 +1,4 @@
-"""A Config as the command that trains it."""
+"""The command line that trains a Config."""
 
 from __future__ import annotations
 
@@ -11,22 +11,33 @@ from vqlab.config import PROFILES, Config
 
 
 def train_command(config: Config) -> str:
-    """The shortest ``vqlab train`` command for ``config``: the nearest profile and what differs from it."""
-    return min((_command(config, profile) for profile in PROFILES), key=len)
+    """Write the shortest ``vqlab train`` command for a Config.
+
+    Args:
+        config: the Config.
+
+    Returns:
+        The command, quoted for a shell: the profile with the fewest differences and ``--set`` for each difference.
+
+    Example:
+        >>> train_command(Config.profile("paper", **{"quantizer.beta": 0.5}))
+        'vqlab train --profile paper --data photos --seed 0 --set quantizer.beta=0.5'
+    """
+    return min((_profile_command(config, profile) for profile in PROFILES), key=len)
 
 
-def _command(config: Config, profile: str) -> str:
+def _profile_command(config: Config, profile: str) -> str:
     source = config.data.source
-    near = _flat(Config.profile(profile, **{"data.source": source, "seed": config.seed}).model_dump())
-    changes = {key: value for key, value in _flat(config.model_dump()).items() if near[key] != value}
+    base = _flatten(Config.profile(profile, **{"data.source": source, "seed": config.seed}).model_dump())
+    changes = {key: value for key, value in _flatten(config.model_dump()).items() if base[key] != value}
     words = ["vqlab", "train", "--profile", profile, "--data", source, "--seed", str(config.seed)]
     for key, value in changes.items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(words)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -1,4 +1,4 @@
-"""How well models generate: the arms that are compared, one table over them, and what to look at beside it."""
+"""Generative models compared: the arms of the study and one table of its results."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vqlab.errors import InputError
-from vqlab.metrics import real_distances
-from vqlab.studies.study import StudyTable, interval
+from vqlab.metrics import real_image_distances
+from vqlab.studies.measures import confidence_interval, format_interval
+from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run
 from vqlab.training.device import find_device
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REAL = "real test images"
+REAL_IMAGES = "real test images"
 COLUMNS = {
     "mse": "MSE",
     "psnr": "PSNR (dB)",
@@ -31,15 +32,23 @@ COLUMNS = {
     "parameters": "parameters",
     "seconds": "training (s)",
 }
-_THOUSANDTHS = ("sample_kd_classifier", "sample_kid")
-ABSENT = "–"
-_CHUNK = 256
+MISSING = "–"
+_IN_THOUSANDTHS = ("sample_kd_classifier", "sample_kid")
 
 
 def generation_arms(profile: str) -> dict[str, dict[str, Any]]:
-    """The models of the table as arms of a Study: the VQ-VAE, the baselines (paper §4.1.3), priors on the VQ-VAE.
+    """Arms of the study ``generation``: the VQ-VAE, a VAE and a GAN (paper §4.1.3), and two priors on the VQ-VAE.
 
-    ``quick`` takes smaller networks, so that all of them are trained in about a minute.
+    Args:
+        profile: ``quick`` uses smaller networks, which train in about a minute together; any other profile uses the
+            networks of the Config's defaults.
+
+    Returns:
+        Changes to the base Config by dotted field, by name of the arm.
+
+    Example:
+        >>> list(generation_arms("quick"))
+        ['VQ-VAE', 'VAE', 'GAN', 'VQ-VAE + transformer', 'VQ-VAE + diffusion']
     """
     small = profile == "quick"
     prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 3, "prior.sample_steps": 25} if small else {}
@@ -53,52 +62,62 @@ def generation_arms(profile: str) -> dict[str, dict[str, Any]]:
 
 
 def generation_table(study: StudyTable, *, inception: bool | None = None) -> pd.DataFrame:
-    """One row a model, COLUMNS by their labels, as text; the first row is the floor, real images in place of samples.
+    """Reconstruction and sample quality, size and training time of each arm, as text.
 
-    Means over seeds with their 95 % interval; with one seed, the value ± 1.96 standard errors over images. A prior's
-    reconstruction columns are its VQ-VAE's; its parameters and seconds are the sum of both. A model that could not be
-    trained has its reason in the column ``note``. inception: as in Run.evaluation.
+    The reconstruction columns of a prior are those of its VQ-VAE; its parameters and training time are the sums over
+    both stages.
+
+    Args:
+        study: the table of a Study whose arms are ``generation_arms`` or other models.
+        inception: also compute FID and KID on Inception features; None computes them on CUDA only.
+
+    Returns:
+        The columns ``COLUMNS`` by label, and ``note``: the reason why a Run of the arm failed, else "". The first row
+        compares the real test images with the training images: the best value that samples can be expected to reach.
+        Then one row for each arm. A cell holds the mean over seeds with its 95 % confidence interval; for one seed,
+        the value ± 1.96 standard errors over images; ``MISSING`` where nothing was measured.
+
+    Raises:
+        InputError: if no model of the study was trained.
     """
     import pandas as pd
 
     rows: dict[str, dict[str, str]] = {}
-    measured: dict[str, list[dict[str, Any]]] = {}
+    real: dict[str, Any] | None = None
     for arm, part in study.rows.groupby("arm", sort=False):
-        failed = next((reason for reason in part["error"] if reason), "")
+        reason = next((reason for reason in part["error"] if reason), "")
         runs = [Run.open(study.root / run) for run in part[part["error"] == ""]["run"]]
-        measured[str(arm)] = [_measured(run, inception) for run in runs]
-        rows[str(arm)] = {**_texts(measured[str(arm)]), "note": failed}
-        if runs and REAL not in measured:
+        rows[str(arm)] = {**_format_row([_measure(run, inception) for run in runs]), "note": reason}
+        if runs and real is None:
             device = find_device()
-            asked = device.startswith("cuda") if inception is None else inception
-            measured[REAL] = [real_distances(runs[0].data(), device, inception=asked)]
-    if REAL not in measured:
-        raise InputError("generation table: no model was trained; see the study's column error")
-    floor = {REAL: {**_texts(measured[REAL]), "note": ""}}
-    return pd.DataFrame({**floor, **rows}).T
+            with_inception = device.startswith("cuda") if inception is None else inception
+            real = real_image_distances(runs[0].data(), device, inception=with_inception)
+    if real is None:
+        raise InputError("generation table: no model was trained; see the column error of the study's rows")
+    return pd.DataFrame({REAL_IMAGES: {**_format_row([real]), "note": ""}, **rows}).T
 
 
-def _measured(run: Run, inception: bool | None) -> dict[str, Any]:
+def _measure(run: Run, inception: bool | None) -> dict[str, Any]:
     stages = {stage.config.id: stage for stage in (run.codec(), run)}
     seconds = sum(stage.provenance["wall_seconds"] for stage in stages.values())
     return {**run.evaluation(inception=inception), "seconds": seconds}
 
 
-def _texts(seeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {label: _text(name, seeds) for name, label in COLUMNS.items()}
+def _format_row(seeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {label: _format_cell(name, seeds) for name, label in COLUMNS.items()}
 
 
-def _text(name: str, seeds: Sequence[Mapping[str, Any]]) -> str:
+def _format_cell(name: str, seeds: Sequence[Mapping[str, Any]]) -> str:
     import pandas as pd
 
-    scale = 1000 if name in _THOUSANDTHS else 1
+    scale = 1000 if name in _IN_THOUSANDTHS else 1
     values = [scale * row[name] for row in seeds if row.get(name) is not None]
     if not values:
-        return ABSENT
+        return MISSING
     if name in ("parameters", "seconds"):
         return f"{sum(values) / len(values):,.0f}"
-    mean, low, high = interval(pd.Series(values))
+    mean, low, high = confidence_interval(pd.Series(values))
     error = seeds[0].get(f"{name}_error")
-    if not math.isnan(low):
-        return f"{mean:.4g} [{low:.4g}, {high:.4g}]"
-    return f"{mean:.4g}" if error is None else f"{mean:.4g} ± {1.96 * scale * error:.2g}"
+    if math.isnan(low) and error is not None:
+        return f"{mean:.4g} ± {1.96 * scale * error:.2g}"
+    return format_interval(mean, low, high)

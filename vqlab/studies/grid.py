@@ -13,28 +13,40 @@ from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
-from vqlab.quantize.usage import code_bits
+from vqlab.quantize.usage import bits_per_index
 from vqlab.studies.commands import train_command
-from vqlab.studies.leases import has_error, is_active, point_name, point_of
-from vqlab.studies.storage import storage_errors
-from vqlab.studies.study import MEASURES
-from vqlab.studies.worker import Worker, short_name
+from vqlab.studies.display import count_finished, finished_values, table_html
+from vqlab.studies.leases import has_error, is_failed, point_key, trial_point_key
+from vqlab.studies.measures import MEASURES
+from vqlab.studies.storage import convert_storage_errors
+from vqlab.studies.worker import Worker, short_field_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from optuna import Trial
     from optuna.trial import FrozenTrial
 
-RATES = {"fixed_bits": "bits an image (fixed length)", "entropy_bits": "bits an image (entropy)"}
+BIT_RATES = {"fixed_bits": "bits per image (fixed length)", "entropy_bits": "bits per image (entropy)"}
 Value = bool | int | float | str | None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """All combinations of ``axes`` (dotted Config fields and their values) as changes to ``base``.
+    """All combinations of values of some Config fields.
 
-    Raises InputError for no axes, an axis without values or with one twice, a field that does not exist, or a
-    combination that the Config refuses.
+    Args:
+        name: name of the grid; a prefix of ``study_name``.
+        base: the Config that every point changes.
+        axes: values of each axis, by dotted field; at least one axis, and at least one value, without repetition.
+
+    Raises:
+        InputError: if there are no axes, an axis has no value or one value twice, or the Config refuses a field or a
+            combination of values.
+
+    Example:
+        >>> from vqlab import Config
+        >>> Grid("example", Config(), {"quantizer.beta": [0.25, 1.0], "quantizer.decay": [0.99]}).points()
+        [{'quantizer.beta': 0.25, 'quantizer.decay': 0.99}, {'quantizer.beta': 1.0, 'quantizer.decay': 0.99}]
     """
 
     name: str
@@ -46,20 +58,30 @@ class Grid:
             raise InputError(f"grid {self.name}: has no axes; give at least one, as quantizer.decay=[0.95,0.99]")
         for axis, values in self.axes.items():
             if not values or len(set(values)) < len(values):
-                raise InputError(f"grid {self.name}: axis {axis} needs at least one value, and none twice")
+                raise InputError(
+                    f"grid {self.name}: axis {axis}={list(values)}: needs at least one value, without repetition"
+                )
         self.configs()
 
     def points(self) -> list[dict[str, Value]]:
-        """Every point as changes, the last axis fastest."""
+        """List the points; the last axis changes fastest.
+
+        Returns:
+            Changes to ``base`` by dotted field, for each point.
+        """
         return [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
 
     def configs(self) -> list[Config]:
-        """The Config of every point, in the order of ``points``."""
+        """List the Configs of the points.
+
+        Returns:
+            One Config for each point, in the order of ``points``.
+        """
         return [self.base.replace(**point) for point in self.points()]
 
     @property
     def study_name(self) -> str:
-        """The grid's name and a hash of base and axes: another base or other values are another study."""
+        """Name of the Optuna study: the grid's name and a hash of base and axes, so that another grid has another."""
         axes = {axis: list(values) for axis, values in self.axes.items()}
         return f"{self.name}-{hashlib.sha256(json.dumps([self.base.id, axes]).encode()).hexdigest()[:12]}"
 
@@ -67,27 +89,48 @@ class Grid:
         self, root: str | Path = "runs", device: str | None = None, log: Callable[[str], None] | None = None,
         *, storage: str | None = None, retry: bool = False,
     ) -> GridTable:  # fmt: skip
-        """Work on the grid until every point is finished, by this worker or by others; returns the table.
+        """Train the points that are not finished, until every point is finished by this worker or another one.
 
-        Call it from as many processes as wished with one ``root`` (or ``storage``, a database's URL): each point
-        is trained once, points of killed workers are taken over, and what is finished stays. A point whose
-        training fails keeps its reason in ``error``; retry: such points of earlier calls are tried again.
-        say: called with a line for each point that this worker finishes. Raises InputError for a storage out of
-        reach.
+        Start any number of processes with the same ``root`` or ``storage``: each point is trained once, and points of
+        killed workers are trained again. A point whose training fails stores the reason in the column ``error``.
+
+        Args:
+            root: the folder of the Runs, and of the journal that the workers share.
+            device: ``cpu`` or ``cuda``; None uses CUDA where available.
+            log: called with one line of text for each point that this worker ends; None logs nothing.
+            storage: URL of a database that the workers share; None uses the journal under ``root``.
+            retry: train points that failed in earlier calls again.
+
+        Returns:
+            The measured points.
+
+        Raises:
+            InputError: if the storage cannot be reached.
         """
-        with storage_errors(storage):
+        with convert_storage_errors(storage):
             worker = _GridWorker(self, Path(root), device, log, storage, retry=retry)
-            worker.work()
+            worker.run()
             return worker.table()
 
     def table(self, root: str | Path = "runs", *, storage: str | None = None) -> GridTable:
-        """What is known of every point so far; nothing is trained."""
-        with storage_errors(storage):
+        """Read the points that are finished; train nothing.
+
+        Args:
+            root: the folder of the Runs and the journal.
+            storage: URL of a database; None uses the journal under ``root``.
+
+        Returns:
+            All points; the column ``error`` of an unfinished point says so.
+
+        Raises:
+            InputError: if the storage cannot be reached.
+        """
+        with convert_storage_errors(storage):
             return _GridWorker(self, Path(root), None, None, storage).table()
 
 
 class _GridWorker(Worker):
-    """Queues every point of the grid once."""
+    """Queue every point of a grid once."""
 
     def __init__(
         self, grid: Grid, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None,
@@ -95,93 +138,179 @@ class _GridWorker(Worker):
     ) -> None:  # fmt: skip
         super().__init__(grid.study_name, root, device, log, storage)
         self.grid, self.retry = grid, retry
-        self.points = {point_name(point): point for point in grid.points()}
-        self.size = len(self.points)
+        self.points = {point_key(point): point for point in grid.points()}
+        self.num_points = len(self.points)
 
-    def queue(self) -> None:
-        """Queue the points that have no trial; once, those that failed too if asked."""
+    def enqueue_points(self) -> None:
+        """Queue the points without a valid trial; in the first call also those that failed, if ``retry``."""
         self.leases.enqueue(self.points, retry=self.retry)
         self.retry = False
 
-    def config(self, trial: Trial) -> Config:
-        """The base with the trial's point."""
+    def suggest_config(self, trial: Trial) -> Config:
+        """Build the Config of the trial's point."""
         point = {axis: trial.suggest_categorical(axis, values) for axis, values in self.grid.axes.items()}
         return self.grid.base.replace(**point)
 
     def table(self) -> GridTable:
-        """The best known trial of every point: a standing one, else one that says why it failed."""
+        """Measures of every point from its valid trial, else from one that failed with a reason."""
         import pandas as pd
 
-        found: dict[str, FrozenTrial] = {}
+        trials: dict[str, FrozenTrial] = {}
         for trial in sorted(
-            self.leases.trials(), key=lambda trial: (is_active(trial), has_error(trial), -trial.number)
+            self.leases.trials(), key=lambda trial: (not is_failed(trial), has_error(trial), -trial.number)
         ):
-            found[point_of(trial)] = trial
+            trials[trial_point_key(trial)] = trial
         rows = [
-            {**point, **_row(found.get(name), config)}
-            for (name, point), config in zip(self.points.items(), self.grid.configs(), strict=True)
+            {**point, **_measure_row(trials.get(key), config)}
+            for (key, point), config in zip(self.points.items(), self.grid.configs(), strict=True)
         ]
         return GridTable(self.grid, pd.DataFrame(rows), self.root)
 
 
-def _row(trial: FrozenTrial | None, config: Config) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys((*MEASURES, *RATES), math.nan)
+def _measure_row(trial: FrozenTrial | None, config: Config) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys((*MEASURES, *BIT_RATES), math.nan)
     row |= {"run": "", "data": "", "error": "not finished yet"}
     if trial is None or trial.state.name != "COMPLETE":
         return row if trial is None or not has_error(trial) else {**row, "error": trial.user_attrs["error"]}
-    measured = trial.user_attrs["row"]
-    known = {name: measured[name] for name in (*MEASURES, "run", "data") if name in measured}
-    return {**row, **known, **rates(config, measured["perplexity"]), "error": ""}
+    stored = trial.user_attrs["row"]
+    measured = {name: stored[name] for name in (*MEASURES, "run", "data") if name in stored}
+    return {**row, **measured, **bit_rates(config, stored["perplexity"]), "error": ""}
 
 
-def rates(config: Config, perplexity: float) -> dict[str, float]:
-    """Bits an image: codes an image × log₂ K at fixed length, × log₂ perplexity (of the test set) at the entropy."""
+def bit_rates(config: Config, perplexity: float) -> dict[str, float]:
+    """Bits for the codes of one image, at fixed length and at the entropy of the codes.
+
+    n · log₂ K and n · log₂ perplexity for n codes per image (Shannon, "A mathematical theory of communication", 1948).
+
+    Args:
+        config: the Config of a VQ-VAE.
+        perplexity: perplexity of the codes on the test set, 1…K.
+
+    Returns:
+        ``fixed_bits`` and ``entropy_bits``, in bits per image.
+
+    Example:
+        >>> from vqlab import Config
+        >>> bit_rates(Config.profile("paper"), perplexity=512.0)
+        {'fixed_bits': 640.0, 'entropy_bits': 576.0}
+    """
     codes = (config.data.image_size >> config.model.downsample) ** 2
-    return {"fixed_bits": codes * code_bits(config.quantizer.num_codes), "entropy_bits": codes * code_bits(perplexity)}
+    fixed, entropy = bits_per_index(config.quantizer.num_codes), bits_per_index(perplexity)
+    return {"fixed_bits": codes * fixed, "entropy_bits": codes * entropy}
 
 
 @dataclass(frozen=True)
 class GridTable:
-    """The measured points of a Grid: ``rows`` has one row a point, in its order (axes, run, error, MEASURES, RATES)."""
+    """The measured points of a Grid.
+
+    Attributes:
+        grid: the grid.
+        rows: one row for each point, in the order of ``grid.points()``, with one column for each axis (dotted field),
+            each key of ``MEASURES`` and each key of ``BIT_RATES`` (NaN where a value was not measured), and ``run``
+            (id of the Run), ``data`` (name of the data set) and ``error`` (empty for a finished point, else the
+            reason).
+        root: the folder that holds the Runs.
+    """
 
     grid: Grid
     rows: pd.DataFrame
     root: Path
 
-    def finished_rows(self) -> pd.DataFrame:
-        """The finished rows; raises InputError with the reasons where there is none."""
-        finished_rows = self.rows[self.rows["error"] == ""]
-        if finished_rows.empty:
-            raise InputError(f"grid {self.grid.name}: no point is finished: {'; '.join(self.rows['error'].unique())}")
-        return finished_rows
+    def __repr__(self) -> str:
+        psnr = finished_values(self.rows, "psnr")
+        best = f", best PSNR {psnr.max():.2f} dB at {self._describe_point(psnr.idxmax())}" if len(psnr) else ""
+        return f"GridTable({self.grid.name}: {count_finished(self.rows)} points finished{best})"
 
-    def best(self, measure: str = "psnr") -> Config:
-        """The Config of the row with the largest ``measure``; the first of equals."""
+    def _repr_html_(self) -> str:
+        numbers = {"finished": f"{count_finished(self.rows)} points"}
+        psnr = finished_values(self.rows, "psnr")
+        if len(psnr):
+            numbers["best PSNR"] = f"{psnr.max():.2f} dB"
+            numbers["best point"] = self._describe_point(psnr.idxmax())
+        axes = " × ".join(map(short_field_name, self.grid.axes))
+        return table_html(f"Grid {self.grid.name}: {axes}", numbers, self.formatted(), index=False)
+
+    def _describe_point(self, index: Any) -> str:
+        return ", ".join(f"{short_field_name(axis)}={self.rows.loc[index, axis]}" for axis in self.grid.axes)
+
+    def finished_rows(self) -> pd.DataFrame:
+        """Select the finished rows.
+
+        Returns:
+            The rows without an error, with all columns.
+
+        Raises:
+            InputError: if no point is finished; the message contains the reasons.
+        """
+        finished = self.rows[self.rows["error"] == ""]
+        if finished.empty:
+            reasons = "; ".join(self.rows["error"].unique())
+            raise InputError(f"grid {self.grid.name}: no point is finished ({reasons}); run the grid first")
+        return finished
+
+    def best_config(self, measure: str = "psnr") -> Config:
+        """Config of the finished point with the largest value of a measure; the first one if several are equal.
+
+        Args:
+            measure: a key of ``MEASURES`` or ``BIT_RATES``.
+
+        Returns:
+            The Config.
+
+        Raises:
+            InputError: if no point is finished.
+        """
         values = self.rows[measure].where(self.rows["error"] == "")
         self.finished_rows()
         return self.grid.configs()[int(values.argmax())]
 
-    def effects(self, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> pd.DataFrame:
-        """Each axis apart from the others: the mean of every measure over the finished points with each value."""
+    def best_command(self, measure: str = "psnr") -> str:
+        """Command that trains the best point.
+
+        Args:
+            measure: as in ``best_config``.
+
+        Returns:
+            A ``vqlab train`` command.
+
+        Raises:
+            InputError: if no point is finished.
+        """
+        return train_command(self.best_config(measure))
+
+    def main_effects(self, measures: Sequence[str] = ("psnr", "perplexity", "utilisation")) -> pd.DataFrame:
+        """Main effect of each axis: the mean of each measure over all finished points with the same value.
+
+        Args:
+            measures: keys of ``MEASURES``.
+
+        Returns:
+            One row for each axis (short name) and value; one column for each measure, by label.
+
+        Raises:
+            InputError: if no point is finished.
+        """
         import pandas as pd
 
-        finished_rows = self.finished_rows()
+        finished = self.finished_rows()
         parts = {
-            short_name(axis): finished_rows.groupby(axis, sort=False)[list(measures)].mean() for axis in self.grid.axes
+            short_field_name(axis): finished.groupby(axis, sort=False)[list(measures)].mean() for axis in self.grid.axes
         }
         return pd.concat(parts, names=["axis", "value"]).rename(columns=MEASURES)
 
-    def command(self, measure: str = "psnr") -> str:
-        """The command that gives the best row's Run again."""
-        return train_command(self.best(measure))
-
     def formatted(self, measures: Sequence[str] = (*MEASURES, "entropy_bits")) -> pd.DataFrame:
-        """The rows for reading: short axis names, columns by their labels, best PSNR first; failures say why.
+        """Format the rows for display, in descending order of PSNR.
 
-        A measure that no point has is left out: grids read what the loop logged, without costlier distances.
+        Args:
+            measures: keys of ``MEASURES`` and ``BIT_RATES``; a measure that no point has is left out, such as
+                distances between image sets, which a grid does not compute.
+
+        Returns:
+            One row for each point: the axes by short name, the measures by label, and ``error`` if any point failed
+            or is not finished.
         """
         failed = ["error"] if (self.rows["error"] != "").any() else []
-        names = {**MEASURES, **RATES, **{axis: short_name(axis) for axis in self.grid.axes}}
+        labels = {**MEASURES, **BIT_RATES, **{axis: short_field_name(axis) for axis in self.grid.axes}}
         ordered = self.rows.sort_values("psnr", ascending=False)
-        known = [measure for measure in measures if ordered[measure].notna().any()]
-        return ordered[[*self.grid.axes, *known, *failed]].rename(columns=names).reset_index(drop=True)
+        measured = [measure for measure in measures if ordered[measure].notna().any()]
+        return ordered[[*self.grid.axes, *measured, *failed]].rename(columns=labels).reset_index(drop=True)

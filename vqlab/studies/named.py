@@ -1,15 +1,16 @@
-"""The studies that the lab knows by name, each at the scale of a profile, and their tables for reading."""
+"""Studies and grids with a name, each at the scale of a profile, and the tables of the studies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vqlab.config import Config
 from vqlab.errors import InputError
-from vqlab.studies.generation import ABSENT, generation_arms, generation_table
+from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
-from vqlab.studies.study import Study, StudyTable, profile_seeds
+from vqlab.studies.study import Study, profile_seeds
+from vqlab.studies.study_table import StudyTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,91 +24,152 @@ TRANSPORTS: Arms = {
     "RRT (Rodrigues)": {"quantizer.transport": "rodrigues"},
     "reflection": {"quantizer.transport": "reflection"},
 }
-_PAPERS = ("RRT", "straight-through")
-_COLLAPSING = {"quantizer.init": "normal", "quantizer.restart_every": 0}
-_TWO_EPOCHS = {"optim.epochs": 2}
+_PAPER_TRANSPORTS = ("RRT", "straight-through")
+_COLLAPSE = {"quantizer.init": "normal", "quantizer.restart_every": 0}
+
+
+class _NamedStudy(NamedTuple):
+    arms: Callable[[str], Arms]  # by profile
+    changes: dict[str, Any]  # to the profile
 
 
 def perceptual_weights(profile: str) -> tuple[float, ...]:
-    """The weights of ``loss.classifier`` that the study ``perceptual`` compares."""
+    """Weights of the classifier's feature loss that the study ``perceptual`` compares.
+
+    Args:
+        profile: ``quick`` gives three weights, any other profile five.
+
+    Returns:
+        Values of ``loss.classifier``, ascending; the first is 0 (no perceptual term).
+
+    Example:
+        >>> perceptual_weights("quick")
+        (0.0, 0.03, 0.3)
+    """
     return (0.0, 0.03, 0.3) if profile == "quick" else (0.0, 0.01, 0.03, 0.1, 0.3)
 
 
-def _both(profile: str) -> Arms:
-    return {arm: TRANSPORTS[arm] for arm in _PAPERS}
+def _reconstruction_arms(profile: str) -> Arms:
+    return {arm: TRANSPORTS[arm] for arm in _PAPER_TRANSPORTS}
 
 
-def _transports(profile: str) -> Arms:
+def _transport_arms(profile: str) -> Arms:
     return TRANSPORTS
 
 
-def _collapsing(profile: str) -> Arms:
-    return {arm: {**TRANSPORTS[arm], **_COLLAPSING} for arm in _PAPERS}
+def _collapsing_arms(profile: str) -> Arms:
+    return {arm: {**TRANSPORTS[arm], **_COLLAPSE} for arm in _PAPER_TRANSPORTS}
 
 
-def _perceptual(profile: str) -> Arms:
+def _perceptual_arms(profile: str) -> Arms:
     return {f"weight {weight:g}": {"loss.classifier": weight} for weight in perceptual_weights(profile)}
 
 
-# Name: the arms at a profile, and what the study changes in the profile.
-_STUDIES: Mapping[str, tuple[Callable[[str], Arms], dict[str, Any]]] = {
-    "reconstruction": (_both, {}),
-    "transports": (_transports, _TWO_EPOCHS),
-    "collapsing": (_collapsing, _TWO_EPOCHS),
-    "generation": (generation_arms, {}),
-    "perceptual": (_perceptual, {}),
+_STUDIES = {
+    "reconstruction": _NamedStudy(_reconstruction_arms, {}),
+    "transports": _NamedStudy(_transport_arms, {"optim.epochs": 2}),
+    "collapsing": _NamedStudy(_collapsing_arms, {"optim.epochs": 2}),
+    "generation": _NamedStudy(generation_arms, {}),
+    "perceptual": _NamedStudy(_perceptual_arms, {}),
 }
+STUDY_NAMES = tuple(_STUDIES)
 
 
 def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None = None, **changes: Any) -> Study:
-    """The study ``name`` at the scale of ``profile``, with dotted changes to its base Config.
+    """Build a study by name at the scale of a profile.
 
-    ``reconstruction``: the paper's Table 2. ``transports``: its Table 3, with Rodrigues and the mirror.
-    ``collapsing``: Table 3 from a start that collapses the codebook. ``generation``: VQ-VAE, baselines (paper §4.1.3)
-    and priors. ``perceptual``: weights of the classifier's feature loss (paper §4.4.3). seeds: those of the profile
-    unless named. Raises InputError for another name.
+    Args:
+        name: ``reconstruction`` (RRT and straight-through: the paper's Table 2), ``transports`` (its Table 3, with the
+            Rodrigues form and the reflection added), ``collapsing`` (Table 3 with an initialisation that collapses
+            the codebook and without restarts), ``generation`` (the VQ-VAE, a VAE and a GAN of paper §4.1.3, and two
+            priors) or ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3).
+        profile: the profile of the base Config: ``quick``, ``paper`` or ``gpu``.
+        seeds: the seeds; None gives ``profile_seeds(profile)``.
+        **changes: changes to the base Config by dotted field; they override those of the study.
+
+    Returns:
+        The study.
+
+    Raises:
+        InputError: if the name, the profile or a field is unknown, or a value is out of range.
+
+    Example:
+        >>> list(named_study("reconstruction").arms)
+        ['RRT', 'straight-through']
     """
     if name not in _STUDIES:
         raise InputError(f"study={name!r}: must be one of {', '.join(_STUDIES)}")
-    arms, own = _STUDIES[name]
-    return Study(Config.profile(profile, **{**own, **changes}), arms(profile), seeds or profile_seeds(profile))
+    study = _STUDIES[name]
+    base = Config.profile(profile, **{**study.changes, **changes})
+    return Study(base, study.arms(profile), seeds or profile_seeds(profile))
 
 
 def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
-    """The table of the study ``name`` for reading: one row an arm, means with intervals as text; no empty columns."""
+    """Summarise a named study as text, for display.
+
+    Args:
+        name: name of the study, as in ``named_study``.
+        study: its rows.
+
+    Returns:
+        One row for each arm: means with 95 % confidence intervals; columns without any value are left out.
+
+    Raises:
+        InputError: if no row is finished.
+    """
     if name == "generation":
         table = generation_table(study)
-        return table.loc[:, (~table.isin(["", ABSENT])).any()]
+        return table.loc[:, (~table.isin(["", MISSING])).any()]
     return perceptual_table(study) if name == "perceptual" else study.formatted()
 
 
 def perceptual_table(study: StudyTable) -> pd.DataFrame:
-    """``study.formatted()`` with what the perceptual term costs: the median over logged steps, in milliseconds."""
+    """Summarise the study ``perceptual``, with the time that the perceptual term takes.
+
+    Args:
+        study: the rows of the study.
+
+    Returns:
+        ``study.formatted()`` and a column with the milliseconds of the term for each step: the median over the logged
+        steps, then the mean over seeds; 0 for an arm without the term.
+
+    Raises:
+        InputError: if no row is finished.
+    """
     table = study.formatted()
     costs = []
     for arm in table.index:
-        logged = [run.metrics() for run in study.runs(arm)]
-        medians = [rows["perceptual_ms"].median() for rows in logged if "perceptual_ms" in rows]
+        logs = [run.metrics() for run in study.runs(arm)]
+        medians = [rows["perceptual_ms"].median() for rows in logs if "perceptual_ms" in rows]
         costs.append(f"{sum(medians) / len(medians):.3g}" if medians else "0")
-    return table.assign(**{"perceptual term (ms a step)": costs})
+    return table.assign(**{"perceptual term (ms per step)": costs})
 
 
 def describe_differences(study: StudyTable, measures: Sequence[str] = ("psnr", "ssim", "perplexity")) -> list[str]:
-    """The first arm against each other one, paired by seed, in words; none where no seed was measured in both."""
+    """Describe how the first arm differs from each other arm, paired by seed.
+
+    Args:
+        study: the rows of a study.
+        measures: keys of ``MEASURES``.
+
+    Returns:
+        One sentence for each other arm and measure; pairs of arms without a common seed are left out.
+    """
     arms = [arm for arm, rows in study.rows.groupby("arm", sort=False) if (rows["error"] == "").any()]
-    told = []
+    sentences = []
     for other in arms[1:]:
         for measure in measures:
             try:
-                told.append(study.describe_difference(str(arms[0]), str(other), measure))
+                sentences.append(study.describe_difference(str(arms[0]), str(other), measure))
             except InputError:
                 continue
-    return told
+    return sentences
 
 
 _RESTARTS: Sequence[Value] = (0, 20)
 
-# The paper's §4.4.1 and §4.4.4, and what public comparisons mix: the start of a codebook and its transport.
+# utilisation: paper §4.4.1; scaling: paper §4.4.4. Public comparisons often change initialisation and transport at
+# once, so the third grid separates them.
 GRIDS: dict[str, Axes] = {
     "utilisation": {
         "quantizer.decay": (0.95, 0.97, 0.99),
@@ -125,7 +187,7 @@ GRIDS: dict[str, Axes] = {
     },
 }
 
-# The same axes with the ends of their ranges, for minutes on two cores.
+# The same axes with fewer or smaller values: minutes on two cores.
 _QUICK_GRIDS: dict[str, Axes] = {
     "utilisation": {
         "quantizer.decay": (0.95, 0.99),
@@ -142,10 +204,24 @@ QUICK_CHANGES = {
 
 
 def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
-    """The grid ``name`` at the scale of ``profile``, with dotted changes to its base Config.
+    """Build a grid by name at the scale of a profile.
 
-    ``utilisation``: EMA decay × β × restarts (paper §4.4.1). ``scaling``: K × D (paper §4.4.4).
-    ``initialisation``: start × restarts × transport. Raises InputError for another name.
+    Args:
+        name: ``utilisation`` (EMA decay × β × restarts, paper §4.4.1), ``scaling`` (number × dimension of codes,
+            paper §4.4.4) or ``initialisation`` (initialisation × restarts × transport).
+        profile: the profile of the base Config; ``quick`` also applies ``QUICK_CHANGES`` and uses fewer or smaller
+            values.
+        **changes: changes to the base Config by dotted field.
+
+    Returns:
+        The grid.
+
+    Raises:
+        InputError: if the name, the profile or a field is unknown, or a value is out of range.
+
+    Example:
+        >>> len(named_grid("scaling", "paper").points())
+        9
     """
     if name not in GRIDS:
         raise InputError(f"grid={name!r}: must be one of {', '.join(GRIDS)}, or give axes of your own")
@@ -155,9 +231,20 @@ def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
 
 
 def make_grid(name: str, axes: Axes, profile: str = "quick", **changes: Any) -> Grid:
-    """The named grid, or one called ``name`` over ``axes`` where there are any.
+    """Build a grid over the given axes, or the named grid if there are none.
 
-    Raises InputError for a name that is not known, without axes, or an axis whose value is not a list.
+    Args:
+        name: any name if ``axes`` is not empty, else as in ``named_grid``.
+        axes: values of each axis, by dotted field; empty for a named grid.
+        profile: the profile of the base Config.
+        **changes: changes to the base Config by dotted field.
+
+    Returns:
+        The grid.
+
+    Raises:
+        InputError: if there are no axes and the name is unknown, the values of an axis are not a list, or the grid
+            or the Config refuses a value.
     """
     if not axes:
         return named_grid(name, profile, **changes)

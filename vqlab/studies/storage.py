@@ -1,4 +1,4 @@
-"""Where Optuna keeps its studies: a journal file beside the Runs, or any SQL database by URL."""
+"""Storage of Optuna studies: a journal file in the folder of the Runs, or a SQL database."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "studies.journal"
-_CONNECT_SECONDS = 10
+_CONNECT_TIMEOUT_SECONDS = 10
 
 
 def open_storage(root: str | Path, url: str | None = None) -> BaseStorage:
-    """The storage of studies: ``root``/studies.journal, or the database at ``url`` (SQLAlchemy's form).
+    """Open the storage of the studies; several processes may open the same one at once.
 
-    Several processes, or machines with one database, may open the same one at once. A journal needs no server
-    and works on a file system that machines share. Raises InputError, without the URL's password, for a
-    database that is out of reach, a driver that is not installed or text that is no URL.
+    Args:
+        root: the folder of the Runs; the journal ``root``/studies.journal is created if it does not exist. It needs
+            no server and works on a file system that several machines share.
+        url: URL of a database in the form of SQLAlchemy, as ``postgresql://user@host/name``; then no journal is
+            used. None uses the journal. Use a database for workers on machines without a common file system.
+
+    Returns:
+        The storage.
+
+    Raises:
+        InputError: if the journal is damaged, ``url`` is not a URL, its driver is not installed or the database
+            cannot be reached; the message does not contain the password of the URL.
     """
     import optuna
 
@@ -37,7 +46,7 @@ def open_storage(root: str | Path, url: str | None = None) -> BaseStorage:
     try:
         return JournalStorage(JournalFileBackend(str(path)))
     except ValueError:
-        raise InputError(f"{path}: not a whole journal; move it away (the Runs are kept) and run again") from None
+        raise InputError(f"{path}: is a damaged journal; move it away (the Runs are kept) and run again") from None
 
 
 def _open_sql(url: str) -> BaseStorage:
@@ -45,26 +54,38 @@ def _open_sql(url: str) -> BaseStorage:
     from optuna.storages import RDBStorage
 
     try:
-        where = sqlalchemy.make_url(url)
+        parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
-        raise InputError("storage: not a database URL; write it as postgresql://user@host/name") from None
-    if where.drivername == "postgresql":
-        where = where.set(drivername="postgresql+psycopg")
-    wait = {"connect_args": {"connect_timeout": _CONNECT_SECONDS}} if "postgresql" in where.drivername else {}
-    full = where.render_as_string(hide_password=False)
-    with storage_errors(full):
+        raise InputError("storage: is not a database URL; write it as postgresql://user@host/name") from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    timeout = (
+        {"connect_args": {"connect_timeout": _CONNECT_TIMEOUT_SECONDS}} if "postgresql" in parsed.drivername else {}
+    )
+    full_url = parsed.render_as_string(hide_password=False)
+    with convert_storage_errors(full_url):
         try:
-            return RDBStorage(full, engine_kwargs={"pool_pre_ping": True, **wait})
+            return RDBStorage(full_url, engine_kwargs={"pool_pre_ping": True, **timeout})
         except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-            # Two workers made the tables of an empty database at once: the other one's are there now.
-            return RDBStorage(full, engine_kwargs={"pool_pre_ping": True, **wait})
+            # Two workers created the tables of an empty database at once; those of the other worker exist now.
+            return RDBStorage(full_url, engine_kwargs={"pool_pre_ping": True, **timeout})
         except ImportError as error:
-            raise InputError(f"storage {_shown(full)}: {' '.join(str(error).split())}") from None
+            raise InputError(f"storage {_display_name(full_url)}: {' '.join(str(error).split())}") from None
 
 
 @contextmanager
-def storage_errors(url: str | None = None) -> Iterator[None]:
-    """Turn a storage that fails into InputError with one line, no password in it; what is finished is kept."""
+def convert_storage_errors(url: str | None = None) -> Iterator[None]:
+    """Convert errors of the storage to InputError while the body of the ``with`` statement runs.
+
+    Args:
+        url: URL of the database; None for the journal.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: if the storage fails; one line, without the password of the URL.
+    """
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
 
@@ -73,10 +94,14 @@ def storage_errors(url: str | None = None) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise InputError(f"storage {_shown(url)}: out of reach ({reason}); run again when it is back") from None
+        raise InputError(
+            f"storage {_display_name(url)}: cannot be reached ({reason}); finished trials are kept: make it available "
+            "and run again"
+        ) from None
 
 
-def _shown(url: str | None) -> str:
+def _display_name(url: str | None) -> str:
+    """The URL without its password, or the name of the journal."""
     import sqlalchemy
 
     return JOURNAL if url is None else sqlalchemy.make_url(url).render_as_string(hide_password=True)

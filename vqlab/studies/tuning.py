@@ -1,4 +1,4 @@
-"""Tuning: TPE proposes Configs, a pruner ends hopeless Runs; any number of workers, on the storage of grids."""
+"""Tuning: TPE proposes Configs and a pruner stops poor ones, with any number of workers on the storage of grids."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.studies.commands import train_command
 from vqlab.studies.grid import Value
-from vqlab.studies.leases import point_of
-from vqlab.studies.storage import storage_errors
+from vqlab.studies.leases import trial_point_key
+from vqlab.studies.storage import convert_storage_errors
 from vqlab.studies.worker import Worker
 
 if TYPE_CHECKING:
@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, by their logarithm if ``log``; whole numbers where both ends are."""
+    """A range of numbers; integers if both ends are integers.
+
+    Args:
+        low: the lowest value.
+        high: the highest value, above ``low``.
+        log: sample the logarithm of the value uniformly; use it for values that differ by factors, such as a learning
+            rate. ``low`` must be above 0 then.
+
+    Raises:
+        InputError: if an end is not a number, ``low`` is not below ``high``, or ``low`` is not above 0 although
+            ``log`` is True.
+    """
 
     low: float
     high: float
@@ -34,13 +45,13 @@ class Range:
         if not all(isinstance(end, int | float) for end in (self.low, self.high)):
             raise InputError(f"range {self.low}…{self.high}: both ends must be numbers")
         if not self.low < self.high or (self.log and self.low <= 0):
-            raise InputError(f"range {self.low}…{self.high}: low must be under high, and above 0 for a logarithm")
+            raise InputError(f"range {self.low}…{self.high}: low must be below high, and above 0 with log")
 
 
 Space = Mapping[str, Range | tuple[Value, ...]]
 
-# What the paper varies (§4.4.1, §4.4.4) and what the doctor asks to change, for tuning without a space of one's own.
-SPACE: Space = {
+# Fields that the paper varies (§4.4.1, §4.4.4) and that vqlab.analysis.doctor proposes to change.
+DEFAULT_SPACE: Space = {
     "quantizer.beta": Range(0.05, 5.0, log=True),
     "quantizer.decay": (0.9, 0.95, 0.97, 0.99),
     "quantizer.restart_share": Range(0.02, 0.5, log=True),
@@ -49,9 +60,20 @@ SPACE: Space = {
 
 
 def parse_space(fields: Mapping[str, Any]) -> Space:
-    """A space from plain values: a list of choices, or {"low": …, "high": …, "log": …}; SPACE where there are none.
+    """Build a search space from plain values, as JSON gives them.
 
-    Raises InputError for anything else.
+    Args:
+        fields: by dotted field, a list of choices or ``{"low": …, "high": …, "log": …}`` (``log`` may be left out).
+
+    Returns:
+        The space; ``DEFAULT_SPACE`` if ``fields`` is empty.
+
+    Raises:
+        InputError: if a value has another form, or ``Range`` refuses it.
+
+    Example:
+        >>> parse_space({"quantizer.beta": {"low": 0.1, "high": 2.0}, "quantizer.num_codes": [256, 512]})
+        {'quantizer.beta': Range(low=0.1, high=2.0, log=False), 'quantizer.num_codes': (256, 512)}
     """
     space: dict[str, Range | tuple[Value, ...]] = {}
     for field, values in fields.items():
@@ -63,16 +85,27 @@ def parse_space(fields: Mapping[str, Any]) -> Space:
             raise InputError(
                 f'{field}={values}: write choices as [1,2] or a range as {{"low":0.1,"high":2,"log":true}}'
             )
-    return space or SPACE
+    return space or DEFAULT_SPACE
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """``trials`` Configs near ``base``, proposed over ``space`` (dotted field: Range, or a tuple of values).
+    """A search for the Config with the highest PSNR, by TPE with median pruning.
 
-    The target is PSNR on the *test* images, as there is no third split: the winner's number is optimistic, so train it
-    again with other seeds before you report it. A Run is pruned when its PSNR after an epoch is under the median
-    of the others'. Raises InputError for an empty space, fewer than one trial, or a value that the Config refuses.
+    TPE: Bergstra et al., "Algorithms for hyper-parameter optimization", 2011.
+
+    The target is the PSNR on the *test* images, so the best value is optimistic: train the best Config again with
+    other seeds before you report it. A trial is pruned if its PSNR after an epoch is below the median of the other
+    trials at that epoch.
+
+    Args:
+        name: name of the tuning; a prefix of ``study_name``.
+        base: the Config that every trial changes; its seed is that of the sampler.
+        space: by dotted field, a ``Range`` or a tuple of choices.
+        trials: number of trials of all workers together, at least 1. Raise it to continue a finished tuning.
+
+    Raises:
+        InputError: if the space is empty, ``trials`` is below 1, or the Config refuses a field or a value.
     """
 
     name: str
@@ -84,14 +117,14 @@ class Tuning:
         if not self.space:
             raise InputError(f"tuning {self.name}: has an empty space; give at least one field")
         if self.trials < 1:
-            raise InputError(f"tuning {self.name}: trials={self.trials} must be at least 1")
+            raise InputError(f"tuning {self.name}: trials={self.trials}: must be at least 1")
         for field, values in self.space.items():
             for value in (values.low, values.high) if isinstance(values, Range) else values:
                 self.base.replace(**{field: value})
 
     @property
     def study_name(self) -> str:
-        """The tuning's name and a hash of base and space; more trials go on with the same study."""
+        """Name of the Optuna study: the tuning's name and a hash of base and space; ``trials`` does not change it."""
         space = {field: str(values) for field, values in self.space.items()}
         return f"{self.name}-{hashlib.sha256(json.dumps([self.base.id, space]).encode()).hexdigest()[:12]}"
 
@@ -99,30 +132,61 @@ class Tuning:
         self, root: str | Path = "runs", device: str | None = None, log: Callable[[str], None] | None = None,
         *, storage: str | None = None,
     ) -> Study:  # fmt: skip
-        """Work until ``trials`` are done, by this worker or others; returns Optuna's Study, for its own plots.
+        """Run trials until ``trials`` are done, by this worker or others.
 
-        One worker alone proposes the same trials every time (the sampler's seed is the Config's); several do not.
-        Raises InputError for a storage out of reach.
+        A single worker proposes the same trials in every repetition; several workers do not.
+
+        Args:
+            root: the folder of the Runs, and of the journal that the workers share.
+            device: ``cpu`` or ``cuda``; None uses CUDA where available.
+            log: called with one line of text for each trial that this worker ends; None logs nothing.
+            storage: URL of a database that the workers share; None uses the journal under ``root``.
+
+        Returns:
+            The Optuna study, for Optuna's own plots.
+
+        Raises:
+            InputError: if the storage cannot be reached.
         """
-        with storage_errors(storage):
-            worker = _Tuner(self, Path(root), device, log, storage)
-            worker.work()
+        with convert_storage_errors(storage):
+            worker = _TuningWorker(self, Path(root), device, log, storage)
+            worker.run()
             return worker.study
 
-    def best(self, study: Study) -> Config:
-        """The Config of the trial with the highest PSNR; raises InputError where none is finished."""
-        done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-        if not done:
-            raise InputError(f"tuning {self.name}: no trial is finished")
-        return self.base.replace(**max(done, key=lambda trial: trial.value or float("-inf")).params)
+    def best_config(self, study: Study) -> Config:
+        """Config of the finished trial with the highest PSNR.
 
-    def command(self, study: Study) -> str:
-        """The command that gives the best trial's Run again."""
-        return train_command(self.best(study))
+        Args:
+            study: the study that ``run`` returned.
+
+        Returns:
+            The Config.
+
+        Raises:
+            InputError: if no trial is finished.
+        """
+        finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+        if not finished:
+            raise InputError(f"tuning {self.name}: no trial is finished; run the tuning first")
+        return self.base.replace(**max(finished, key=lambda trial: trial.value or float("-inf")).params)
+
+    def best_command(self, study: Study) -> str:
+        """Command that trains the best trial's Config.
+
+        Args:
+            study: the study that ``run`` returned.
+
+        Returns:
+            A ``vqlab train`` command.
+
+        Raises:
+            InputError: if no trial is finished.
+        """
+        return train_command(self.best_config(study))
 
 
-class _Tuner(Worker):
-    """Proposes trials up to the number asked for."""
+class _TuningWorker(Worker):
+    """Propose trials until the study has the requested number."""
 
     def __init__(
         self, tuning: Tuning, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None
@@ -130,49 +194,50 @@ class _Tuner(Worker):
         import optuna
 
         super().__init__(tuning.study_name, root, device, log, storage)
-        self.tuning, self.size = tuning, tuning.trials
+        self.tuning, self.num_points = tuning, tuning.trials
         self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=max(3, tuning.trials // 5))
 
-    def queue(self) -> None:
-        """Queue lost points again, with the params they had."""
-        self.leases.enqueue({name: trial.params for name, trial in self._points().items()})
+    def enqueue_points(self) -> None:
+        """Queue the points of expired trials again, with their parameters."""
+        self.leases.enqueue({key: trial.params for key, trial in self._first_trials().items()})
 
-    def propose(self) -> Trial | None:
-        """A new trial while there are fewer than asked for."""
+    def propose_trial(self) -> Trial | None:
+        """Create a trial while there are fewer than requested."""
         from optuna.trial import TrialState
 
-        if len(self._points()) >= self.size:
+        if len(self._first_trials()) >= self.num_points:
             return None
         trial = self.study.ask()
-        # Two workers may ask for the last one at once: the trials' order says whose it is.
-        if list(self._points()).index(str(trial.number)) < self.size:
+        # Two workers may create the last trial at once: only the first one in the order of the storage counts.
+        if list(self._first_trials()).index(str(trial.number)) < self.num_points:
             return trial
         trial.set_user_attr("surplus", True)
         self.study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def config(self, trial: Trial) -> Config:
-        """The base with what TPE suggests."""
+    def suggest_config(self, trial: Trial) -> Config:
+        """Build a Config from the values that TPE suggests."""
         import optuna
 
-        # A generator for each trial: workers draw differently, and a resumed tuning as an uninterrupted one.
+        # A seed for each trial: two workers draw different values, and a resumed tuning draws what it would have
+        # drawn without the interruption.
         self.study.sampler = optuna.samplers.TPESampler(
-            seed=self.tuning.base.seed + 1009 * trial.number, n_startup_trials=max(4, self.size // 4)
+            seed=self.tuning.base.seed + 1009 * trial.number, n_startup_trials=max(4, self.num_points // 4)
         )
         return self.tuning.base.replace(
-            **{field: _suggest(trial, field, values) for field, values in self.tuning.space.items()}
+            **{field: _suggest_value(trial, field, values) for field, values in self.tuning.space.items()}
         )
 
-    def _points(self) -> dict[str, FrozenTrial]:
-        """The first trial of each point, in the order of the points."""
+    def _first_trials(self) -> dict[str, FrozenTrial]:
+        """First trial of each point by its key, in the order of the trials."""
         points: dict[str, FrozenTrial] = {}
         for trial in self.leases.trials():
             if "surplus" not in trial.user_attrs:
-                points.setdefault(point_of(trial), trial)
+                points.setdefault(trial_point_key(trial), trial)
         return points
 
 
-def _suggest(trial: Trial, field: str, values: Range | tuple[Value, ...]) -> Value:
+def _suggest_value(trial: Trial, field: str, values: Range | tuple[Value, ...]) -> Value:
     if not isinstance(values, Range):
         return trial.suggest_categorical(field, values)
     if isinstance(values.low, int) and isinstance(values.high, int):

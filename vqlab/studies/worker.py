@@ -1,4 +1,4 @@
-"""One process at work on an Optuna study: takes a trial, trains its Config, tells the outcome, until all is done."""
+"""Workers: processes that take trials of an Optuna study, train their Configs and store the results."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.studies.leases import TrialLeases
+from vqlab.studies.measures import MEASURES
 from vqlab.studies.storage import open_storage
-from vqlab.studies.study import MEASURES
 from vqlab.training import Run, train
 
 if TYPE_CHECKING:
@@ -24,98 +24,120 @@ _POLL_SECONDS = 1.0
 
 
 class Worker:
-    """Works on the study ``name`` in ``storage`` (a URL; else a journal under ``root``) and keeps Runs under ``root``.
+    """Train the trials of one study until none is left; subclasses define the points and their Configs.
 
-    A subclass says which points are to be queued, what Config a trial is for, and may propose trials of its own;
-    ``size`` is the number of points.
+    Args:
+        study_name: name of the study in the storage; it is created if it does not exist.
+        root: the folder of the Runs, and of the journal.
+        device: ``cpu`` or ``cuda``; None uses CUDA where available.
+        log: called with one line of text for each trial that this worker ends; None logs nothing.
+        storage: URL of a database; None uses the journal under ``root``.
+
+    Attributes:
+        num_points: number of points of the study, set by subclasses.
+        study: the Optuna study.
+        leases: the leases on its trials.
     """
 
-    size: int
+    num_points: int
 
     def __init__(
-        self, name: str, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None
+        self, study_name: str, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None
     ) -> None:
         import optuna
 
         self.root, self.device, self.log = root, device, log or (lambda line: None)
         opened = open_storage(root, storage)
         self.study: Study = optuna.create_study(
-            storage=opened, study_name=name, load_if_exists=True, direction="maximize"
+            storage=opened, study_name=study_name, load_if_exists=True, direction="maximize"
         )
         self.leases = TrialLeases(self.study, opened)
 
-    def queue(self) -> None:
-        """Queue the points that are missing."""
+    def enqueue_points(self) -> None:
+        """Queue the points that have no valid trial."""
         raise NotImplementedError
 
-    def propose(self) -> Trial | None:
-        """A trial of this worker's own where none waits; None where there are enough."""
+    def propose_trial(self) -> Trial | None:
+        """Create a trial when none waits.
+
+        Returns:
+            The trial; None if the study has enough trials.
+        """
         return None
 
-    def config(self, trial: Trial) -> Config:
-        """The Config of a trial, its params suggested."""
+    def suggest_config(self, trial: Trial) -> Config:
+        """Set the parameters of a trial and build its Config.
+
+        Args:
+            trial: a running trial.
+
+        Returns:
+            The Config.
+        """
         raise NotImplementedError
 
-    def work(self) -> None:
-        """Take trials until none is left and none runs elsewhere; those of killed workers come back."""
+    def run(self) -> None:
+        """Train trials until none waits and none runs on another worker; repeat trials of killed workers."""
         while True:
             self.leases.release_expired()
-            self.queue()
-            trial = self.leases.acquire() or self.propose()
+            self.enqueue_points()
+            trial = self.leases.acquire() or self.propose_trial()
             if trial is not None:
-                with self.leases.holding(trial) as lease:
-                    self._attempt(trial, lease)
-            elif self.leases.unfinished():
+                with self.leases.hold(trial) as lease:
+                    self._run_trial(trial, lease)
+            elif self.leases.has_unfinished():
                 time.sleep(_POLL_SECONDS)
             else:
                 return
 
-    def _attempt(self, trial: Trial, lease: Lease) -> None:
+    def _run_trial(self, trial: Trial, lease: Lease) -> None:
         from optuna.trial import TrialState
 
         reporter = _TrialReporter(trial)
         try:
-            config = self.config(trial)
-            run = train(config, self.root, self.device, reporter, should_stop=lambda: lease.expired or reporter.pruned)
-            row = {**run_measures(run), "run": config.id} if run.finished else None
+            config = self.suggest_config(trial)
+            run = train(
+                config, self.root, self.device, reporter, should_stop=lambda: lease.expired or reporter.should_prune
+            )
+            row = {**read_measures(run), "run": config.id} if run.finished else None
         except OSError:
-            # A full disk or a lost network is this machine's matter: the trial goes back to the queue.
+            # A full disk or a lost network is a fault of this machine, not of the Config: the trial is queued again.
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             trial.set_user_attr("error", reason)
             self.study.tell(trial, state=TrialState.FAIL)
-            self._row_summary(trial, reason)
+            self._log_outcome(trial, reason)
             return
         if row is not None:
-            reporter.catch_up(run)
+            reporter.report_stored_epochs(run)
             trial.set_user_attr("row", row)
             self.study.tell(trial, row["psnr"])
-            self._row_summary(trial, f"PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} (test set)")
-        elif reporter.pruned and not lease.expired:
+            self._log_outcome(trial, f"PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} (test set)")
+        elif reporter.should_prune and not lease.expired:
             self.study.tell(trial, state=TrialState.PRUNED)
-            self._row_summary(trial, f"pruned after epoch {max(reporter.epochs) + 1}")
+            self._log_outcome(trial, f"pruned after epoch {max(reporter.epochs) + 1}")
 
-    def _row_summary(self, trial: Trial, outcome: str) -> None:
+    def _log_outcome(self, trial: Trial, outcome: str) -> None:
         done = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.leases.trials())
-        params = ", ".join(f"{short_name(axis)}={_number(value)}" for axis, value in trial.params.items())
-        self.log(f"[{done}/{self.size}] {params}: {outcome}")
+        params = ", ".join(f"{short_field_name(field)}={_format_value(value)}" for field, value in trial.params.items())
+        self.log(f"[{done}/{self.num_points}] {params}: {outcome}")
 
 
 class _TrialReporter:
-    """Reports each epoch's test PSNR of a trial and remembers whether the pruner gave it up."""
+    """Progress callback of ``train``: report the test PSNR of each epoch and query the pruner."""
 
     def __init__(self, trial: Trial) -> None:
-        self.trial, self.pruned = trial, False
+        self.trial, self.should_prune = trial, False
         self.epochs = set(trial.study.trials[trial.number].intermediate_values)
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         if row["kind"] == "epoch":
             self._report(int(row["epoch"]), float(row["psnr"]))
-            self.pruned = self.trial.should_prune()
+            self.should_prune = self.trial.should_prune()
 
-    def catch_up(self, run: Run) -> None:
-        """Report the epochs that were trained before this worker took the trial."""
+    def report_stored_epochs(self, run: Run) -> None:
+        """Report the epochs that were trained before this worker started the trial."""
         rows = run.metrics()
         for row in rows[rows["kind"] == "epoch"].to_dict("records"):
             self._report(int(row["epoch"]), float(row["psnr"]))
@@ -126,18 +148,43 @@ class _TrialReporter:
             self.epochs.add(epoch)
 
 
-def run_measures(run: Run) -> dict[str, Any]:
-    """MEASURES of a finished Run that are known, and the name of its data."""
-    measured = {**run.last_epoch(), **run.provenance}
-    if "psnr" not in measured:
-        raise InputError(f"a {run.config.kind} reconstructs nothing, so there is no PSNR to compare")
-    return {name: measured[name] for name in (*MEASURES, "data") if measured.get(name) is not None}
+def read_measures(run: Run) -> dict[str, Any]:
+    """Read the measures that the training stored; compute nothing.
+
+    Args:
+        run: a finished Run.
+
+    Returns:
+        Values by key of ``MEASURES``, without those that the training does not measure, and ``data``: the name of
+        the data set.
+
+    Raises:
+        InputError: if the model is not a VQ-VAE, so that it has no PSNR or no perplexity.
+    """
+    values = {**run.last_epoch_metrics(), **run.provenance}
+    if not {"psnr", "perplexity"} <= values.keys():
+        raise InputError(
+            f"model: is a {run.config.kind}, without a PSNR or a perplexity to compare; use model.kind=vqvae and "
+            "prior.kind=none"
+        )
+    return {name: values[name] for name in (*MEASURES, "data") if values.get(name) is not None}
 
 
-def short_name(axis: str) -> str:
-    """The last part of a dotted field."""
-    return axis.rpartition(".")[2]
+def short_field_name(field: str) -> str:
+    """Last part of a dotted field.
+
+    Args:
+        field: a dotted Config field.
+
+    Returns:
+        Its name without the section.
+
+    Example:
+        >>> short_field_name("quantizer.beta")
+        'beta'
+    """
+    return field.rpartition(".")[2]
 
 
-def _number(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""Checkpoints: model, Adam's moments, counts and the step, as safetensors; nothing is pickled."""
+"""Checkpoints: model, optimizer states, arrays and step in one safetensors file; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -12,50 +12,70 @@ from torch import Tensor, nn
 
 from vqlab.training.files import read_tensors, write_atomic
 
-NAME = "checkpoint.safetensors"
-
+CHECKPOINT_FILE = "checkpoint.safetensors"
 
 Optimizers = Mapping[str, torch.optim.Adam]
 Arrays = Mapping[str, np.ndarray]
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> None:
-    """Write the whole state after ``step`` steps; arrays: int64, by name."""
+def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> None:
+    """Write the state of a training to ``checkpoint.safetensors``.
+
+    The file replaces an earlier checkpoint only when it is complete. Its keys are ``model.NAME`` for the model's
+    ``state_dict``, ``OPTIMIZER.PARAMETER.NAME`` for the optimizers' and the names of the arrays.
+
+    Args:
+        folder: the folder of the Run.
+        step: number of finished training steps.
+        model: the model, on any device.
+        optimizers: the optimizers by name.
+        arrays: int64 arrays by name, any shape.
+    """
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     for prefix, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
     tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
     cpu = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    write_atomic(folder / NAME, lambda beside: save_file(cpu, beside, {"step": str(step)}))
+    write_atomic(folder / CHECKPOINT_FILE, lambda temporary: save_file(cpu, temporary, {"step": str(step)}))
 
 
-def load(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> int:
-    """Restore the state in place and return its step; 0 where there is no checkpoint.
+def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> int:
+    """Restore the state of a training in place.
 
-    Raises InputError for a damaged file.
+    Args:
+        folder: the folder of the Run.
+        model: the model that receives the stored weights.
+        optimizers: the optimizers that receive the stored states, with the names used in ``save_checkpoint``.
+        arrays: the arrays that receive the stored values, with the names used in ``save_checkpoint``.
+
+    Returns:
+        Number of finished training steps; 0 if the folder has no checkpoint, and then nothing is changed.
+
+    Raises:
+        InputError: if the file is damaged.
     """
-    if not (folder / NAME).is_file():
+    if not (folder / CHECKPOINT_FILE).is_file():
         return 0
-    tensors, metadata = read_tensors(folder / NAME)
+    tensors, metadata = read_tensors(folder / CHECKPOINT_FILE)
     model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
     for prefix, optimizer in optimizers.items():
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": _moments(tensors, f"{prefix}.")})
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_state(tensors, f"{prefix}.")})
     for name, array in arrays.items():
-        _fill(array, tensors[name].numpy())
+        _restore_array(array, tensors[name].numpy())
     return int(metadata["step"])
 
 
-def _fill(array: np.ndarray, stored: np.ndarray) -> None:
-    # A checkpoint of an earlier version counted whole epochs: they go to the first window of each.
-    first = array if array.shape == stored.shape else array.reshape(len(stored), -1, *array.shape[1:])[:, 0]
-    first[:] = stored
+def _restore_array(array: np.ndarray, stored: np.ndarray) -> None:
+    # Older checkpoints count usage per epoch, not per window: the counts go to the first window of each epoch.
+    target = array if array.shape == stored.shape else array.reshape(len(stored), -1, *array.shape[1:])[:, 0]
+    target[:] = stored
 
 
-def _moments(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
-    moments: dict[int, dict[str, Tensor]] = {}
+def _optimizer_state(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:
+    states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(prefix):
             index, name = key.removeprefix(prefix).split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-    return moments
+            states.setdefault(int(index), {})[name] = value
+    return states

@@ -1,4 +1,4 @@
-"""The code grids of a VQ-VAE's images: extracted once, kept in its Run's folder."""
+"""Code grids of the images of a VQ-VAE, its code vectors, and the check that a prior fits them."""
 
 from __future__ import annotations
 
@@ -19,66 +19,112 @@ from vqlab.training.files import write_atomic
 from vqlab.training.run_folder import RunFolder
 
 _FILE = "codes.npz"
+_BATCH_SIZE = 256
+# The key under which files of version 0.1 hold the identity of their grids.
+_IDENTITY_KEY = "told"
 
 
 @dataclass(frozen=True)
 class CodeGrids:
-    """train (N, h, w) and test (M, h, w): codes, int64, in the order of the images."""
+    """Code indices of all images, in the order of the images.
+
+    Attributes:
+        train: code indices of the training images, int64 (N, h, w).
+        test: code indices of the test images, int64 (M, h, w).
+    """
 
     train: Int[Tensor, "N h w"]
     test: Int[Tensor, "M h w"]
 
 
-def code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
-    """The grids of the Run's images, without crops and flips.
+def load_code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
+    """Load the code grids of a Run's images, without crops and flips.
 
-    Kept as codes.npz beside its weights with the Run's id, the codebook's digest and the data's fingerprint; a file
-    that does not fit them, or cannot be read, is made again. Raises InputError for a Run that is no VQ-VAE.
+    The first call encodes the images and writes ``codes.npz`` into the folder of the Run, with the Run's id, the
+    codebook's digest and the data's fingerprint. Later calls read the file. A file that is unreadable, or that
+    belongs to other weights or images, is replaced.
+
+    Args:
+        run: the finished Run of a VQ-VAE.
+        device: the torch device that encodes the images.
+
+    Returns:
+        The grids, on the CPU.
+
+    Raises:
+        InputError: if the Run is not that of a VQ-VAE, has not finished training, or its images cannot be read.
     """
-    data, model = run.require("vqvae").data(), run.model(device)
+    data, model = run.require_kind("vqvae").data(), run.model(device)
     identity = [run.config.id, codebook_digest(model), data.fingerprint]
     path = run.folder / _FILE
-    found = _stored(path, identity)
-    if found is None:
-        grids = {part: _extract(model, images, device) for part, images in (("train", data.train), ("test", data.test))}
-        write_atomic(path, lambda beside: _write(beside, {"told": np.array(identity), **grids}))
-        found = grids
-    return CodeGrids(*(torch.from_numpy(found[part].astype(np.int64)) for part in ("train", "test")))
+    arrays = _read(path, identity)
+    if arrays is None:
+        grids = {part: _encode(model, images, device) for part, images in (("train", data.train), ("test", data.test))}
+        write_atomic(path, lambda temporary: _write(temporary, {_IDENTITY_KEY: np.array(identity), **grids}))
+        arrays = grids
+    return CodeGrids(*(torch.from_numpy(arrays[part].astype(np.int64)) for part in ("train", "test")))
 
 
 def code_vectors(model: VQVAE) -> Float[Tensor, "K D"]:
-    """The z_q of every code, on the CPU."""
-    every = torch.arange(model.quantizer.num_codes, device=model.quantizer.codebook.device)
-    return model.quantizer.decode(every[None, :, None])[0, :, :, 0].T.detach().cpu().contiguous()
+    """Decode every code index to its z_q, the vector that the decoder receives.
+
+    Args:
+        model: a VQ-VAE.
+
+    Returns:
+        One row for each code, float (K, D), on the CPU. It differs from the codebook if the codes are projected
+        (``quantizer.code_dim``).
+    """
+    indices = torch.arange(model.quantizer.num_codes, device=model.quantizer.codebook.device)
+    return model.quantizer.decode(indices[None, :, None])[0, :, :, 0].T.detach().cpu().contiguous()
 
 
 def codebook_digest(model: VQVAE) -> str:
-    """Twelve hex digits of the SHA-256 of ``code_table``."""
+    """Compute a short hash of ``code_vectors``, which identifies a codebook.
+
+    Args:
+        model: a VQ-VAE.
+
+    Returns:
+        The first twelve hex digits of the SHA-256.
+    """
     return hashlib.sha256(code_vectors(model).numpy().tobytes()).hexdigest()[:12]
 
 
 def check_codebook(prior: RunFolder, codec: RunFolder) -> None:
-    """Raise InputError unless ``prior`` was trained on the codebook that ``codec`` has."""
-    known = prior.provenance.get("codec") or {}
-    if not known:
-        raise InputError(f"run {prior.folder}: holds a {prior.config.kind}, no prior; train one with prior.kind set")
-    if known["codebook"] != codebook_digest(codec.model()):
+    """Check that a prior was trained on the codebook of a VQ-VAE.
+
+    Args:
+        prior: the Run of the prior, finished or interrupted.
+        codec: the finished Run of the VQ-VAE.
+
+    Raises:
+        InputError: if ``prior`` is not the Run of a prior, or was trained on another codebook.
+    """
+    stored = prior.provenance.get("codec") or {}
+    if not stored:
         raise InputError(
-            f"run {prior.folder}: this prior knows the codebook of run {known['run']} ({known['codebook']}), not that "
-            f"of {codec.folder}; train a prior on that run"
+            f"run {prior.folder}: holds a {prior.config.kind}; must hold a prior; train one with "
+            "prior.kind=transformer or prior.kind=diffusion"
+        )
+    digest = codebook_digest(codec.model())
+    if stored["codebook"] != digest:
+        raise InputError(
+            f"run {prior.folder}: was trained on codebook {stored['codebook']} of run {stored['run']}; "
+            f"{codec.folder} has codebook {digest}; train a prior on that run"
         )
 
 
 @torch.no_grad()
-def _extract(model: VQVAE, images: Images, device: str) -> np.ndarray:
-    grids = [model.encode(batch).cpu() for batch, _ in ordered_batches(images, 256, device)]
+def _encode(model: VQVAE, images: Images, device: str) -> np.ndarray:
+    grids = [model.encode(batch).cpu() for batch, _ in ordered_batches(images, _BATCH_SIZE, device)]
     return torch.cat(grids).numpy().astype(np.int32)
 
 
-def _stored(path: Path, identity: list[str]) -> dict[str, np.ndarray] | None:
+def _read(path: Path, identity: list[str]) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return dict(stored) if stored["told"].tolist() == identity else None
+            return dict(stored) if stored[_IDENTITY_KEY].tolist() == identity else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

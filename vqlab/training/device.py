@@ -1,4 +1,4 @@
-"""Where tensors live: found, unless named."""
+"""The torch device that computes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from vqlab.errors import InputError
 
 
 def find_device(name: str | None = None) -> str:
-    """``name``, else CUDA where there is one, else CPU; raises InputError for a device that is not here."""
+    """Select a torch device.
+
+    Args:
+        name: a torch device such as ``cpu``, ``cuda`` or ``cuda:1``; None (default) selects CUDA if this machine has
+            it, else the CPU.
+
+    Returns:
+        The name of the device.
+
+    Raises:
+        InputError: if this machine does not have the device.
+
+    Example:
+        >>> find_device("cpu")
+        'cpu'
+    """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError):
-        raise InputError(f"device={name!r}: not on this machine; use cpu, or leave it out to have one found") from None
+        raise InputError(
+            f"device={name!r}: is not available on this machine; use cpu, or omit the device to select it automatically"
+        ) from None
     return name

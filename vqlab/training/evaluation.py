@@ -1,4 +1,4 @@
-"""The metrics of a Run over its test images."""
+"""The metrics of a Run: reconstructions of its test images, and samples."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from vqlab.quantize.usage import perplexity, utilisation
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.sampling import draw_samples
 
-_RECONSTRUCTS = ("vqvae", "vae")
-_BATCH = 250
+_AUTOENCODERS = ("vqvae", "vae")
+_BATCH_SIZE = 250
 
 
 def evaluate(
-    run: RunFolder, device: str = "cpu", *, inception: bool = False, of_codec: Mapping[str, Any] | None = None
+    run: RunFolder, device: str = "cpu", *, inception: bool = False, codec_columns: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Measure how a Run reconstructs and samples; nothing is written (``Run.evaluation`` keeps the result).
+    """Measure the reconstructions and samples of a Run, without writing a file; ``Run.evaluation`` stores the result.
 
     Args:
         run: a finished Run.
-        device: where to compute.
-        inception: measure FID and KID too, which needs Inception's weights.
-        of_codec: for a prior, the evaluation of its VQ-VAE, whose reconstruction columns it takes over.
+        device: the torch device that computes.
+        inception: whether FID and KID are measured, which needs the weights of Inception. Default False: on a CPU
+            they take hours.
+        codec_columns: for a prior, the evaluation of its VQ-VAE, whose columns are copied into the result. Default
+            none.
 
     Returns:
-        For what reconstructs, ``pixel_metrics`` and the ``r…`` distances; for what samples, the ``sample_…``
-        distances (``vqlab.metrics.distances``); and the number of ``parameters``. A column that could not be
-        measured is None, and its ``…_reason`` says why.
+        Columns by name: ``data`` and the number of test ``images``; for a VQ-VAE and a VAE, the columns of
+        ``pixel_metrics`` and the distances ``r…`` of ``vqlab.metrics.distances``; for a VAE, a GAN and a prior, the
+        distances ``sample_…`` and the number of ``samples``; and the number of ``parameters``, those of the VQ-VAE
+        included. A distance that could not be measured is None, and ``…_reason`` is the reason.
 
     Raises:
-        InputError: training has not finished, or the images cannot be read.
+        InputError: if training has not finished, or the images cannot be read.
     """
     data, kind = run.data(), run.config.kind
     parameters = sum(weight.numel() for weight in run.model(device).parameters())
-    if kind in _RECONSTRUCTS:
+    if kind in _AUTOENCODERS:
         columns = pixel_metrics(run.model(device), data, run.config, device)
         columns |= reconstruction_distances(
             lambda: _reconstructions(run.model(device), data, device), data, device, inception=inception
@@ -50,7 +53,7 @@ def evaluate(
     elif kind == "gan":
         columns = {"data": data.name, "images": len(data.test)}
     else:
-        columns = dict(of_codec or {})
+        columns = dict(codec_columns or {})
         parameters += columns.get("parameters", 0)
     if kind != "vqvae":
         count = run.config.evaluation.samples or len(data.test)
@@ -64,28 +67,29 @@ def pixel_metrics(model: VQVAE | VAE, data: ImageData, config: Config, device: s
     """Compare the reconstructions of all test images with the images.
 
     Args:
-        model: in eval mode, on ``device``.
-        data: whose test images to take.
+        model: the model, in eval mode, on ``device``.
+        data: the images; the test part is used.
         config: the Config of the model.
-        device: where to compute.
+        device: the torch device that computes.
 
     Returns:
-        Means over images of ``mse``, ``psnr`` (dB) and ``ssim``, each with its standard error as ``…_error``; for a
-        VQ-VAE also ``perplexity`` and ``utilisation`` over all test tokens, and the number of ``tokens``.
+        ``data``, the number of ``images``, and the means over images of ``mse``, ``psnr`` (dB) and ``ssim``, each
+        with its standard error ``…_error``. For a VQ-VAE also ``perplexity`` and ``utilisation`` over all test tokens
+        (``perplexity_window`` is ``data set``) and the number of ``tokens``.
     """
     counts = torch.zeros(config.quantizer.num_codes, device=device)
     values: dict[str, list[Tensor]] = {"mse": [], "psnr": [], "ssim": []}
     for images, _ in ordered_batches(data.test, config.evaluation.batch_size, device):
-        out = model(images)
+        output = model(images)
         for name, metric in (("mse", mse), ("psnr", psnr), ("ssim", ssim)):
-            values[name].append(metric(out.reconstruction, images).double().cpu())
+            values[name].append(metric(output.reconstruction, images).double().cpu())
         if isinstance(model, VQVAE):
-            counts += torch.bincount(out.quantized.indices.flatten(), minlength=len(counts))
+            counts += torch.bincount(output.quantized.indices.flatten(), minlength=len(counts))
     columns: dict[str, Any] = {"data": data.name, "images": len(data.test)}
     for name, parts in values.items():
-        all_images = torch.cat(parts)
-        columns[name] = float(all_images.mean())
-        columns[f"{name}_error"] = float(all_images.std() / len(all_images) ** 0.5)
+        per_image = torch.cat(parts)
+        columns[name] = float(per_image.mean())
+        columns[f"{name}_error"] = float(per_image.std() / len(per_image) ** 0.5)
     return {**columns, **_usage_metrics(counts)} if isinstance(model, VQVAE) else columns
 
 
@@ -98,7 +102,8 @@ def _usage_metrics(counts: Tensor) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def _reconstructions(model: VQVAE | VAE, data: ImageData, device: str) -> Iterator[Tensor]:
-    for images, _ in ordered_batches(data.test, _BATCH, device):
-        yield model(images).reconstruction
+    for images, _ in ordered_batches(data.test, _BATCH_SIZE, device):
+        with torch.no_grad():
+            reconstruction = model(images).reconstruction
+        yield reconstruction

@@ -1,4 +1,4 @@
-"""Files written whole: beside, then renamed, so a reader never sees half of one."""
+"""Reading and writing the files of a Run; a file is complete or absent, never half written."""
 
 from __future__ import annotations
 
@@ -14,34 +14,67 @@ from vqlab.errors import InputError
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` on a path beside ``path``, then rename; on any failure ``path`` stays as it was."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file under a temporary name in the same folder, then rename it to ``path``.
+
+    Readers see the old file or the new one. If ``write`` fails, ``path`` is unchanged and the temporary file is
+    removed.
+
+    Args:
+        path: the file to write; its folder must exist.
+        write: writes the content to the path that it receives.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write(beside)
-        os.replace(beside, path)
+        write(temporary)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``value`` as indented JSON, written whole."""
-    write_atomic(path, lambda beside: beside.write_text(json.dumps(value, indent=2) + "\n"))
+    """Write a value as indented JSON with ``write_atomic``.
+
+    Args:
+        path: the file to write; its folder must exist.
+        value: anything that ``json.dumps`` accepts.
+    """
+    write_atomic(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))
 
 
 def read_json(path: Path) -> Any:
-    """The value in ``path``; raises InputError with one line where it is no whole JSON."""
+    """Read a JSON file.
+
+    Args:
+        path: an existing file.
+
+    Returns:
+        The decoded value.
+
+    Raises:
+        InputError: if the content is not JSON, as in a truncated file.
+    """
     try:
         return json.loads(path.read_text())
     except ValueError:
-        raise InputError(f"{path}: not whole JSON; remove this file, or the Run's folder, and train again") from None
+        raise InputError(f"{path}: is not valid JSON; remove this file or the Run's folder, and train again") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name and the text metadata of a safetensors file; raises InputError for a damaged one."""
+    """Read a safetensors file.
+
+    Args:
+        path: an existing file.
+
+    Returns:
+        The tensors by name, on the CPU, and the metadata (text by name).
+
+    Raises:
+        InputError: if the file is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as stored:
             return {key: stored.get_tensor(key) for key in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path}: damaged ({error}); remove this file and train again") from None
+        raise InputError(f"{path}: is damaged ({error}); remove this file and train again") from None

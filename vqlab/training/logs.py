@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, angles.jsonl and TensorBoard events."""
+"""The logs of a training: metrics.jsonl, angles.jsonl and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -10,27 +10,58 @@ from vqlab.training.files import write_atomic
 
 
 class JsonLines:
-    """A file of one JSON row a line, each with its step; rows after the resumed step are dropped first."""
+    """A log file with one JSON object per line; each has the training step that it belongs to.
+
+    Opening the file removes the rows after ``step``: a resumed training writes them again.
+
+    Args:
+        path: the file, existing or not; its folder must exist.
+        step: the step from which training resumes; 0 starts an empty file.
+
+    Attributes:
+        path: the file.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = [json.dumps(row) for row in read_rows(path) if row["step"] <= step]
-        write_atomic(path, lambda beside: beside.write_text("".join(f"{line}\n" for line in kept)))
+        write_atomic(path, lambda temporary: temporary.write_text("".join(f"{line}\n" for line in kept)))
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Append one row."""
+    def append(self, row: dict[str, Any]) -> None:
+        """Append one row.
+
+        Args:
+            row: JSON values by name, with the ``step``.
+        """
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of a file of JSON lines: a killed process may have left half of one at the end."""
+    """Read the rows of a JSON-lines file, without an incomplete last line that a killed process left.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The rows in their order; an empty list if the file does not exist.
+    """
     text = path.read_text() if path.is_file() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class RunLog:
-    """The logs of one Run; numbers of a metrics row go to TensorBoard as kind/name too."""
+    """All logs of one Run: rows of metrics, which TensorBoard receives too, and rows of histograms.
+
+    Args:
+        folder: the folder of the Run.
+        step: the step from which training resumes; later rows and events are removed.
+
+    Attributes:
+        metrics: ``metrics.jsonl``.
+        angles: ``angles.jsonl``; see ``vqlab.training.gradients.gradient_histograms``.
+        writer: TensorBoard's writer of ``events/``.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -39,13 +70,25 @@ class RunLog:
         self.angles = JsonLines(folder / "angles.jsonl", step)
         self.writer = SummaryWriter(str(folder / "events"), purge_step=step + 1)
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Write one row of metrics."""
-        self.metrics.add(row)
+    def add_metrics(self, row: dict[str, Any]) -> None:
+        """Append a row to ``metrics.jsonl`` and its floats to TensorBoard, as ``kind/name``.
+
+        Args:
+            row: values by name, with ``kind`` and ``step``.
+        """
+        self.metrics.append(row)
         for name, value in row.items():
             if isinstance(value, float):
                 self.writer.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
+    def add_histograms(self, row: dict[str, Any]) -> None:
+        """Append a row to ``angles.jsonl``.
+
+        Args:
+            row: counts per bin by name, with ``step`` and ``epoch``.
+        """
+        self.angles.append(row)
+
     def close(self) -> None:
-        """Flush the events."""
+        """Write pending events and close TensorBoard's writer."""
         self.writer.close()

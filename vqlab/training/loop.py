@@ -1,4 +1,4 @@
-"""The training loop: idempotent, resumable at any step, the same weights every time on CPU."""
+"""The training loop: returns a finished Run, resumes an interrupted one, and gives the same weights every time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from vqlab.config import Config
 from vqlab.data.batches import Batch
-from vqlab.training import checkpoint
+from vqlab.training.checkpoint import load_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
 from vqlab.training.files import write_atomic, write_json
 from vqlab.training.logs import RunLog
@@ -23,7 +23,7 @@ from vqlab.training.recipes import StepContext, build_recipe
 from vqlab.training.run import Run
 from vqlab.training.run_lock import run_lock
 
-Progress = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[dict[str, Any]], None]
 Observer = Callable[[nn.Module], None]
 
 
@@ -31,26 +31,45 @@ def train(
     config: Config,
     root: str | Path = "runs",
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     stop_after_steps: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     observer: Observer | None = None,
 ) -> Run:
-    """The Run of ``config`` under ``root``: returned if finished, resumed if interrupted, else trained.
+    """Train a Config, or return its Run if it is finished.
 
-    device: found (CUDA, else CPU) unless named. progress: called with each logged row.
-    stop_after_steps: leave after so many steps of this call, with a checkpoint. should_stop: asked after
-    every step; True leaves with a checkpoint too. watch: shown the model after each logged step, in eval mode and
-    without gradients, to look and not to touch. A prior's VQ-VAE is trained first where it is not finished.
-    A Run that another thread or process is training is waited for, then returned or gone on with.
-    Raises InputError for data that cannot be read, an absent device, a loss
-    that is no number, or a folder that holds another Config.
+    The Run is the folder ``root/config.id``. A finished Run is returned unchanged. An interrupted Run resumes from
+    its last checkpoint; on the CPU its weights equal bit for bit those of an uninterrupted training. The Config of a
+    prior trains its VQ-VAE first, unless that Run is finished. If another thread or process is training the Run,
+    the call waits, then returns the finished Run or resumes it.
+
+    Args:
+        config: what to train; ``config.kind`` is a VQ-VAE, a VAE, a GAN or a prior.
+        root: the folder of all Runs, created if missing. Default ``runs`` in the working directory.
+        device: a torch device such as ``cpu`` or ``cuda:1``; None (default) selects CUDA if this machine has it, else
+            the CPU. It is no part of the Config, so a Run may resume on another device, but then to slightly other
+            weights.
+        progress: called with each row of kind ``train`` or ``epoch`` that is written to ``metrics.jsonl``, extended
+            by ``total_steps``; see ``vqlab.training.progress.training_progress``. None (default) reports nothing.
+        stop_after_steps: maximum number of steps of this call; training stops there with a checkpoint, and the next
+            call resumes. None (default) trains to the end. It does not limit the VQ-VAE under a prior.
+        should_stop: called after each step; True stops training with a checkpoint. It is also called while waiting
+            for another thread or process, where True ends the wait. None (default) never stops.
+        observer: called with the model after each logged step, in eval mode and without gradients; it must not change
+            the model. It does not receive the VQ-VAE under a prior. None (default) calls nothing.
+
+    Returns:
+        The Run; ``run.finished`` is False if ``stop_after_steps`` or ``should_stop`` ended the training early.
+
+    Raises:
+        InputError: if the images or the networks of a loss cannot be read, the device is not available, the loss is
+            NaN or infinite, a file of the Run is damaged, or the folder holds another Config.
     """
     device = find_device(device)
     run = Run.create(Path(root) / config.id, config)
     if run.finished:
         return run
-    if config.codec() != config:
+    if config.prior.kind != "none":
         codec = train(config.codec(), root, device, progress, should_stop=should_stop)
         if not codec.finished:
             return run
@@ -61,13 +80,13 @@ def train(
 
 
 class _Training:
-    """One call of ``train``: the recipe, the logs, and the step they have reached."""
+    """The state of one call of ``train``: recipe, logs and current step."""
 
     def __init__(
         self,
         run: Run,
         device: str,
-        progress: Progress | None,
+        progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
         observer: Observer | None = None,
     ) -> None:
@@ -77,85 +96,85 @@ class _Training:
         self.stopped = False
         self.recipe = build_recipe(run, device)
         self.model = self.recipe.model
-        self.step = checkpoint.load(run.folder, self.model, self.recipe.optimizers, self.recipe.arrays)
-        self.last_step = self.recipe.steps_per_epoch * self.recipe.epochs
-        self.seconds_before = float(run.provenance.get("wall_seconds", 0.0))
-        self.started = time.perf_counter()
+        self.step = load_checkpoint(run.folder, self.model, self.recipe.optimizers, self.recipe.arrays)
+        self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
+        self.previous_seconds = float(run.provenance.get("wall_seconds", 0.0))
+        self.start_time = time.perf_counter()
         reset_peak_memory(device)
         self.log = RunLog(run.folder, self.step)
 
     def run_steps(self, stop_after_steps: int | None) -> None:
-        """Train to the end, or for ``stop_after_steps`` steps; a checkpoint is left in any case."""
-        stop = self.last_step if stop_after_steps is None else min(self.last_step, self.step + stop_after_steps)
+        """Train to the end or for ``stop_after_steps`` steps, then write a checkpoint."""
+        end = self.total_steps if stop_after_steps is None else min(self.total_steps, self.step + stop_after_steps)
         try:
-            while self.step < stop and not self.stopped:
-                self._epoch(stop)
-            self._save(finished=self.step >= self.last_step)
+            while self.step < end and not self.stopped:
+                self._train_epoch(end)
+            self._save(finished=self.step >= self.total_steps)
         finally:
             self.log.close()
 
-    def _epoch(self, stop: int) -> None:
+    def _train_epoch(self, end: int) -> None:
         epoch, start = divmod(self.step, self.recipe.steps_per_epoch)
         self.model.train()
         for batch in self.recipe.batches(epoch, start):
             self._train_step(batch, epoch)
             self.stopped = self.should_stop()
-            if self.stopped or self.step >= stop:
+            if self.stopped or self.step >= end:
                 break
             if self.step % self.config.evaluation.checkpoint_every == 0:
                 self._save(finished=False)
         if self.step % self.recipe.steps_per_epoch == 0:
-            self._end_of_epoch(epoch)
+            self._end_epoch(epoch)
 
     def _train_step(self, batch: Batch, epoch: int) -> None:
-        began = time.perf_counter()
+        start = time.perf_counter()
         logging = self.step % self.config.evaluation.log_every == 0
-        metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.last_step), logging=logging)
+        metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.total_steps), logging=logging)
         self.step += 1
         for kind, values in self.recipe.events().items():
-            self.log.add({"kind": kind, "step": self.step, "epoch": epoch, **values})
-        if metrics:
-            speed = len(batch[0]) / (time.perf_counter() - began)
-            self._add("train", epoch, {**metrics.row, "images_per_second": speed})
-        if metrics and metrics.angles:
-            self.log.angles.add({"step": self.step, "epoch": epoch, **metrics.angles})
-        if metrics:
-            self._notify_observers()
+            self.log.add_metrics({"kind": kind, "step": self.step, "epoch": epoch, **values})
+        if metrics is None:
+            return
+        images_per_second = len(batch[0]) / (time.perf_counter() - start)
+        self._log("train", epoch, {**metrics.values, "images_per_second": images_per_second})
+        if metrics.histograms:
+            self.log.add_histograms({"step": self.step, "epoch": epoch, **metrics.histograms})
+        self._notify_observer()
 
     @torch.no_grad()
-    def _notify_observers(self) -> None:
+    def _notify_observer(self) -> None:
         if self.observer:
             self.model.eval()
             self.observer(self.model)
             self.model.train()
 
     @torch.no_grad()
-    def _end_of_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         self.model.eval()
-        self._add("epoch", epoch, self.recipe.epoch_metrics())
+        self._log("epoch", epoch, self.recipe.epoch_metrics())
         self.recipe.on_epoch_end()
         self._save(finished=False)
 
-    def _add(self, kind: str, epoch: int, values: dict[str, Any]) -> None:
+    def _log(self, kind: str, epoch: int, values: dict[str, Any]) -> None:
         row = {"kind": kind, "step": self.step, "epoch": epoch, **values}
-        self.log.add(row)
+        self.log.add_metrics(row)
         if self.progress:
-            self.progress({**row, "last_step": self.last_step})
+            self.progress({**row, "total_steps": self.total_steps})
 
     def _save(self, *, finished: bool) -> None:
         folder = self.run.folder
-        checkpoint.save(folder, self.step, self.model, self.recipe.optimizers, self.recipe.arrays)
+        save_checkpoint(folder, self.step, self.model, self.recipe.optimizers, self.recipe.arrays)
         if finished:
             weights = {key: value.detach().cpu().contiguous().clone() for key, value in self.model.state_dict().items()}
-            write_atomic(folder / "model.safetensors", lambda beside: save_file(weights, beside))
-        seconds = self.seconds_before + time.perf_counter() - self.started
+            write_atomic(folder / "model.safetensors", lambda temporary: save_file(weights, temporary))
+        wall_seconds = self.previous_seconds + time.perf_counter() - self.start_time
         write_json(
             folder / "provenance.json",
             {
                 **collect_provenance(self.device, self.config.seed, self.recipe.data.fingerprint),
-                "wall_seconds": seconds,
+                "wall_seconds": wall_seconds,
                 "peak_memory_mib": peak_memory_mib(self.device),
-                **self.recipe.provenance,
+                **self.recipe.extra_provenance,
                 "classes": len(self.recipe.data.class_names),
                 "step": self.step,
                 "finished": finished,

@@ -1,4 +1,4 @@
-"""Peak memory of a training."""
+"""Peak memory of a training or of a measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import torch
 
 
 def reset_peak_memory(device: str) -> None:
-    """Start counting anew: the device's allocator on CUDA, this process's resident memory on Linux."""
+    """Restart the peak counter that ``peak_memory_mib`` reads.
+
+    Args:
+        device: a CUDA device resets its allocator's counter; ``cpu`` resets that of this process's resident memory,
+            on Linux only.
+    """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -18,7 +23,14 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory_mib(device: str) -> float | None:
-    """Peak since ``reset_peak``, MiB: allocated on CUDA, resident on CPU; None where it cannot be read."""
+    """Read the peak memory since ``reset_peak_memory``.
+
+    Args:
+        device: a CUDA device reads the memory allocated by torch; ``cpu`` reads the resident memory of this process.
+
+    Returns:
+        MiB; None if the system does not report it (CPU, outside Linux).
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, sparse lines elsewhere."""
+"""Progress of a training on standard error: a progress bar on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 _LINES = 20
-# What a line tells of a row, where the row has it.
-_TOLD = {
+# The values of a row that are printed, if the row has them.
+_FORMATS = {
     "discriminator_loss": "discriminator loss {:.3f}",
-    "sample_spread": "spread of samples {:.3f}",
-    "nats_a_code": "{:.3f} nats a code",
-    "denoising_error": "error of the z_q found {:.3f}",
+    "sample_spread": "standard deviation of samples {:.3f}",
+    "nats_a_code": "{:.3f} nats per code",
+    "denoising_error": "denoising error {:.3f}",
     "psnr": "PSNR {:.2f} dB",
     "perplexity": "perplexity {:.0f}",
 }
@@ -21,9 +21,14 @@ _TOLD = {
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A callback for ``train(progress=…)``: a rich bar on a terminal, else about twenty lines."""
+    """Open a progress display for ``train(progress=…)``.
+
+    Yields:
+        A function that displays one logged row: it updates a rich progress bar if standard error is a terminal, else
+        it prints about twenty lines in a training.
+    """
     if not sys.stderr.isatty():
-        yield _sparse
+        yield _print_line
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,19 +37,19 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("training")
 
-        def show(row: dict[str, Any]) -> None:
-            bar.update(task, completed=row["step"], total=row["last_step"], description=_numbers(row))
+        def update_bar(row: dict[str, Any]) -> None:
+            bar.update(task, completed=row["step"], total=row["total_steps"], description=_describe(row))
 
-        yield show
+        yield update_bar
 
 
-def _numbers(row: dict[str, Any]) -> str:
-    told = [text.format(row[name]) for name, text in _TOLD.items() if name in row]
+def _describe(row: dict[str, Any]) -> str:
+    values = [text.format(row[name]) for name, text in _FORMATS.items() if name in row]
     window = f" ({row['perplexity_window']})" if "perplexity" in row else ""
-    return f"{row['kind']} {', '.join(told)}{window}"
+    return f"{row['kind']} {', '.join(values)}{window}"
 
 
-def _sparse(row: dict[str, Any]) -> None:
-    every = max(10, row["last_step"] // _LINES // 10 * 10)
-    if row["kind"] == "epoch" or row["step"] % every == 1:
-        print(f"step {row['step']}/{row['last_step']}: {_numbers(row)}", file=sys.stderr)
+def _print_line(row: dict[str, Any]) -> None:
+    interval = max(10, row["total_steps"] // _LINES // 10 * 10)
+    if row["kind"] == "epoch" or row["step"] % interval == 1:
+        print(f"step {row['step']}/{row['total_steps']}: {_describe(row)}", file=sys.stderr)

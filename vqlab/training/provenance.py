@@ -1,4 +1,4 @@
-"""Where a run's numbers come from."""
+"""Provenance of a Run: software versions, device, seed and data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,22 @@ PACKAGES = ("vqlab", "torch", "torchvision", "numpy", "piq", "safetensors")
 
 
 def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, Any]:
-    """Package versions, Python, git state of the package's checkout, device, threads, seed, data fingerprint."""
+    """Describe the software, hardware and inputs that decide the numbers of a Run.
+
+    Args:
+        device: the torch device that trains.
+        seed: the Config's seed.
+        fingerprint: ``ImageData.fingerprint``, a hash of all pixels and labels.
+
+    Returns:
+        JSON values: ``packages`` (version by name of PACKAGES; None if not installed), ``python``, ``git`` (commit
+        of vqlab's checkout, with ``-dirty`` if files differ from it; None outside a checkout), ``device``,
+        ``threads`` (torch's CPU threads), ``seed`` and ``data_fingerprint``.
+    """
     return {
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "git": _git_state(),
+        "git": _git_commit(),
         "device": device,
         "threads": torch.get_num_threads(),
         "seed": seed,
@@ -26,15 +37,14 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
     }
 
 
-def _version(name: str) -> str | None:
+def _package_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _git_state() -> str | None:
-    """Commit of the checkout this code runs from, '-dirty' behind it if changed; None outside of one."""
+def _git_commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from vqlab.errors import InputError
 from vqlab.metrics.distances import NOT_REQUESTED
 from vqlab.training.device import find_device
+from vqlab.training.display import describe_run, run_html
 from vqlab.training.evaluation import evaluate
 from vqlab.training.files import read_json, write_json
 from vqlab.training.run_folder import RunFolder
@@ -17,49 +19,56 @@ from vqlab.training.sampling import draw_samples
 
 
 class Run(RunFolder):
-    """One training of one Config: a folder with what was asked, what was logged and what came out.
+    """The training of one Config: a folder with the Config, the logs, the weights and what was measured.
 
-    ``train(config)`` returns a Run; ``Run.open(folder)`` opens one. Every method reads the files of the folder when
-    called, and nothing is unpickled.
+    ``train(config)`` returns a Run, and ``Run.open(folder)`` opens one. Every method reads the files of the folder
+    when it is called, and nothing is unpickled.
+
+    Args:
+        folder: the folder of the Run; use ``Run.open`` for an existing one.
+        config: the Config of the Run.
 
     Attributes:
         folder: the folder of the Run.
-        config: its Config.
+        config: the Config of the Run.
     """
 
-    def samples(self, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any) -> Iterator[Tensor]:
-        """Draw images from a VAE, a GAN or a prior.
+    def samples(
+        self, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any
+    ) -> Iterator[Float[Tensor, "B 3 H W"]]:
+        """Sample images from a VAE, a GAN or a prior.
 
         Args:
-            count: how many images, at least 1.
-            seed: the same seed, device and count give the same images.
-            device: where to compute.
-            **settings: for priors: ``label``, and for a transformer ``temperature``, ``top_k``, ``top_p``,
-                ``known_codes``, ``use_cache``; see ``vqlab.models.sample_codes``.
+            count: number of images, at least 1.
+            seed: seed of the random numbers; the same seed, device and count give the same images. Default 0.
+            device: the torch device that computes.
+            **settings: options of the Run's kind, see ``vqlab.training.sampling.draw_samples``.
 
         Returns:
             Batches of images in [0, 1], together (count, 3, H, W).
 
         Raises:
-            InputError: a count below 1, a VQ-VAE without a prior, or a setting that the Run's kind does not have.
+            InputError: if ``count`` is below 1, the Run is that of a VQ-VAE without a prior, training has not
+                finished, or the Run's kind does not have one of the settings.
         """
         return draw_samples(self, count, seed=seed, device=device, **settings)
 
     def evaluation(self, device: str | None = None, *, inception: bool | None = None) -> dict[str, Any]:
-        """Measure the Run on its test images once, and keep the result in ``evaluation.json``.
+        """Measure the Run on its test images, or read the result of an earlier call from ``evaluation.json``.
 
-        Columns that a file of an older vqlab lacks are measured, as long as the images can be read.
+        The Run is measured again if the file lacks columns, as that of an older version of vqlab may, provided that
+        the images can be read.
 
         Args:
-            device: where to compute; found (CUDA, else CPU) if None.
-            inception: measure FID and KID too. None: on CUDA only, and not again where their weights could not be
-                had before.
+            device: the torch device that computes; None (default) selects CUDA if this machine has it, else the CPU.
+            inception: whether FID and KID are measured, which needs the weights of Inception. None (default) measures
+                them on CUDA only, and does not try again if the weights could not be had before.
 
         Returns:
             The columns of ``vqlab.training.evaluation.evaluate``.
 
         Raises:
-            InputError: training has not finished, or the images cannot be read and nothing was measured before.
+            InputError: if training has not finished, or the images cannot be read and no earlier result exists.
         """
         path, device = self.folder / "evaluation.json", find_device(device)
         requested = device.startswith("cuda") if inception is None else inception
@@ -68,21 +77,24 @@ class Run(RunFolder):
             return stored
         codec = self.codec()
         try:
-            of_codec = {} if codec is self else codec.evaluation(device, inception=requested)
-            measured = evaluate(self, device, inception=requested, of_codec=of_codec)
+            codec_columns = {} if codec is self else codec.evaluation(device, inception=requested)
+            columns = evaluate(self, device, inception=requested, codec_columns=codec_columns)
         except InputError:
             if not stored:
                 raise
             return stored
-        write_json(path, measured)
-        return measured
+        write_json(path, columns)
+        return columns
 
     def __repr__(self) -> str:
-        return f"Run({self.config.id}, {'finished' if self.finished else 'unfinished'}, {self.folder})"
+        return describe_run(self)
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
 
 def _is_complete(stored: dict[str, Any], kind: str, *, inception: bool, retry: bool) -> bool:
-    """Whether ``stored`` has the distances of the kind; retry: measure again what could not be had before."""
+    """Whether ``stored`` has every distance that is requested; with ``retry``, absent values are measured again."""
     prefixes = {"vqvae": ("r",), "vae": ("r", "sample_")}.get(kind, ("sample_",))
     if not all(f"{prefix}fd_classifier" in stored for prefix in prefixes):
         return False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from jaxtyping import Int64
 
 from vqlab.config import Config
 from vqlab.data import ImageData, load_data
@@ -18,21 +19,21 @@ from vqlab.training.logs import read_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+FORMAT_VERSION = 1
 
 
 class RunFolder:
-    """What the files of one Run hold; every method reads them when called, and nothing is unpickled.
+    """The content of a Run's folder; every method reads the files when it is called, and nothing is unpickled.
 
-    ``vqlab.Run`` adds evaluation and sampling. The training loop and the modules below ``Run`` take this class.
+    ``vqlab.Run`` adds evaluation and sampling. The modules that ``Run`` itself uses take this class.
 
     Args:
         folder: the folder of the Run.
         config: the Config stored in its ``config.json``.
 
     Attributes:
-        folder: as given.
-        config: as given.
+        folder: the folder of the Run.
+        config: the Config stored in its ``config.json``.
     """
 
     def __init__(self, folder: Path, config: Config) -> None:
@@ -43,13 +44,13 @@ class RunFolder:
         """Open an existing Run.
 
         Args:
-            folder: the folder that ``train`` made or ``vqlab train`` printed.
+            folder: the folder that ``train`` wrote, ``root/config.id``; ``vqlab train`` prints it.
 
         Returns:
             The Run, finished or not.
 
         Raises:
-            InputError: the folder has no readable ``config.json``, or a newer vqlab wrote it.
+            InputError: if the folder has no readable ``config.json``, or a newer version of vqlab wrote it.
         """
         folder = Path(folder)
         path = folder / "config.json"
@@ -59,26 +60,27 @@ class RunFolder:
             stored = json.loads(path.read_text())
             version, values = stored["format"], stored["config"]
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"run {folder}: config.json is not that of a Run; train the Config again") from None
-        if version > FORMAT:
+            raise InputError(f"run {folder}: config.json is unreadable; train the Config again") from None
+        if version > FORMAT_VERSION:
             raise InputError(
-                f"run {folder}: has format {version} of a newer vqlab, this one reads up to {FORMAT}; upgrade vqlab"
+                f"run {folder}: has format {version} of a newer vqlab; this version reads up to {FORMAT_VERSION}; "
+                "upgrade vqlab"
             )
         return cls(folder, Config.parse(values))
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Self:
-        """Open the Run of ``config`` in ``folder``, or create it.
+        """Create the Run of a Config, or open it if it exists.
 
         Args:
-            folder: an empty or missing folder, or that of a Run of the same Config.
-            config: what the Run is to compute.
+            folder: an empty or missing folder, or the folder of a Run of the same Config.
+            config: the Config of the Run.
 
         Returns:
             The Run.
 
         Raises:
-            InputError: the folder holds a Run of another Config.
+            InputError: if the folder holds the Run of another Config, or an unreadable ``config.json``.
         """
         if (folder / "config.json").exists():
             run = cls.open(folder)
@@ -86,18 +88,18 @@ class RunFolder:
                 raise InputError(f"run {folder}: holds config {run.config.id}, not {config.id}; choose another folder")
             return run
         folder.mkdir(parents=True, exist_ok=True)
-        stored = {"format": FORMAT, "id": config.id, "config": config.model_dump(mode="json")}
+        stored = {"format": FORMAT_VERSION, "id": config.id, "config": config.model_dump(mode="json")}
         write_json(folder / "config.json", stored)
         return cls(folder, config)
 
     @property
     def finished(self) -> bool:
-        """Whether training reached its last step."""
+        """Whether training has reached its last step."""
         return (self.folder / "model.safetensors").is_file() and bool(self.provenance.get("finished"))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions, git state, device, seed, data fingerprint, wall seconds; empty before the first checkpoint."""
+        """Versions, git commit, device, seed, data fingerprint, wall seconds; empty before the first checkpoint."""
         path = self.folder / "provenance.json"
         return read_json(path) if path.is_file() else {}
 
@@ -105,8 +107,8 @@ class RunFolder:
         """Read ``metrics.jsonl``.
 
         Returns:
-            One row for each logged step (kind ``train``), epoch (kind ``epoch``: test-set metrics) and restart of
-            codes (kind ``restart``), with its ``step`` and ``epoch``.
+            One row for each logged step (``kind`` is ``train``), each epoch (``epoch``: metrics of the test images)
+            and each restart of dead codes (``restart``), with its ``step`` and ``epoch``.
         """
         import pandas as pd
 
@@ -116,68 +118,68 @@ class RunFolder:
         """Read ``angles.jsonl``.
 
         Returns:
-            One row for each logged step: histograms over its tokens, with the bins of
-            ``vqlab.training.gradients.HISTOGRAM_EDGES``.
+            One row for each logged step of a VQ-VAE, with its ``step`` and ``epoch``: histograms over its tokens,
+            lists of counts whose bin edges are ``vqlab.training.gradients.HISTOGRAM_EDGES``.
         """
         import pandas as pd
 
         return pd.DataFrame(read_rows(self.folder / "angles.jsonl"))
 
-    def usage(self) -> np.ndarray:
+    def usage(self) -> Int64[np.ndarray, "epochs K"]:
         """Read how often each code was used in each epoch.
 
         Returns:
-            Tokens per code, int64 (epochs, K).
+            Number of tokens, int64 (epochs, K).
 
         Raises:
-            InputError: the Run is not that of a VQ-VAE, or has not finished an epoch.
+            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch.
         """
         return self._codebook_file()["usage"]
 
-    def usage_windows(self) -> np.ndarray:
-        """Read how often each code was used in equal windows of training.
+    def usage_windows(self) -> Int64[np.ndarray, "windows K"]:
+        """Read how often each code was used in each window, an equal part of an epoch.
 
         Returns:
-            Tokens per code, int64 (windows, K). Runs that logged epochs only have one window for each.
+            Number of tokens, int64 (windows, K). Runs of versions that counted epochs only have one window per epoch.
 
         Raises:
-            InputError: as ``usage``.
+            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch.
         """
         stored = self._codebook_file()
         return stored.get("windows", stored["usage"])
 
     def _codebook_file(self) -> dict[str, np.ndarray]:
-        path = self.require("vqvae").folder / "codebook.npz"
+        path = self.require_kind("vqvae").folder / "codebook.npz"
         if not path.is_file():
             raise InputError(f"run {self.folder}: has no codebook.npz; finish an epoch with `vqlab train`")
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
 
-    def last_epoch(self) -> dict[str, Any]:
-        """Read the test-set metrics that the training loop logged after the last epoch.
+    def last_epoch_metrics(self) -> dict[str, Any]:
+        """Read the metrics of the test images that the training loop logged after the last epoch.
 
         Returns:
-            The last row of kind ``epoch``.
+            The last row of ``metrics.jsonl`` whose ``kind`` is ``epoch``.
 
         Raises:
-            InputError: no epoch has finished.
+            InputError: if no epoch has finished.
         """
         rows = [row for row in read_rows(self.folder / "metrics.jsonl") if row["kind"] == "epoch"]
         if not rows:
             raise InputError(f"run {self.folder}: has no finished epoch; resume it with `vqlab train`")
         return rows[-1]
 
-    def require(self, *kinds: str) -> Self:
-        """Check what the Run holds.
+    def require_kind(self, *kinds: str) -> Self:
+        """Check the kind of the Run.
 
         Args:
-            *kinds: allowed values of ``Config.kind``.
+            *kinds: allowed values of ``Config.kind``: ``vqvae``, ``vae``, ``gan``, ``transformer``, ``diffusion``.
 
         Returns:
             The Run itself.
 
         Raises:
-            InputError: the Run is of another kind.
+            InputError: if the Run is of another kind.
         """
         if self.config.kind not in kinds:
             allowed = " or ".join(kinds)
@@ -188,13 +190,13 @@ class RunFolder:
         """Load the trained model.
 
         Args:
-            device: where to put it.
+            device: the torch device of the model.
 
         Returns:
-            A VQVAE, VAE, GAN or prior, by the Config's kind, in eval mode.
+            A VQVAE, VAE, GAN, CodeTransformer or LatentDiffusion, by the Config's kind, in eval mode.
 
         Raises:
-            InputError: training has not finished, or the weights are damaged.
+            InputError: if training has not finished, or the weights are damaged.
         """
         if not self.finished:
             raise InputError(f"run {self.folder}: training has not finished; resume it with `vqlab train`")
@@ -203,24 +205,25 @@ class RunFolder:
         return model.to(device).eval()
 
     def codec(self) -> Self:
-        """Open the Run of the VQ-VAE under a prior, which is in the same place.
+        """Open the Run of the VQ-VAE that encodes and decodes the images.
 
         Returns:
-            That Run; the Run itself for other kinds.
+            For a prior, the Run of its VQ-VAE, which is in the same root folder; for other kinds, the Run itself.
 
         Raises:
-            InputError: the VQ-VAE's Run is missing.
+            InputError: if the VQ-VAE's Run is missing.
         """
-        codec = self.config.codec()
-        return self if codec == self.config else type(self).open(self.folder.parent / codec.id)
+        if self.config.prior.kind == "none":
+            return self
+        return type(self).open(self.folder.parent / self.config.codec().id)
 
     def data(self) -> ImageData:
-        """Load the images that the Run was trained and is tested on.
+        """Load the images of the Run.
 
         Returns:
             Training and test images.
 
         Raises:
-            InputError: the images cannot be read.
+            InputError: if the images cannot be read.
         """
         return load_data(self.config.data)

@@ -1,4 +1,4 @@
-"""One training of a Run at a time, whoever asks: other calls, threads and processes wait for it."""
+"""A lock per Run: at most one call, thread or process trains it at a time, the others wait."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ _POLL_SECONDS = 0.5
 
 @contextmanager
 def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
-    """Hold ``run``: True where it is yours to train, False where another finished it or ``should_stop`` ended the wait.
+    """Acquire the lock of a Run, and release it at the end of the ``with`` block.
 
-    The operating system frees what a killed process held.
+    The lock is a file lock (``.lock`` in the folder of the Run): the operating system releases it if the process is
+    killed. A wait is announced by one UserWarning.
+
+    Args:
+        run: the Run to train.
+        should_stop: called about twice per second while waiting; True ends the wait.
+
+    Yields:
+        True if the caller has the lock and the Run must be trained; False if another caller has finished the Run,
+        or if ``should_stop`` ended the wait.
     """
     path = run.folder / ".lock"
     lock = FileLock(path)
@@ -28,7 +37,9 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
             break
         except Timeout:
             if not warned:
-                warnings.warn(f"run {run.config.id}: being trained elsewhere; waiting for it", stacklevel=4)
+                warnings.warn(
+                    f"run {run.config.id}: is being trained by another thread or process; waiting for it", stacklevel=4
+                )
                 warned = True
             if should_stop():
                 yield False
@@ -37,7 +48,7 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
         yield not run.finished
     finally:
         lock.release()
-        # Whoever waits still, or comes now, finds the Run finished: nobody needs the file any more.
+        # Every caller that still waits, or comes later, sees a finished Run: the file is no longer needed.
         if run.finished:
             with suppress(OSError):
                 path.unlink()

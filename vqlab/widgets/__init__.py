@@ -1,4 +1,4 @@
-"""Views of Runs to touch in JupyterLab; each leaves a static twin where nobody is there to touch it."""
+"""Interactive views of Runs for JupyterLab; where no browser is connected each shows a static figure."""
 
 from vqlab.widgets.base import Explorer, headless
 from vqlab.widgets.codebook import CodebookExplorer

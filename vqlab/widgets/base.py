@@ -1,4 +1,4 @@
-"""What every explorer has: a state, a line for messages, a live view, and a static twin where there is no page."""
+"""Base class of the explorers: state, message line, live view in JupyterLab and static figure elsewhere."""
 
 from __future__ import annotations
 
@@ -18,56 +18,82 @@ if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
 
-HEADLESS = "VQLAB_HEADLESS"
+_HEADLESS_VARIABLE = "VQLAB_HEADLESS"
 
 
 def headless() -> bool:
-    """Whether nobody is there to touch a widget: outside a Jupyter kernel, and where VQLAB_HEADLESS is set.
+    """Decide whether explorers show a static figure instead of a live view.
 
-    A kernel cannot see whether a page listens to it, so whoever starts it without one says so, as ``vqlab run``
-    does; VQLAB_HEADLESS=0 says that somebody is there.
+    A kernel cannot detect whether a browser is connected to it. A program that executes notebooks without a browser
+    therefore sets the environment variable ``VQLAB_HEADLESS=1``, as ``vqlab run`` does. ``VQLAB_HEADLESS=0`` forces
+    live views.
+
+    Returns:
+        Whether ``VQLAB_HEADLESS`` is set to anything but ``0`` or the empty string; if it is not set, whether the
+        code runs outside a Jupyter kernel.
     """
-    said = os.environ.get(HEADLESS)
-    if said is not None:
-        return said not in ("", "0")
+    value = os.environ.get(_HEADLESS_VARIABLE)
+    if value is not None:
+        return value not in ("", "0")
     from IPython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is None
 
 
 class Explorer(traitlets.HasTraits):
-    """A view of Runs to touch. In JupyterLab it is shown live; headless, ``figure()`` is left in the notebook.
+    """Base class of the interactive views of a Run.
 
-    state: all that a person can choose, as JSON values. Assign a part of it (``widget.state = {"index": 3}``) to
-    move the widget from code; a value that cannot be used raises InputError, and the state stays.
-    message: the line below the controls; what went wrong in the page is told there.
+    The last expression of a notebook cell displays an explorer: as a live view (``view``) in JupyterLab, and as a
+    PNG of ``figure()`` where no browser is connected (see ``headless``), so that an executed notebook shows the same
+    content.
+
+    All settings are in ``state``. Assign a dict with some of its keys to change these keys and keep the others:
+    ``explorer.state = {"index": 3}``. The assignment raises InputError if a key is unknown or a value is not
+    allowed; the state then stays as it was. A change from code moves the controls of the view, and a change of a
+    control sets the state.
+
+    Attributes:
+        state: the settings as a dict of JSON values; each subclass documents its keys.
+        message: one line below the controls: the last error or notice, empty after a valid change.
     """
 
-    state = traitlets.Dict(help="all that can be chosen, as JSON values")
-    message = traitlets.Unicode(help="what the widget has to say, one line")
+    state = traitlets.Dict(help="the settings, as JSON values")
+    message = traitlets.Unicode(help="the last error or notice, one line")
 
     def figure(self) -> Figure:
-        """The static twin: what the widget shows in its present state, as a printed figure."""
+        """Draw the present state as a static figure; it is shown where no browser is connected.
+
+        Returns:
+            A matplotlib figure.
+        """
         raise NotImplementedError
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        """The whole state after ``changed`` keys were set; raises InputError for a value out of range."""
+        """Return the whole state after ``changed`` keys were set; raise InputError for a value out of range."""
         raise NotImplementedError
 
     def _build(self) -> ipywidgets.Widget:
-        """The live view, made once."""
+        """Create the live view; called once."""
         raise NotImplementedError
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Bring the live view from the state ``old`` to the state ``new``."""
+        """Update the live view from the state ``old`` to the state ``new``."""
         raise NotImplementedError
 
-    def change(self, **parts: Any) -> None:
-        """Set parts of the state as the page does: what goes wrong becomes the message, nothing is raised."""
-        self.attempt(lambda: self.set_trait("state", parts))
+    def update_state(self, **values: Any) -> None:
+        """Set keys of the state as a control of the view does: an error becomes the message and is not raised.
 
-    def attempt(self, action: Callable[[], None]) -> None:
-        """Run ``action``; its error, of whatever kind, becomes the message, in one line."""
+        Args:
+            **values: new values of some keys of the state.
+        """
+        self.run_action(lambda: self.set_trait("state", values))
+
+    def run_action(self, action: Callable[[], None]) -> None:
+        """Run an action of the view: an error of any type becomes the message, in one line, and is not raised.
+
+        Args:
+            action: a function without arguments.
+        """
         self.message = ""
         self._report_errors(action)
 
@@ -76,20 +102,20 @@ class Explorer(traitlets.HasTraits):
             action()
         except InputError as error:
             self.message = _one_line(str(error))
-        except Exception as error:  # in a callback of the page nobody would see the traceback
+        except Exception as error:  # the traceback of a callback is not visible in the browser
             self.message = _one_line(f"{type(error).__name__}: {error}")
 
     @traitlets.validate("state")
     def _check_state(self, proposal: dict[str, Any]) -> dict[str, Any]:
-        given = proposal["value"]
-        unknown = set(given) - set(self.state) if self.state else set()
+        values = proposal["value"]
+        unknown = set(values) - set(self.state) if self.state else set()
         if unknown:
-            raise InputError(f"state: unknown {', '.join(sorted(unknown))}; use {', '.join(self.state)}")
-        changed = {key for key, value in given.items() if not self.state or value != self.state[key]}
-        settled = self._validated({**self.state, **given}, changed)
-        # Here, not when the view follows: by then a thread that the new state started may have told its failure.
+            raise InputError(f"state: unknown key {', '.join(sorted(unknown))}; allowed: {', '.join(self.state)}")
+        changed = {key for key, value in values.items() if not self.state or value != self.state[key]}
+        validated = self._validated({**self.state, **values}, changed)
+        # Cleared here and not in the observer: a thread that the new state starts may have set its error by then.
         self.message = ""
-        return settled
+        return validated
 
     @traitlets.observe("state")
     def _show_state(self, change: dict[str, Any]) -> None:
@@ -98,11 +124,11 @@ class Explorer(traitlets.HasTraits):
 
     @cached_property
     def view(self) -> ipywidgets.Widget:
-        """The live view with its message line; the same one each time, so that all its copies move together."""
+        """The live view with its message line, created once; all displayed copies share one state."""
         import ipywidgets
 
-        line = ipywidgets.HTML(_alert(self.message))
-        self.observe(lambda change: setattr(line, "value", _alert(change["new"])), "message")
+        line = ipywidgets.HTML(_message_html(self.message))
+        self.observe(lambda change: setattr(line, "value", _message_html(change["new"])), "message")
         box = ipywidgets.VBox([ipywidgets.HTML(f"<style>{_STYLE}</style>"), self._build(), line])
         box.add_class("vqlab")
         self._refresh({}, self.state)
@@ -120,32 +146,20 @@ class Explorer(traitlets.HasTraits):
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
-def one_of(name: str, value: Any, choices: Any) -> None:
-    """Raise InputError unless ``value`` is among ``choices``."""
-    if value not in choices:
-        raise InputError(f"{name}={value!r}: must be one of {', '.join(map(str, choices))}")
-
-
-def in_range(name: str, value: Any, low: float, high: float) -> None:
-    """Raise InputError unless ``value`` is a number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InputError(f"{name}={value!r}: must be a number from {low:g} to {high:g}")
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _alert(message: str) -> str:
+def _message_html(message: str) -> str:
     return f'<div class="vqlab-message" role="alert">{html.escape(message)}</div>'
 
 
-# The page's own colours: so the same rules serve the light and the dark theme.
+# JupyterLab's own colour variables, so that the same rules serve the light and the dark theme.
 _STYLE = """
 .vqlab{color:var(--jp-ui-font-color1)}
 .vqlab-message{min-height:1.4em;border-left:3px solid #d55e00;padding-left:.5em}
 .vqlab-message:empty{border-color:transparent}
-.vqlab .vqlab-whole{flex:0 0 auto}
+.vqlab .vqlab-no-shrink{flex:0 0 auto}
 .vqlab img.vqlab-picture{image-rendering:pixelated;object-fit:contain}
 .vqlab .js-plotly-plot .main-svg{background:transparent !important}
 .vqlab .js-plotly-plot text{fill:var(--jp-ui-font-color1) !important}

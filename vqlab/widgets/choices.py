@@ -1,15 +1,15 @@
-"""What the state of each explorer may hold, for the explorers and their views."""
+"""Allowed values and limits of the explorers' states, shared by the explorers and their views."""
 
 from __future__ import annotations
 
-# Reconstruction explorer: what a click on a cell of the code grid does, and the class that stands for all.
+# ReconstructionExplorer: effect of a click on a cell of the code grid, and the class name for all test images.
 TOOLS = ("pick", "brush", "swap")
 ALL_CLASSES = "all"
 
-# Codebook explorer: most image patches shown for a code.
+# CodebookExplorer: image patches shown for a code.
 MAX_PATCHES = 24
 
-# Gradient explorer: quantities by their name in the logs, and the transport that stands for the logs.
+# GradientExplorer: label of each quantity in angles.jsonl, and the transport name for the logged histograms.
 QUANTITIES = {
     "angle_gradients": "angle of ∇ at z_q to ∇ at z_e (degrees)",
     "angle_codes": "angle of z_e to its code z_q (degrees)",
@@ -20,16 +20,16 @@ QUANTITIES = {
 }
 LOGGED = "as logged"
 
-# Plane explorer: the plane is [−HALF_WIDTH, HALF_WIDTH]², and the farthest that the origin may be moved.
+# PlaneExplorer: the plane is [−HALF_WIDTH, HALF_WIDTH]²; the origin moves by at most MAX_SHIFT along each axis.
 HALF_WIDTH = 2.2
 MAX_SHIFT = 100
 
-# Sample explorer: the label that stands for no class, samples drawn at once, and the highest temperature.
+# SampleExplorer: the label for sampling without a class, samples drawn at once, and the highest temperature.
 ANY_CLASS = "any"
 SAMPLE_COUNT = 8
 MAX_TEMPERATURE = 3.0
 
-# Live training: curves by their column in metrics.jsonl.
+# LiveTraining: label of each curve by its column in metrics.jsonl.
 CURVES = {
     "psnr": "PSNR (dB)",
     "loss": "loss",

@@ -1,4 +1,4 @@
-"""How often each code is used, and what a code stands for."""
+"""Explorer of a codebook: usage of the codes by epoch and the image patches of a code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from vqlab.analysis.tokenizer import Tokenizer
-from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.widgets.base import Explorer
+from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.run_sources import Runs, RunSources
 
 if TYPE_CHECKING:
@@ -17,10 +18,22 @@ if TYPE_CHECKING:
 
 
 class CodebookExplorer(Explorer):
-    """Usage of the codes by epoch, most used first; a chosen code's decoded patch and the image patches nearest to it.
+    """Show how often each code is used in an epoch, the decoded patch of a code and the image patches nearest to it.
 
-    runs: as for ReconstructionExplorer. state: run (its name); epoch (from 1); code (0…K−1, at first the one that
-    test images use most).
+    Keys of ``state``:
+
+    - ``run``: name of the Run.
+    - ``epoch``: epoch whose usage is shown, from 1; at first the last epoch.
+    - ``code``: the selected code, 0…K−1; at first the code that the test images use most.
+
+    Args:
+        runs: a Run or the folder of one, a sequence of these, or a mapping of names to these. Without a mapping a
+            Run is named after its transport and its id.
+        **state: initial values of keys of ``state``.
+
+    Raises:
+        InputError: if ``runs`` is empty or holds anything but finished VQ-VAE Runs, or a value of ``state`` is not
+            allowed.
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
@@ -33,40 +46,48 @@ class CodebookExplorer(Explorer):
 
     @property
     def run_names(self) -> list[str]:
-        """Names of the Runs, in the order given."""
+        """The names of the Runs, in the given order."""
         return self._sources.names
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The Run that is looked at, opened."""
+        """The selected Run, opened."""
         return self._sources.tokenizer(self.state["run"])
 
     def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
-        """Codes from the most used to the least in the chosen epoch, and each one's tokens."""
+        """Sort the codes by their usage in the selected epoch.
+
+        Returns:
+            The codes, most used first, and the number of training tokens of each.
+        """
         counts = self.tokenizer.usage[self.state["epoch"] - 1]
         order = np.argsort(-counts, kind="stable")
         return order, counts[order]
 
-    def step(self, places: int) -> None:
-        """Go ``places`` along the order of use; stays at its ends."""
+    def move_rank(self, offset: int) -> None:
+        """Select another code by its rank, where rank 0 is the most used code of the epoch.
+
+        Args:
+            offset: added to the rank of the selected code; the result is clipped to 0…K−1.
+        """
         order, _ = self.usage()
-        place = int(np.flatnonzero(order == self.state["code"])[0]) + places
-        self.state = {"code": int(order[min(max(place, 0), len(order) - 1)])}
+        rank = int(np.flatnonzero(order == self.state["code"])[0]) + offset
+        self.state = {"code": int(order[min(max(rank, 0), len(order) - 1)])}
 
     def figure(self) -> Figure:
-        """The usage with the code marked, its patch, and the image patches nearest to it."""
+        """Draw the usage with the selected code marked, its patch, and the image patches nearest to it."""
         from vqlab.plots import code_panels
 
         return code_panels(self.tokenizer, self.state["epoch"], self.state["code"])
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        one_of("run", state["run"], self._sources.names)
+        check_one_of("run", state["run"], self._sources.names)
         epochs, codes = self._sources.tokenizer(state["run"]).usage.shape
         if "run" in changed:
             state["epoch"] = epochs if "epoch" not in changed else state["epoch"]
             state["code"] = min(state["code"], codes - 1) if "code" not in changed else state["code"]
-        in_range("epoch", state["epoch"], 1, epochs)
-        in_range("code", state["code"], 0, codes - 1)
+        check_range("epoch", state["epoch"], 1, epochs)
+        check_range("code", state["code"], 0, codes - 1)
         return {**state, "epoch": int(state["epoch"]), "code": int(state["code"])}
 
     def _build(self) -> ipywidgets.Widget:
@@ -76,4 +97,4 @@ class CodebookExplorer(Explorer):
         return self._view.box
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        self._view.show(old, new)
+        self._view.update(old, new)

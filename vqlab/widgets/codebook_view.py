@@ -1,4 +1,4 @@
-"""The page of CodebookExplorer: bars to click, an epoch slider, and the chosen code's pictures."""
+"""Live view of CodebookExplorer: a bar chart of the usage, an epoch slider and the patches of a code."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from jaxtyping import Int64
 
 from vqlab.analysis.pictures import encode_png, tile_images
 from vqlab.analysis.tokenizer import Tokenizer
-from vqlab.widgets.charts import BLUE, ORANGE, chart, redraw
+from vqlab.widgets.charts import BLUE, ORANGE, make_chart, redraw
 from vqlab.widgets.choices import MAX_PATCHES
-from vqlab.widgets.layout import column, named, row
+from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.view import ExplorerState, View
 
-_TILE = 60
+_PATCH_WIDTH = 60
 _COLUMNS = 12
 
 
 class CodebookState(ExplorerState, Protocol):
-    """What the view reads of a CodebookExplorer."""
+    """Members of a CodebookExplorer that its view uses."""
 
     @property
     def run_names(self) -> list[str]:
@@ -29,91 +29,105 @@ class CodebookState(ExplorerState, Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The chosen Run."""
+        """The selected Run."""
 
     def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
-        """Codes by use, most used first, and their tokens."""
+        """Codes, most used first, and their tokens."""
 
-    def step(self, places: int) -> None:
-        """Move along the order of use."""
+    def move_rank(self, offset: int) -> None:
+        """Select another code by its rank."""
 
 
 class CodebookView(View):
-    """Bars above, the chosen code's pictures below."""
+    """Controls and usage chart above, patches of the selected code below.
+
+    A click on a bar selects its code.
+
+    Args:
+        explorer: the explorer to show.
+    """
 
     explorer: CodebookState
 
     def __init__(self, explorer: CodebookState) -> None:
         super().__init__(explorer)
-        wide = {"style": {"description_width": "initial"}}
-        self.run = named("run", w.Dropdown(options=explorer.run_names, description="run", **wide))
-        self.epoch = named("epoch", w.IntSlider(description="epoch", min=1, max=1))
-        self.code = named("code", w.BoundedIntText(description="code", min=0, layout=w.Layout(width="160px")))
-        self.more, self.less = (
-            named(name, w.Button(description=text, layout=w.Layout(width="110px")))
-            for name, text in (("more", "more used"), ("less", "less used"))
-        )
-        self.bars = named("usage", chart([go.Bar(marker={"line": {"width": 0}})], "", "rank of the code by use",
-                                         "tokens in the epoch"))  # fmt: skip
-        self.told = named("told", w.HTML())
-        self.code_picture = named("code-picture", w.Image(format="png", layout={"width": "60px", "height": "60px"}))
-        self.patches = named("patches", w.Image(format="png"))
-        for picture in (self.code_picture, self.patches):
-            picture.add_class("vqlab-picture")
-        self.patches_told = w.HTML()
+        self._create_controls()
+        self._create_pictures()
         self._connect()
         self.box = w.VBox([
-            row(self.run, self.epoch, self.code, self.more, self.less),
+            row(self.run, self.epoch, self.code, self.more_used, self.less_used),
             self.bars,
-            row(column(self.told, self.code_picture), column(self.patches_told, self.patches)),
+            row(column(self.code_caption, self.code_picture), column(self.patches_caption, self.patches)),
         ])  # fmt: skip
+
+    def _create_controls(self) -> None:
+        wide = {"style": {"description_width": "initial"}}
+        self.run = with_class("run", w.Dropdown(options=self.explorer.run_names, description="run", **wide))
+        self.epoch = with_class("epoch", w.IntSlider(description="epoch", min=1, max=1))
+        self.code = with_class("code", w.BoundedIntText(description="code", min=0, layout=w.Layout(width="160px")))
+        self.more_used, self.less_used = (
+            w.Button(description=text, layout=w.Layout(width="110px")) for text in ("more used", "less used")
+        )
+
+    def _create_pictures(self) -> None:
+        traces = [go.Bar(marker={"line": {"width": 0}})]
+        self.bars = with_class("usage", make_chart(traces, "", "rank of the code by usage", "tokens in the epoch"))
+        size = {"width": f"{_PATCH_WIDTH}px", "height": f"{_PATCH_WIDTH}px"}
+        self.code_picture = with_class("code-picture", w.Image(format="png", layout=size))
+        self.patches = with_class("patches", w.Image(format="png"))
+        for picture in (self.code_picture, self.patches):
+            picture.add_class("vqlab-picture")
+        self.code_caption, self.patches_caption = with_class("code-caption", w.HTML()), w.HTML()
 
     def _connect(self) -> None:
         explorer = self.explorer
         for control, key in ((self.run, "run"), (self.epoch, "epoch"), (self.code, "code")):
             self.bind(control, key)
-        self.press(self.more, lambda: explorer.step(-1))
-        self.press(self.less, lambda: explorer.step(1))
-        self.bars.data[0].on_click(lambda _, points, __: self._clicked(points.point_inds))
+        self.on_click(self.more_used, lambda: explorer.move_rank(-1))
+        self.on_click(self.less_used, lambda: explorer.move_rank(1))
+        self.bars.data[0].on_click(lambda _, points, __: self._on_bar_click(points.point_inds))
 
-    def _clicked(self, ranks: list[int]) -> None:
+    def _on_bar_click(self, ranks: list[int]) -> None:
         if ranks:
             order, _ = self.explorer.usage()
-            self.explorer.change(code=int(order[ranks[0]]))
+            self.explorer.update_state(code=int(order[ranks[0]]))
 
-    def draw(self, state: dict[str, Any], differs: set[str]) -> None:
-        """The bars always, the code's pictures where it is another code."""
+    def draw(self, state: dict[str, Any], changed: set[str]) -> None:
+        """Draw the usage chart, and the patches if another code is selected."""
         epochs, codes = self.explorer.tokenizer.usage.shape
         self.epoch.max, self.code.max = epochs, codes - 1
-        self._show_usage(state)
-        if differs & {"run", "code"}:
-            self._show_code(state["code"])
+        self._draw_usage(state)
+        if changed & {"run", "code"}:
+            self._draw_patches(state["code"])
 
-    def _show_usage(self, state: dict[str, Any]) -> None:
+    def _draw_usage(self, state: dict[str, Any]) -> None:
         order, counts = self.explorer.usage()
-        rank = int(np.flatnonzero(order == state["code"])[0])
+        code_rank = int(np.flatnonzero(order == state["code"])[0])
         used = int((counts > 0).sum())
         with redraw(self.bars) as figure:
             bars = figure.data[0]
             bars.x, bars.y = list(range(len(order))), counts.tolist()
-            bars.marker.color = [ORANGE if place == rank else BLUE for place in range(len(order))]
+            bars.marker.color = [ORANGE if rank == code_rank else BLUE for rank in range(len(order))]
             bars.hovertext = [f"code {code}" for code in order]
-            figure.layout.title.text = f"Epoch {state['epoch']}: {used} of {len(order)} codes used; orange: the code"
-        share = counts[rank] / max(1, counts.sum())
-        self.told.value = f"code {state['code']}, rank {rank}<br>{counts[rank]} tokens ({share:.2%})"
+            figure.layout.title.text = (
+                f"Epoch {state['epoch']}: {used} of {len(order)} codes used; orange: the selected code"
+            )
+        share = counts[code_rank] / max(1, counts.sum())
+        self.code_caption.value = f"code {state['code']}, rank {code_rank}<br>{counts[code_rank]} tokens ({share:.2%})"
 
-    def _show_code(self, code: int) -> None:
+    def _draw_patches(self, code: int) -> None:
         tokenizer = self.explorer.tokenizer
-        found = tokenizer.nearest_patches(code, MAX_PATCHES)
+        patches = tokenizer.nearest_patches(code, MAX_PATCHES)
         self.code_picture.value = encode_png(tokenizer.code_patches[code])
-        where = f"the first {tokenizer.token_images} test images"
-        self.patches_told.value = (
-            f"the {len(found)} patches nearest to it in {where}<br>(the middle third; around it, its surroundings)"
-            if len(found)
-            else f"no patch of {where} chose it"
+        source = f"the first {tokenizer.num_token_images} test images"
+        self.patches_caption.value = (
+            f"the {len(patches)} patches of {source} nearest to the code<br>"
+            "(the middle third is the patch, the rest its surroundings)"
+            if len(patches)
+            else f"no patch of {source} is assigned to the code"
         )
-        if len(found):
-            sheet = tile_images(found, min(_COLUMNS, len(found)), gap=2)
-            self.patches.layout.width = f"{_TILE * min(_COLUMNS, len(found))}px"
-            self.patches.value = encode_png(sheet)
-        self.patches.layout.display = None if len(found) else "none"
+        if len(patches):
+            columns = min(_COLUMNS, len(patches))
+            self.patches.layout.width = f"{_PATCH_WIDTH * columns}px"
+            self.patches.value = encode_png(tile_images(patches, columns, gap=2))
+        self.patches.layout.display = None if len(patches) else "none"

@@ -1,4 +1,4 @@
-"""The angles of the gradient: step by step as they were logged, or for any transport in the trained model."""
+"""Explorer of the gradient at the quantizer: logged histograms, and those of any transport in the trained model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jaxtyping import Float, Int64
 from vqlab.analysis.transport_probe import probe_transports
 from vqlab.errors import InputError
 from vqlab.quantize import transport_names
-from vqlab.training.gradients import HISTOGRAM_EDGES, histograms
-from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.training.gradients import HISTOGRAM_EDGES, gradient_histograms
+from vqlab.widgets.base import Explorer
+from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import LOGGED, QUANTITIES
 from vqlab.widgets.plane import PlaneExplorer
 from vqlab.widgets.run_sources import Runs, RunSources
@@ -24,82 +25,112 @@ if TYPE_CHECKING:
 
 
 class GradientExplorer(Explorer):
-    """Histograms over tokens of what happened to the gradient at the quantizer.
+    """Show histograms over tokens of angles and lengths of the gradient at the quantizer.
 
-    runs: as for ReconstructionExplorer. state: run (its name); transport: ``as logged`` (the Run's own, at each
-    logged step), or a transport's name (what it would do in the trained model); step (place among the logged
-    steps, from 0, at first the last); quantity (a key of QUANTITIES).
-    ``playground``: the plane below it, with a state of its own.
+    Keys of ``state``:
+
+    - ``run``: name of the Run.
+    - ``transport``: ``as logged`` for the histograms that the training logged, or the name of a transport, whose
+      gradients are then computed in the trained model on 128 training images.
+    - ``step``: index among the logged steps, from 0; at first the last one. Used with ``as logged`` only.
+    - ``quantity``: what is counted: ``angle_gradients``, ``angle_codes``, ``angle_at_q``, ``angle_at_e`` (degrees),
+      ``log_rescale`` or ``log_length_ratio`` (logarithms to base 10).
+
+    Args:
+        runs: a Run or the folder of one, a sequence of these, or a mapping of names to these. Without a mapping a
+            Run is named after its transport and its id.
+        **state: initial values of keys of ``state``.
+
+    Attributes:
+        plane_explorer: the PlaneExplorer that the live view shows below the histogram; it has its own state.
+
+    Raises:
+        InputError: if ``runs`` is empty or holds anything but Runs and Run folders, a Run has no logged histograms,
+            or a value of ``state`` is not allowed.
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__()
         self._sources = RunSources(runs)
         self.plane_explorer = PlaneExplorer()
-        self._logs: dict[str, pd.DataFrame] = {}
+        self._logged: dict[str, pd.DataFrame] = {}
         self._probed: dict[tuple[str, str], dict[str, list[int]]] = {}
         name = self._sources.names[0]
-        self.state = {"run": name, "transport": LOGGED, "step": len(self.log(name)) - 1, "quantity": "angle_gradients"}
+        last = len(self.logged_histograms(name)) - 1
+        self.state = {"run": name, "transport": LOGGED, "step": last, "quantity": "angle_gradients"}
         self.state = state
 
     @property
     def run_names(self) -> list[str]:
-        """Names of the Runs, in the order given."""
+        """The names of the Runs, in the given order."""
         return self._sources.names
 
     @cached_property
     def transports(self) -> list[str]:
-        """``as logged`` and every registered transport."""
+        """Allowed values of the key ``transport``: ``as logged`` and every registered transport."""
         return [LOGGED, *transport_names()]
 
-    def log(self, run: str) -> pd.DataFrame:
-        """The logged histograms of ``run``, read once; raises InputError where it has none."""
-        if run not in self._logs:
+    def logged_histograms(self, run: str) -> pd.DataFrame:
+        """Read the logged histograms of a Run; the file is read once.
+
+        Args:
+            run: name of the Run.
+
+        Returns:
+            One row for each logged step, as ``Run.angles`` returns it.
+
+        Raises:
+            InputError: if the Run has no logged histograms.
+        """
+        if run not in self._logged:
             rows = self._sources.runs[run].angles()
             if not len(rows):
-                raise InputError(f"run {self._sources.runs[run].folder}: no angles.jsonl; train it again")
-            self._logs[run] = rows
-        return self._logs[run]
+                raise InputError(f"run {self._sources.runs[run].folder}: no histograms in angles.jsonl; train it again")
+            self._logged[run] = rows
+        return self._logged[run]
 
     def histogram(self) -> tuple[Float[np.ndarray, " B"], Int64[np.ndarray, " B"], str]:
-        """Middles of the bins, tokens in each, and where they are from."""
+        """Return the selected histogram.
+
+        Returns:
+            Centres of the bins (in the unit of the quantity), tokens in each bin, and a caption that names the source.
+        """
         state = self.state
         edges = HISTOGRAM_EDGES[state["quantity"]].numpy()
         if state["transport"] == LOGGED:
-            row = self.log(state["run"]).iloc[state["step"]]
-            told = (
-                f"training step {int(row['step']) + 1}, {self._sources.runs[state['run']].config.quantizer.transport}"
-            )
+            row = self.logged_histograms(state["run"]).iloc[state["step"]]
             counts = row[state["quantity"]]
+            transport = self._sources.runs[state["run"]].config.quantizer.transport
+            caption = f"training step {int(row['step']) + 1}, {transport}"
         else:
-            counts = self._probe(state["run"], state["transport"])[state["quantity"]]
-            told = f"trained model, as {state['transport']} would do"
-        return (edges[:-1] + edges[1:]) / 2, np.array(counts), told
+            counts = self._probe_histograms(state["run"], state["transport"])[state["quantity"]]
+            caption = f"trained model with transport {state['transport']}"
+        return (edges[:-1] + edges[1:]) / 2, np.array(counts), caption
 
     def figure(self) -> Figure:
-        """The histogram that is chosen."""
-        from vqlab.plots import angle_histogram
+        """Draw the selected histogram."""
+        from vqlab.plots import token_histogram
 
-        middles, counts, told = self.histogram()
-        return angle_histogram(middles, counts, QUANTITIES[self.state["quantity"]], told)
+        centres, counts, caption = self.histogram()
+        return token_histogram(centres, counts, QUANTITIES[self.state["quantity"]], caption)
 
-    def _probe(self, run: str, kind: str) -> dict[str, list[int]]:
-        if (run, kind) not in self._probed:
+    def _probe_histograms(self, run: str, transport: str) -> dict[str, list[int]]:
+        if (run, transport) not in self._probed:
             import torch
 
-            table = probe_transports(self._sources.runs[run], [kind])[kind]
+            table = probe_transports(self._sources.runs[run], [transport])[transport]
             records = {name: torch.tensor(table[name].to_numpy()) for name in table.columns}
-            self._probed[run, kind] = histograms(records)
-        return self._probed[run, kind]
+            self._probed[run, transport] = gradient_histograms(records)
+        return self._probed[run, transport]
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        one_of("run", state["run"], self._sources.names)
-        one_of("transport", state["transport"], self.transports)
-        one_of("quantity", state["quantity"], QUANTITIES)
-        last = len(self.log(state["run"])) - 1
+        check_one_of("run", state["run"], self._sources.names)
+        check_one_of("transport", state["transport"], self.transports)
+        check_one_of("quantity", state["quantity"], QUANTITIES)
+        last = len(self.logged_histograms(state["run"])) - 1
         if "run" in changed and "step" not in changed:
             state["step"] = min(state["step"], last)
-        in_range("step", state["step"], 0, last)
+        check_range("step", state["step"], 0, last)
         return {**state, "step": int(state["step"])}
 
     def _build(self) -> ipywidgets.Widget:
@@ -109,4 +140,4 @@ class GradientExplorer(Explorer):
         return self._view.box
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        self._view.show(old, new)
+        self._view.update(old, new)

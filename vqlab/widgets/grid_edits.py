@@ -1,4 +1,4 @@
-"""Edits of a code grid, as pure functions: paint, swap, noise."""
+"""Edits of a code grid as functions that return a new grid."""
 
 from __future__ import annotations
 
@@ -8,29 +8,77 @@ Grid = list[list[int]]
 Cell = tuple[int, int]
 
 
-def painted(grid: Grid, cell: Cell, code: int) -> Grid:
-    """``grid`` (h rows of w codes) with ``code`` at ``cell`` = (row, column)."""
+def set_code(grid: Grid, cell: Cell, code: int) -> Grid:
+    """Write a code into one cell.
+
+    Args:
+        grid: h rows of w codes.
+        cell: (row, column), from 0.
+        code: the code to write.
+
+    Returns:
+        The new grid; a cell outside the grid changes nothing.
+
+    Example:
+        >>> set_code([[0, 1], [2, 3]], (1, 0), 7)
+        [[0, 1], [7, 3]]
+    """
     return [
         [code if (row, column) == cell else old for column, old in enumerate(codes)] for row, codes in enumerate(grid)
     ]
 
 
-def swapped(grid: Grid, one: int, other: int) -> Grid:
-    """``grid`` with the codes ``one`` and ``other`` exchanged wherever they stand."""
-    exchange = {one: other, other: one}
+def swap_codes(grid: Grid, first: int, second: int) -> Grid:
+    """Exchange two codes in all cells.
+
+    Args:
+        grid: h rows of w codes.
+        first: a code.
+        second: the other code.
+
+    Returns:
+        The new grid.
+
+    Example:
+        >>> swap_codes([[0, 1], [1, 2]], 0, 1)
+        [[1, 0], [0, 2]]
+    """
+    exchange = {first: second, second: first}
     return [[exchange.get(code, code) for code in codes] for codes in grid]
 
 
-def noised(grid: Grid, percent: float, num_codes: int, seed: int) -> Grid:
-    """``grid`` with ``percent`` % of its cells, chosen at random, given codes drawn uniformly from 0…num_codes−1."""
+def randomise_codes(grid: Grid, percent: float, num_codes: int, seed: int) -> Grid:
+    """Replace the codes of randomly selected cells by codes drawn uniformly from the codebook.
+
+    Args:
+        grid: h rows of w codes.
+        percent: share of the cells that get a new code (%), from 0 to 100; a drawn code may equal the old one.
+        num_codes: codebook size K; codes are drawn from 0…K−1.
+        seed: seed of the random generator; the same seed gives the same grid.
+
+    Returns:
+        The new grid.
+    """
     generator = torch.Generator().manual_seed(seed)
     flat = torch.tensor(grid)
     count = round(flat.numel() * percent / 100)
-    places = torch.randperm(flat.numel(), generator=generator)[:count]
-    flat.view(-1)[places] = torch.randint(num_codes, (count,), generator=generator)
+    cells = torch.randperm(flat.numel(), generator=generator)[:count]
+    flat.view(-1)[cells] = torch.randint(num_codes, (count,), generator=generator)
     return flat.tolist()
 
 
-def changed_cells(grid: Grid, other: Grid) -> int:
-    """How many cells of two grids of one shape differ."""
-    return sum(a != b for one, two in zip(grid, other, strict=True) for a, b in zip(one, two, strict=True))
+def count_differences(grid: Grid, other: Grid) -> int:
+    """Count the cells in which two grids differ.
+
+    Args:
+        grid: h rows of w codes.
+        other: a grid of the same shape.
+
+    Returns:
+        The number of cells.
+
+    Example:
+        >>> count_differences([[0, 1], [2, 3]], [[0, 9], [2, 9]])
+        2
+    """
+    return sum(a != b for codes, others in zip(grid, other, strict=True) for a, b in zip(codes, others, strict=True))

@@ -1,4 +1,4 @@
-"""Rows and columns that keep their parts' sizes and wrap on a narrow page."""
+"""Rows, columns and CSS classes of the live views."""
 
 from __future__ import annotations
 
@@ -6,21 +6,43 @@ from typing import TypeVar
 
 import ipywidgets as w
 
-Part = TypeVar("Part", bound=w.DOMWidget)
+_Widget = TypeVar("_Widget", bound=w.DOMWidget)
 
 
-def row(*parts: w.DOMWidget) -> w.Box:
-    """Parts beside each other, on a further line where the page is too narrow."""
+def row(*widgets: w.DOMWidget) -> w.Box:
+    """Arrange widgets from left to right; on a narrow page they wrap to the next line.
+
+    Args:
+        *widgets: the widgets; each keeps its size.
+
+    Returns:
+        A flexible box.
+    """
     layout = w.Layout(display="flex", flex_flow="row wrap", grid_gap="4px 14px", align_items="flex-end")
-    return w.Box([named("whole", part) for part in parts], layout=layout)
+    return w.Box([with_class("no-shrink", widget) for widget in widgets], layout=layout)
 
 
-def column(*parts: w.DOMWidget) -> w.VBox:
-    """Parts below each other, none of them squeezed."""
-    return w.VBox([named("whole", part) for part in parts])
+def column(*widgets: w.DOMWidget) -> w.VBox:
+    """Arrange widgets from top to bottom.
+
+    Args:
+        *widgets: the widgets; each keeps its size.
+
+    Returns:
+        A vertical box.
+    """
+    return w.VBox([with_class("no-shrink", widget) for widget in widgets])
 
 
-def named(name: str, part: Part) -> Part:
-    """``part`` with the class vqlab-``name``, by which styles and tests know it."""
-    part.add_class(f"vqlab-{name}")
-    return part
+def with_class(name: str, widget: _Widget) -> _Widget:
+    """Add the CSS class ``vqlab-<name>`` to a widget; styles and browser tests select it by this class.
+
+    Args:
+        name: the class name without its prefix.
+        widget: the widget to change.
+
+    Returns:
+        The same widget.
+    """
+    widget.add_class(f"vqlab-{name}")
+    return widget

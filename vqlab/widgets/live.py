@@ -1,4 +1,4 @@
-"""A training to start, pause, stop and resume from a cell, and to watch while it goes on."""
+"""Training that runs in the background, with its progress, curves and reconstructions shown live."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from vqlab.models import VQVAE
 from vqlab.training import Run, train
 from vqlab.training.logs import read_rows
 from vqlab.training.progress import training_progress
-from vqlab.widgets.base import Explorer, headless, one_of
+from vqlab.widgets.base import Explorer, headless
+from vqlab.widgets.checks import check_one_of
 from vqlab.widgets.choices import CURVES
 
 if TYPE_CHECKING:
@@ -34,20 +35,48 @@ _TRANSITIONS = {
     "failed": ("training",),
     "finished": (),
 }
-_SECONDS_BETWEEN = 0.3
+_REDRAW_INTERVAL = 0.3
+_USAGE_IMAGES = 64
 
 
 class LiveTraining(Explorer):
-    """Trains ``config`` in a thread of its own: the cell returns at once, and the page may be closed and opened again.
+    """Train a Config in a background thread, with controls to start, pause, resume and stop it.
 
-    Pausing and stopping both leave a checkpoint, and training goes on from it to the same weights, here or in
-    another session. Where nobody is there to press a button, ``start`` trains to the end with plain progress lines.
-    state: status (new, training, paused, stopped, finished, failed: set training, paused or stopped to act);
-    curve (a key of CURVES).
+    The notebook cell returns at once, and the browser page may be closed and opened again. Pausing and stopping write
+    a checkpoint. A resumed training, here or in another session, gives the same weights as an uninterrupted one (on
+    the CPU bit for bit). Where no browser is connected, ``start`` trains to the end and prints progress lines.
+
+    Keys of ``state``:
+
+    - ``status``: ``new``, ``training``, ``paused``, ``stopped``, ``failed`` or ``finished``. Set it to ``training``,
+      ``paused`` or ``stopped`` to control the training; the training itself sets ``failed`` and ``finished``.
+    - ``curve``: the curve that is shown: ``psnr``, ``loss``, ``perplexity``, ``utilisation`` or ``gradient_cosine``.
+
+    Args:
+        config: what to train.
+        root: the folder of all Runs; the Run is the folder ``root/config.id``.
+        device: a torch device such as ``cpu`` or ``cuda:1``; None selects CUDA if this machine has it, else the CPU.
+        num_images: number of test images whose reconstructions are shown, at least 1.
+        **state: initial values of keys of ``state``.
+
+    Attributes:
+        config: what is trained.
+        root: the folder of all Runs.
+        device: the torch device; may be changed before ``start``.
+        run: the Run.
+        rows: logged rows of kind ``train`` and ``epoch`` so far, as in ``metrics.jsonl``.
+        images: the test images whose reconstructions are shown, (n, 3, H, W) in [0, 1].
+        reconstructions: their newest reconstructions, of the same shape; None until the first are computed, and for
+            models other than a VQ-VAE.
+        code_counts: tokens of each code in 64 test images, (K,); None as for ``reconstructions``.
+
+    Raises:
+        InputError: if the images cannot be read, the folder holds another Config, or a value of ``state`` is not
+            allowed.
     """
 
     def __init__(
-        self, config: Config, root: str | Path = "runs", device: str | None = None, images: int = 8, **state: Any
+        self, config: Config, root: str | Path = "runs", device: str | None = None, num_images: int = 8, **state: Any
     ) -> None:
         super().__init__()
         self.config, self.root, self.device = config, Path(root), device
@@ -55,10 +84,10 @@ class LiveTraining(Explorer):
         logged = read_rows(self.run.folder / "metrics.jsonl")
         self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
         test = load_data(config.data).test
-        self.images: Float[Tensor, "n 3 H W"] = test.evenly_spaced(images)
+        self.images: Float[Tensor, "n 3 H W"] = test.evenly_spaced(num_images)
         self.reconstructions: Float[Tensor, "n 3 H W"] | None = None
-        self.counts: Int64[Tensor, " K"] | None = None
-        self._sample = test.evenly_spaced(64)
+        self.code_counts: Int64[Tensor, " K"] | None = None
+        self._usage_images = test.evenly_spaced(_USAGE_IMAGES)
         self._thread: threading.Thread | None = None
         self._thread_name = f"training of {self.run.folder.resolve()}"
         self._stop_requested = threading.Event()
@@ -70,11 +99,17 @@ class LiveTraining(Explorer):
 
     @property
     def last_row(self) -> dict[str, Any]:
-        """The newest row of the log; empty before there is one."""
+        """The newest logged row; an empty dict before the first one."""
         return self.rows[-1] if self.rows else {}
 
     def start(self) -> None:
-        """Start or resume; headless, return when the training is done. Nothing where it is done already."""
+        """Start or resume the training; does nothing if it is in progress or finished.
+
+        Where no browser is connected the call returns at the end of the training, otherwise at once.
+
+        Raises:
+            InputError: if another LiveTraining of the same kernel trains this Run.
+        """
         if self.state["status"] in ("training", "finished"):
             return
         self.state = {"status": "training"}
@@ -82,23 +117,30 @@ class LiveTraining(Explorer):
             self.wait()
 
     def pause(self) -> None:
-        """Leave after the present step, with a checkpoint; ``start`` goes on from it."""
+        """Stop after the current step with a checkpoint; ``start`` resumes the training."""
         if self.state["status"] == "training":
             self.state = {"status": "paused"}
 
     def stop(self) -> None:
-        """Leave after the present step, with a checkpoint, for good: ``start`` would resume it all the same."""
+        """Stop after the current step with a checkpoint; like ``pause``, but the status becomes ``stopped``."""
         if self.state["status"] in ("training", "paused"):
             self.state = {"status": "stopped"}
 
-    def wait(self, seconds: float | None = None) -> Run:
-        """The Run, when its thread has ended or ``seconds`` are over."""
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the training thread ends.
+
+        Args:
+            timeout: longest waiting time in seconds; None waits without limit.
+
+        Returns:
+            The Run; ``run.finished`` is False if the training was paused or stopped, failed, or is still in progress.
+        """
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join(timeout)
         return self.run
 
     def figure(self) -> Figure:
-        """Curves so far, and the fixed images with their newest reconstructions."""
+        """Draw the curves so far, and the test images with their newest reconstructions."""
         from vqlab.plots import training_panels
 
         self._preview_finished_run()
@@ -116,28 +158,27 @@ class LiveTraining(Explorer):
                 self._update_preview(self.run.model())
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        one_of("curve", state["curve"], CURVES)
-        one_of("status", state["status"], _TRANSITIONS)
-        now = self.state.get("status")
-        if now and "status" in changed and not self._set_by_training and state["status"] not in _TRANSITIONS[now]:
-            able = " or ".join(_TRANSITIONS[now]) or "nothing else; change its Config to train another"
-            raise InputError(f"status={state['status']!r}: a training that is {now} can become {able}")
+        check_one_of("curve", state["curve"], CURVES)
+        check_one_of("status", state["status"], _TRANSITIONS)
+        current = self.state.get("status")
+        if current and "status" in changed and not self._set_by_training:
+            _check_transition(current, state["status"])
         if "status" in changed and state["status"] == "training":
             self._refuse_second_training()
         return state
 
     def _refuse_second_training(self) -> None:
-        """Raise InputError where another LiveTraining of this kernel, as from a cell run twice, writes the same Run."""
+        """Raise InputError if another LiveTraining of this kernel, as of a cell run twice, trains the same Run."""
         others = [thread for thread in threading.enumerate() if thread is not self._thread]
         if any(thread.name == self._thread_name for thread in others):
             raise InputError(
                 f"run {self.config.id}: another LiveTraining in this kernel is training it; pause that one first, "
-                "or restart the kernel: the last checkpoint is kept"
+                "or restart the kernel (the last checkpoint is kept)"
             )
 
     @traitlets.observe("state")
-    def _act(self, change: dict[str, Any]) -> None:
-        """Do what a new status asks for; one that the training itself reached asks for nothing."""
+    def _on_state(self, change: dict[str, Any]) -> None:
+        """Start or stop the training thread, unless the training itself set the status."""
         status = change["new"]["status"]
         if self._set_by_training or not change["old"] or status == change["old"]["status"]:
             return
@@ -164,13 +205,14 @@ class LiveTraining(Explorer):
         self._redraw()
 
     def _train_until(self, stop_requested: threading.Event) -> None:
+        # Rows after the last checkpoint are logged again.
         self.rows = [row for row in self.rows if row["step"] <= self.run.provenance.get("step", 0)]
-        with training_progress() as lines:
+        with training_progress() as display:
 
             def progress(row: dict[str, Any]) -> None:
                 self.rows.append(row)
                 if headless():
-                    lines(row)
+                    display(row)
 
             train(
                 self.config,
@@ -190,7 +232,7 @@ class LiveTraining(Explorer):
                 self._set_by_training = False
 
     def _on_model(self, model: nn.Module) -> None:
-        if headless() or time.monotonic() - self._last_redraw < _SECONDS_BETWEEN:
+        if headless() or time.monotonic() - self._last_redraw < _REDRAW_INTERVAL:
             return
         self._update_preview(model)
         self._redraw()
@@ -201,8 +243,8 @@ class LiveTraining(Explorer):
             return
         device = next(model.parameters()).device
         self.reconstructions = model(self.images.to(device)).reconstruction.float().cpu()
-        indices = model.encode(self._sample.to(device)).cpu()
-        self.counts = torch.bincount(indices.flatten(), minlength=self.config.quantizer.num_codes)
+        indices = model.encode(self._usage_images.to(device)).cpu()
+        self.code_counts = torch.bincount(indices.flatten(), minlength=self.config.quantizer.num_codes)
 
     def _redraw(self) -> None:
         if "view" in self.__dict__:
@@ -217,4 +259,10 @@ class LiveTraining(Explorer):
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         with self._lock:
-            self._view.show(old, new)
+            self._view.update(old, new)
+
+
+def _check_transition(current: str, status: str) -> None:
+    if status not in _TRANSITIONS[current]:
+        allowed = " or ".join(_TRANSITIONS[current]) or "nothing; train another Config"
+        raise InputError(f"status={status!r}: the training is {current}; allowed next: {allowed}")

@@ -1,4 +1,4 @@
-"""The page of LiveTraining: buttons, progress, curves, usage and reconstructions."""
+"""Live view of LiveTraining: buttons, progress bar, curves, usage of the codes and reconstructions."""
 
 from __future__ import annotations
 
@@ -12,96 +12,113 @@ from torch import Tensor
 
 from vqlab.analysis.pictures import encode_png, tile_images, to_uint8
 from vqlab.config import Config
-from vqlab.widgets.charts import BLUE, GREEN, ORANGE, charts, redraw
+from vqlab.widgets.charts import BLUE, GREEN, ORANGE, make_chart_pair, redraw
 from vqlab.widgets.choices import CURVES
-from vqlab.widgets.layout import column, named, row
+from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.view import ExplorerState, View
 
-_TILE = 64
+_IMAGE_WIDTH = 64
 
 
 class TrainingState(ExplorerState, Protocol):
-    """What the view reads of a LiveTraining."""
+    """Members of a LiveTraining that its view uses.
+
+    Attributes:
+        config: what is trained.
+        images: test images, (n, 3, H, W) in [0, 1].
+        reconstructions: their newest reconstructions, or None.
+        code_counts: tokens of each code in 64 test images, (K,), or None.
+        rows: logged rows so far.
+    """
 
     config: Config
     images: Float[Tensor, "n 3 H W"]
     reconstructions: Float[Tensor, "n 3 H W"] | None
-    counts: Int64[Tensor, " K"] | None
+    code_counts: Int64[Tensor, " K"] | None
     rows: list[dict[str, Any]]
 
     @property
     def last_row(self) -> dict[str, Any]:
-        """The newest row of the log."""
+        """The newest logged row."""
 
     def start(self) -> None:
         """Start or resume."""
 
     def pause(self) -> None:
-        """Stop after the present step, to be resumed."""
+        """Stop after the current step; can be resumed."""
 
     def stop(self) -> None:
-        """Stop after the present step."""
+        """Stop after the current step."""
 
 
 class LiveView(View):
-    """Buttons above, curves and usage beside each other, pictures below."""
+    """Buttons and status above, curve and usage side by side, images below.
+
+    Args:
+        explorer: the training to show.
+    """
 
     explorer: TrainingState
 
     def __init__(self, explorer: TrainingState) -> None:
         super().__init__(explorer)
         self.start, self.pause, self.stop = (
-            named(text, w.Button(description=text, layout=w.Layout(width="100px")))
-            for text in ("start", "pause", "stop")
+            w.Button(description=text, layout=w.Layout(width="100px")) for text in ("start", "pause", "stop")
         )
         for button, action in ((self.start, explorer.start), (self.pause, explorer.pause), (self.stop, explorer.stop)):
-            self.press(button, action)
-        self.bar = w.IntProgress(min=0, max=1, description="steps")
-        self.told = named("live-told", w.HTML())
-        labels = [(label, key) for key, label in CURVES.items()]
-        self.curve = named("curve", w.Dropdown(options=labels, description="curve", layout=w.Layout(width="380px")))
-        self.bind(self.curve, "curve")
-        lines = [go.Scatter(mode="lines", line={"color": BLUE}), go.Scatter(mode="markers", marker={"color": ORANGE})]
-        names = (("step", ""), ("rank of the code by use", "tokens"))
-        self.curves = named("curves", charts(lines, [go.Bar(marker={"color": GREEN})], names))
-        self.pictures = named("live-pictures", w.Image(format="png"))
+            self.on_click(button, action)
+        self.progress_bar = w.IntProgress(min=0, max=1, description="steps")
+        self.status = with_class("live-status", w.HTML())
+        self._create_curves()
+        self.pictures = with_class("live-pictures", w.Image(format="png"))
         self.pictures.add_class("vqlab-picture")
-        self.pictures.layout.width = f"{_TILE * len(explorer.images)}px"
+        self.pictures.layout.width = f"{_IMAGE_WIDTH * len(explorer.images)}px"
         self.box = column(
-            row(self.start, self.pause, self.stop, self.bar, self.told), self.curve, self.curves,
-            w.HTML("fixed test images, and their reconstructions as they are now"), self.pictures,
+            row(self.start, self.pause, self.stop, self.progress_bar, self.status), self.curve, self.curves,
+            w.HTML("test images above, their present reconstructions below"), self.pictures,
         )  # fmt: skip
 
-    def draw(self, state: dict[str, Any], differs: set[str]) -> None:
-        """Everything: it changes with every call."""
-        self._draw_buttons(state["status"])
-        self._draw_curves(state["curve"])
-        made = self.explorer.reconstructions
-        blank = torch.full_like(self.explorer.images, 0.5)
-        both = torch.cat([self.explorer.images, blank if made is None else made])
-        self.pictures.value = encode_png(tile_images(to_uint8(both), len(self.explorer.images)))
+    def _create_curves(self) -> None:
+        options = [(label, key) for key, label in CURVES.items()]
+        self.curve = with_class(
+            "curve", w.Dropdown(options=options, description="curve", layout=w.Layout(width="380px"))
+        )
+        self.bind(self.curve, "curve")
+        curves = [go.Scatter(mode="lines", line={"color": BLUE}), go.Scatter(mode="markers", marker={"color": ORANGE})]
+        labels = (("step", ""), ("rank of the code by usage", "tokens"))
+        self.curves = with_class("curves", make_chart_pair(curves, [go.Bar(marker={"color": GREEN})], labels))
 
-    def _draw_buttons(self, status: str) -> None:
+    def draw(self, state: dict[str, Any], changed: set[str]) -> None:
+        """Draw everything: the content of a training changes between any two calls."""
+        self._draw_status(state["status"])
+        self._draw_curves(state["curve"])
+        images, reconstructions = self.explorer.images, self.explorer.reconstructions
+        if reconstructions is None:
+            reconstructions = torch.full_like(images, 0.5)
+        sheet = tile_images(to_uint8(torch.cat([images, reconstructions])), len(images))
+        self.pictures.value = encode_png(sheet)
+
+    def _draw_status(self, status: str) -> None:
         last = self.explorer.last_row
         self.start.description = "start" if status == "new" else "resume"
         self.start.disabled = status in ("training", "finished")
         self.pause.disabled = status != "training"
         self.stop.disabled = status not in ("training", "paused")
         step = int(last.get("step", 0))
-        self.bar.max, self.bar.value = max(1, int(last.get("last_step", step))), step
+        self.progress_bar.max, self.progress_bar.value = max(1, int(last.get("total_steps", step))), step
         numbers = f", PSNR {last['psnr']:.2f} dB, perplexity {last['perplexity']:.0f}" if "perplexity" in last else ""
-        self.told.value = f"{status} at step {step}{numbers}; run {self.explorer.config.id}"
+        self.status.value = f"{status} at step {step}{numbers}; run {self.explorer.config.id}"
 
     def _draw_curves(self, key: str) -> None:
         rows = [row for row in self.explorer.rows if key in row]
         with redraw(self.curves) as figure:
             for trace, kind in zip(figure.data[:2], ("train", "epoch"), strict=True):
-                shown = [row for row in rows if row["kind"] == kind]
-                trace.x, trace.y = [row["step"] for row in shown], [row[key] for row in shown]
+                points = [row for row in rows if row["kind"] == kind]
+                trace.x, trace.y = [row["step"] for row in points], [row[key] for row in points]
             figure.layout.annotations[0].text = "line: training batches, dots: test set"
             figure.layout.yaxis.title.text = CURVES[key]
-            counts = self.explorer.counts
+            counts = self.explorer.code_counts
             if counts is not None:
                 figure.data[2].x, figure.data[2].y = list(range(len(counts))), counts.sort(descending=True)[0].tolist()
                 used = int((counts > 0).sum())
-                figure.layout.annotations[1].text = f"{used} of {len(counts)} codes used by 64 test images"
+                figure.layout.annotations[1].text = f"{used} of {len(counts)} codes used in 64 test images"

@@ -1,4 +1,4 @@
-"""The 2-D playground: drag codes and encoder points, and see what each transport tells the encoder."""
+"""Explorer of the gradient transports in the plane: codes and encoder vectors to drag, arrows along −∇."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from vqlab.analysis.plane import Plane
 from vqlab.errors import InputError
 from vqlab.quantize import transport_names
-from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.widgets.base import Explorer
+from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import HALF_WIDTH, MAX_SHIFT
 
 if TYPE_CHECKING:
@@ -21,11 +22,32 @@ _POINTS = [[-0.6, 0.4], [1.0, 1.3], [-0.9, -1.5]]
 
 
 class PlaneExplorer(Explorer):
-    """Seven codes, three encoder points and the decoder's wish in the plane; arrows show −∇.
+    """Show the gradient that a transport gives to encoder vectors in the plane.
 
-    state: transport (its name); codes (K, 2), points (N, 2) and target (2,), each in [−2.2, 2.2]; shift, the
-    distance of the origin along each axis, 0…100: vectors are turned about the origin, so far away a rotation
-    is as good as none.
+    Each encoder vector e is replaced by its nearest code q, and the decoder's loss is ½‖q − target‖². The arrows show
+    −∇ at the encoder vectors, and on a regular grid of the plane.
+
+    Keys of ``state``:
+
+    - ``transport``: name of the gradient transport, ``rotation`` at first.
+    - ``codes``: codes, (K, 2), each coordinate in [−2.2, 2.2]; seven at first.
+    - ``points``: encoder vectors, (N, 2), in the same range; three at first.
+    - ``target``: target of the decoder, (2,), in the same range.
+    - ``shift``: distance by which the origin is moved along each axis, 0…100. A rotation turns vectors about the
+      origin, so the farther it is, the smaller are the angles and the closer is ``rotation`` to
+      ``straight_through``.
+
+    Args:
+        **state: initial values of keys of ``state``.
+
+    Raises:
+        InputError: if a value of ``state`` is not allowed.
+
+    Example:
+        >>> explorer = PlaneExplorer(transport="reflection")
+        >>> explorer.move("code", 6, (0.5, 0.5))
+        >>> explorer.state["codes"][6]
+        [0.5, 0.5]
     """
 
     def __init__(self, **state: Any) -> None:
@@ -38,33 +60,42 @@ class PlaneExplorer(Explorer):
 
     @property
     def plane(self) -> Plane:
-        """The plane as the state has it."""
+        """Codes, target and origin of the present state."""
         shift = float(self.state["shift"])
         target = (float(self.state["target"][0]), float(self.state["target"][1]))
         return replace(Plane(torch.tensor(self.state["codes"]).float(), target), origin=(-shift, -shift))
 
-    def move(self, kind: str, index: int, place: tuple[float, float]) -> None:
-        """Put a ``code``, a ``point`` or the ``target`` at ``place``."""
+    def move(self, kind: str, index: int, position: tuple[float, float]) -> None:
+        """Move a code, an encoder vector or the target.
+
+        Args:
+            kind: ``code``, ``point`` (an encoder vector) or ``target``.
+            index: index among the codes or points, from 0; not used for the target.
+            position: new (x, y), each coordinate in [−2.2, 2.2].
+
+        Raises:
+            InputError: if the position is outside the plane.
+        """
         if kind == "target":
-            self.state = {"target": list(place)}
+            self.state = {"target": list(position)}
             return
         key = f"{kind}s"
-        places = list(self.state[key])
-        places[index] = list(place)
-        self.state = {key: places}
+        positions = list(self.state[key])
+        positions[index] = list(position)
+        self.state = {key: positions}
 
     def figure(self) -> Figure:
-        """The gradient's field of every transport at the present codes and shift."""
+        """Draw the gradient field of every transport for the present codes, target and shift."""
         from vqlab.plots import plane_figure
 
         return plane_figure(transport_names(), (self.state["shift"],), self.plane)
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        one_of("transport", state["transport"], transport_names())
-        in_range("shift", state["shift"], 0, MAX_SHIFT)
-        _check_places("codes", state["codes"])
-        _check_places("points", state["points"])
-        _check_places("target", [state["target"]])
+        check_one_of("transport", state["transport"], transport_names())
+        check_range("shift", state["shift"], 0, MAX_SHIFT)
+        _check_positions("codes", state["codes"])
+        _check_positions("points", state["points"])
+        _check_positions("target", state["target"], dims=1)
         return state
 
     def _build(self) -> ipywidgets.Widget:
@@ -74,13 +105,16 @@ class PlaneExplorer(Explorer):
         return self._view.box
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        self._view.show(old, new)
+        self._view.update(old, new)
 
 
-def _check_places(name: str, places: Any) -> None:
+def _check_positions(name: str, positions: Any, dims: int = 2) -> None:
     try:
-        table = torch.tensor(places, dtype=torch.float32)
+        table = torch.tensor(positions, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
         table = torch.empty(0)
-    if table.dim() != 2 or table.shape[1] != 2 or not bool((table.abs() <= HALF_WIDTH).all()):
-        raise InputError(f"{name}: must be places (x, y) with both in [−{HALF_WIDTH}, {HALF_WIDTH}]")
+    if table.dim() != dims or table.shape[-1] != 2 or not bool((table.abs() <= HALF_WIDTH).all()):
+        allowed = "(x, y)" if dims == 1 else "a list of (x, y)"
+        raise InputError(
+            f"{name}={positions!r}: must be {allowed} with both coordinates in [−{HALF_WIDTH}, {HALF_WIDTH}]"
+        )

@@ -1,9 +1,10 @@
-"""The plane of vqlab.analysis.plane as a page's part, with things to drag."""
+"""Widget that draws the plane of vqlab.analysis.plane with codes and points that can be dragged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -17,51 +18,73 @@ from vqlab.analysis.plane import Plane, square_grid
 from vqlab.widgets.choices import HALF_WIDTH
 
 _STATIC = Path(__file__).parent / "static"
-_CELLS = 88
-_FIELD = 13
-_ARROW = 0.22
+_BACKGROUND_SIZE = 88
+_FIELD_SIZE = 13
+_ARROW_SCALE = 0.22
 
 
 class PlaneCanvas(anywidget.AnyWidget):
-    """Codes (circles), encoder points (squares) and the target (star) in [−2.2, 2.2]², and arrows along −∇.
+    """Codes (circles), encoder vectors (squares) and the target (star) in [−2.2, 2.2]², with arrows along −∇.
 
-    What is dragged, or moved with the arrow keys, calls what ``on_move`` was given.
+    Codes, encoder vectors and the target can be dragged, or focused and moved with the arrow keys. Every attribute is
+    synchronised with the browser; ``draw`` sets them all.
+
+    Attributes:
+        half_width: the plane is [−``half_width``, ``half_width``]².
+        codes: codes, (K, 2).
+        points: encoder vectors, (N, 2).
+        target: target of the decoder, (2,).
+        field_arrows: thin arrows on a regular grid, (M, 4): start x, start y, end x, end y.
+        point_arrows: thick arrows at the encoder vectors, (N, 4).
+        background: data URL of the image of the Voronoi cells.
+        revision: number of drawings; the browser redraws when it changes.
     """
 
-    _esm = _STATIC / "plane.js"
-    _css = _STATIC / "plane.css"
-    half = traitlets.Float(HALF_WIDTH, help="the plane is [−half, half]²").tag(sync=True)
-    codes: traitlets.List = traitlets.List(help="codes, (K, 2)").tag(sync=True)
-    points: traitlets.List = traitlets.List(help="encoder points, (N, 2)").tag(sync=True)
-    target: traitlets.List = traitlets.List(help="where the decoder wants the code, (2,)").tag(sync=True)
-    field: traitlets.List = traitlets.List(help="thin arrows of the whole plane, (M, 4): from, to").tag(sync=True)
-    arrows: traitlets.List = traitlets.List(help="thick arrows of the encoder points, (N, 4)").tag(sync=True)
-    ground = traitlets.Unicode(help="data URL of the cells' picture").tag(sync=True)
-    serial = traitlets.Int(0, help="grows with each drawing, after all else").tag(sync=True)
+    _esm = _STATIC / "plane_canvas.js"
+    _css = _STATIC / "plane_canvas.css"
+    half_width = traitlets.Float(HALF_WIDTH, help="the plane is [−half_width, half_width]²").tag(sync=True)
+    codes: traitlets.List[Any] = traitlets.List(help="codes, (K, 2)").tag(sync=True)
+    points: traitlets.List[Any] = traitlets.List(help="encoder vectors, (N, 2)").tag(sync=True)
+    target: traitlets.List[Any] = traitlets.List(help="target of the decoder, (2,)").tag(sync=True)
+    field_arrows: traitlets.List[Any] = traitlets.List(help="thin arrows on a regular grid, (M, 4)").tag(sync=True)
+    point_arrows: traitlets.List[Any] = traitlets.List(help="thick arrows at the points, (N, 4)").tag(sync=True)
+    background = traitlets.Unicode(help="data URL of the image of the Voronoi cells").tag(sync=True)
+    revision = traitlets.Int(0, help="number of drawings, set after all else").tag(sync=True)
 
-    def on_move(self, call: Callable[[str, int, tuple[float, float]], None]) -> None:
-        """Have ``call(kind, index, (x, y))`` called when a code, point or target moved."""
-        self.on_msg(lambda _, told, __: call(told["kind"], told["index"], (told["x"], told["y"])))
+    def on_move(self, callback: Callable[[str, int, tuple[float, float]], None]) -> None:
+        """Register a function that is called when a code, an encoder vector or the target was moved.
+
+        Args:
+            callback: called with the kind (``code``, ``point`` or ``target``), the index among its kind from 0, and
+                the new position (x, y).
+        """
+        self.on_msg(lambda _, moved, __: callback(moved["kind"], moved["index"], (moved["x"], moved["y"])))
 
     def draw(self, plane: Plane, points: Float[Tensor, "N 2"], transport: str) -> None:
-        """Show ``plane`` and what ``transport`` tells the encoder at the points and all over."""
-        grid = square_grid(_FIELD, HALF_WIDTH - 0.15)
+        """Draw a plane, encoder vectors and the gradients that a transport gives.
+
+        Args:
+            plane: codes, target and origin.
+            points: encoder vectors, (N, 2).
+            transport: name of the gradient transport.
+        """
+        grid = square_grid(_FIELD_SIZE, HALF_WIDTH - 0.15)
         with self.hold_sync():
             self.codes, self.points, self.target = plane.codes.tolist(), points.tolist(), list(plane.target)
-            self.field = _arrows(plane, grid, transport)
-            self.arrows = _arrows(plane, points, transport)
-            self.ground = _ground(plane)
-        self.serial += 1
+            self.field_arrows = _arrows(plane, grid, transport)
+            self.point_arrows = _arrows(plane, points, transport)
+            self.background = _background(plane)
+        self.revision += 1
 
 
 def _arrows(plane: Plane, points: Float[Tensor, "N 2"], transport: str) -> list[list[float]]:
-    heads = points - _ARROW * plane.gradient(points, transport)
+    heads = points - _ARROW_SCALE * plane.gradient(points, transport)
     return [[round(v, 3) for v in line] for line in torch.cat([points, heads], dim=1).tolist()]
 
 
-def _ground(plane: Plane) -> str:
-    line = torch.linspace(HALF_WIDTH, -HALF_WIDTH, _CELLS)
-    points = torch.stack([-line.repeat(_CELLS), line.repeat_interleave(_CELLS)], dim=1)
-    cells = plane.cells(points).view(_CELLS, _CELLS).numpy()
+def _background(plane: Plane) -> str:
+    line = torch.linspace(HALF_WIDTH, -HALF_WIDTH, _BACKGROUND_SIZE)
+    points = torch.stack([-line.repeat(_BACKGROUND_SIZE), line.repeat_interleave(_BACKGROUND_SIZE)], dim=1)
+    cells = plane.cells(points).view(_BACKGROUND_SIZE, _BACKGROUND_SIZE).numpy()
     greys = np.linspace(205, 252, len(plane.codes)).round().astype(np.uint8)
     return data_url(encode_grey_png(greys[(cells * 3) % len(greys)]))

@@ -1,4 +1,4 @@
-"""The page of PlanePlayground."""
+"""Live view of PlaneExplorer: the plane with its controls."""
 
 from __future__ import annotations
 
@@ -10,47 +10,55 @@ import torch
 from vqlab.analysis.plane import Plane
 from vqlab.quantize import transport_names
 from vqlab.widgets.choices import MAX_SHIFT
-from vqlab.widgets.layout import column, named, row
+from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.plane_canvas import PlaneCanvas
 from vqlab.widgets.view import ExplorerState, View
 
-_HOW = (
-    "circles: codes · squares: encoder points · star: the code that the decoder wants<br>"
-    "thick arrows: what the points are told (−∇) · thin: the same all over · drag, or focus and use the arrow keys"
+_HELP = (
+    "circles: codes · squares: encoder vectors · star: target of the decoder<br>"
+    "thick arrows: −∇ at the encoder vectors · thin arrows: −∇ on a regular grid<br>"
+    "drag a symbol, or focus it and use the arrow keys"
 )
 
 
 class PlaneState(ExplorerState, Protocol):
-    """What the view reads of a PlaneExplorer."""
+    """Members of a PlaneExplorer that its view uses."""
 
     @property
     def plane(self) -> Plane:
-        """The plane as the state describes it."""
+        """Codes, target and origin of the present state."""
 
-    def move(self, kind: str, index: int, place: tuple[float, float]) -> None:
-        """Move a code, a point or the target."""
+    def move(self, kind: str, index: int, position: tuple[float, float]) -> None:
+        """Move a code, an encoder vector or the target."""
 
 
 class PlaneView(View):
-    """Controls above, the plane below."""
+    """Controls above, the plane below.
+
+    Args:
+        explorer: the explorer to show.
+    """
 
     explorer: PlaneState
 
     def __init__(self, explorer: PlaneState) -> None:
         super().__init__(explorer)
-        self.transport = named("transport", w.Dropdown(options=transport_names(), description="transport"))
-        self.shift = named("shift", w.FloatSlider(description="origin away", min=0, max=MAX_SHIFT, step=0.5))
+        self.transport = with_class("transport", w.Dropdown(options=transport_names(), description="transport"))
+        self.shift = with_class(
+            "shift", w.FloatSlider(description="distance of the origin", min=0, max=MAX_SHIFT, step=0.5)
+        )
         self.shift.style.description_width = "initial"
+        self.shift.layout.width = "380px"
         self.canvas = PlaneCanvas()
-        self.told = named("plane-told", w.HTML())
+        self.caption = with_class("plane-caption", w.HTML())
         self.bind(self.transport, "transport")
         self.bind(self.shift, "shift")
-        self.canvas.on_move(lambda *moved: explorer.attempt(lambda: explorer.move(*moved)))
-        self.box = column(row(self.transport, self.shift), self.canvas, self.told, w.HTML(_HOW))
+        self.canvas.on_move(lambda *moved: explorer.run_action(lambda: explorer.move(*moved)))
+        self.box = column(row(self.transport, self.shift), self.canvas, self.caption, w.HTML(_HELP))
 
-    def draw(self, state: dict[str, Any], differs: set[str]) -> None:
-        """The plane, and the length of each point's gradient."""
+    def draw(self, state: dict[str, Any], changed: set[str]) -> None:
+        """Draw the plane, and print the length of the gradient at each encoder vector."""
         plane, points = self.explorer.plane, torch.tensor(state["points"]).float()
         self.canvas.draw(plane, points, state["transport"])
         lengths = plane.gradient(points, state["transport"]).norm(dim=1)
-        self.told.value = "‖∇‖ at the points: " + ", ".join(f"{float(length):.2f}" for length in lengths)
+        self.caption.value = "‖∇‖ at the encoder vectors: " + ", ".join(f"{float(length):.2f}" for length in lengths)

@@ -1,4 +1,4 @@
-"""Original, reconstruction, error map and code grid of an image; the codes can be edited."""
+"""Explorer of a reconstruction: original, reconstruction, error map and an editable code grid."""
 
 from __future__ import annotations
 
@@ -14,178 +14,226 @@ from vqlab.analysis.pictures import encode_png
 from vqlab.analysis.tokenizer import Tokenizer, image_metrics
 from vqlab.data.upload import read_image
 from vqlab.errors import InputError
-from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.widgets.base import Explorer
+from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import ALL_CLASSES, TOOLS
-from vqlab.widgets.grid_edits import changed_cells, noised, painted, swapped
+from vqlab.widgets.grid_edits import Grid, count_differences, randomise_codes, set_code, swap_codes
 from vqlab.widgets.run_sources import Runs, RunSources
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
 
-_UNDO = 500
+_MAX_UNDO = 500
 _IMAGE_KEYS = {"run", "class", "index", "upload"}
 
 
 class ReconstructionExplorer(Explorer):
-    """See what a Run makes of an image, and change the codes that it is made of.
+    """Show how a VQ-VAE reconstructs an image, and decode the image again after its codes are edited.
 
-    runs: a Run or its folder, several, or a mapping of names to them (the same image goes to each). state:
-    run (its name); class (of test images, or "all"); index (place among them); upload (base64 of a PNG or JPEG
-    that is looked at in their stead, or None); grid (rows of codes); code (the one in hand); tool (pick takes
-    the code of a cell, brush puts the code there, swap exchanges the two codes wherever they stand); noise
-    (percent of cells that ``add_noise`` changes).
+    Keys of ``state``:
+
+    - ``run``: name of the Run; all Runs show the same image.
+    - ``class``: class of the test images, or ``all``.
+    - ``index``: index of the image among the test images of that class, from 0.
+    - ``upload``: base64 of a PNG or JPEG that is shown instead of a test image, or None.
+    - ``grid``: codes of the image, h rows of w codes in 0…K−1; a new image sets it to the encoder's codes.
+    - ``code``: the selected code, 0…K−1.
+    - ``tool``: effect of a click on a cell: ``pick`` selects the code of the cell, ``brush`` writes the selected code
+      into the cell, ``swap`` exchanges the selected code and the code of the cell in the whole grid.
+    - ``noise``: share of the cells that ``add_noise`` changes (%), 0…100.
+
+    Args:
+        runs: a Run or the folder of one, a sequence of these, or a mapping of names to these. Without a mapping a
+            Run is named after its transport and its id.
+        **state: initial values of keys of ``state``.
+
+    Raises:
+        InputError: if ``runs`` is empty or holds anything but finished VQ-VAE Runs, or a value of ``state`` is not
+            allowed.
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__()
         self._sources = RunSources(runs)
-        self._history: deque[list[list[int]]] = deque(maxlen=_UNDO)
+        self._undo_stack: deque[Grid] = deque(maxlen=_MAX_UNDO)
         self._undoing = False
-        self._draws = 0
-        start = {"run": self._sources.names[0], "class": ALL_CLASSES, "index": 0, "upload": None,
-                 "grid": None, "code": 0, "tool": "pick", "noise": 10}  # fmt: skip
-        self.state = start
+        self._noise_count = 0
+        self.state = {"run": self._sources.names[0], "class": ALL_CLASSES, "index": 0, "upload": None,
+                      "grid": None, "code": 0, "tool": "pick", "noise": 10}  # fmt: skip
         self.state = state
 
     @property
     def run_names(self) -> list[str]:
-        """Names of the Runs, in the order given."""
+        """The names of the Runs, in the given order."""
         return self._sources.names
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The Run that is looked at, opened."""
+        """The selected Run, opened."""
         return self._sources.tokenizer(self.state["run"])
 
     @property
     def image(self) -> Float[Tensor, "3 H W"]:
-        """The image that is looked at, in [0, 1]."""
+        """The selected image, in [0, 1]."""
         return self._pixels(self.state).float() / 255
 
     @property
     def reconstruction(self) -> Float[Tensor, "3 H W"]:
-        """What the codes in ``state["grid"]`` decode to, in [0, 1]."""
+        """The image decoded from the codes in ``state["grid"]``, in [0, 1]."""
         return self.tokenizer.decode(torch.tensor(self.state["grid"]))
 
     @property
     def image_name(self) -> str:
-        """The image in words."""
+        """A name for the selected image: ``test image`` with its index in the test set, or ``uploaded image``."""
         if self.state["upload"] is not None:
             return "uploaded image"
-        return f"test image {int(self._members(self.state)[self.state['index']])}"
+        return f"test image {int(self._class_indices(self.state)[self.state['index']])}"
 
     @property
     def last_index(self) -> int:
-        """Largest index among the test images of the chosen class."""
-        return len(self._members(self.state)) - 1
+        """The largest allowed value of ``state["index"]`` for the selected class."""
+        return len(self._class_indices(self.state)) - 1
 
     def scores(self) -> dict[str, float]:
-        """PSNR (dB) and SSIM of the reconstruction as it is now."""
+        """Measure the present reconstruction against the image.
+
+        Returns:
+            ``psnr`` (dB) and ``ssim``; SSIM is NaN for images smaller than its window of 11 pixels.
+        """
         return image_metrics(self.image, self.reconstruction)
 
-    def choose(self, row: int, column: int) -> None:
-        """Use the tool in hand on one cell of the grid."""
+    def apply_tool(self, row: int, column: int) -> None:
+        """Apply the selected tool to one cell of the code grid.
+
+        Args:
+            row: row of the cell, from 0.
+            column: column of the cell, from 0.
+        """
         grid, code, tool = self.state["grid"], self.state["code"], self.state["tool"]
         if tool == "pick":
             self.state = {"code": grid[row][column]}
         elif tool == "brush":
-            self.state = {"grid": painted(grid, (row, column), code)}
+            self.state = {"grid": set_code(grid, (row, column), code)}
         else:
-            self.state = {"grid": swapped(grid, code, grid[row][column])}
+            self.state = {"grid": swap_codes(grid, code, grid[row][column])}
 
     def add_noise(self) -> None:
-        """Give ``state["noise"]`` % of the cells random codes; each call draws others."""
-        self._draws += 1
-        self.state = {"grid": noised(self.state["grid"], self.state["noise"], self.tokenizer.num_codes, self._draws)}
+        """Replace the codes of ``state["noise"]`` % of the cells by random codes; each call draws new ones."""
+        self._noise_count += 1
+        codes = self.tokenizer.num_codes
+        self.state = {"grid": randomise_codes(self.state["grid"], self.state["noise"], codes, self._noise_count)}
 
     def undo(self) -> None:
-        """Take back the last change of the grid; nothing where there is none."""
-        if not self._history:
+        """Undo the last change of the code grid; does nothing if there is none."""
+        if not self._undo_stack:
             return
         self._undoing = True
         try:
-            self.state = {"grid": self._history.pop()}
+            self.state = {"grid": self._undo_stack.pop()}
         finally:
             self._undoing = False
 
     def reset(self) -> None:
-        """The codes that the encoder chose; can be undone."""
-        self.state = {"grid": self._encoded(self.state)}
+        """Set the code grid to the encoder's codes; ``undo`` restores the edited grid."""
+        self.state = {"grid": self._encode(self.state)}
 
-    def take_upload(self, content: bytes, name: str) -> None:
-        """Look at an uploaded PNG or JPEG and say what was done to it; raises InputError for anything else."""
-        pixels, told = read_image(content, self._size(self.state), name)
+    def load_upload(self, content: bytes, name: str) -> None:
+        """Show an uploaded image; the message describes how it was cropped and resized.
+
+        Args:
+            content: the bytes of a PNG or JPEG file.
+            name: name of the file, for the message.
+
+        Raises:
+            InputError: if ``content`` is not a PNG or JPEG image, is damaged, or has more than 50 million pixels.
+        """
+        pixels, description = read_image(content, self._image_size(self.state), name)
         self.state = {"upload": base64.b64encode(encode_png(pixels)).decode()}
-        self.message = told
+        self.message = description
+
+    def classes(self, run: str) -> list[str]:
+        """List the allowed values of the key ``class``.
+
+        Args:
+            run: name of the Run.
+
+        Returns:
+            ``all`` and the classes that occur among the Run's test images.
+        """
+        data = self._sources.tokenizer(run).data
+        return [ALL_CLASSES, *(data.class_names[label] for label in data.test.labels.unique().tolist())]
 
     def figure(self) -> Figure:
-        """Original, reconstruction, error map and code grid, side by side."""
+        """Draw original, reconstruction, error map and code grid side by side."""
         from vqlab.plots import code_grid_panels
 
-        edited = changed_cells(self.state["grid"], self._encoded(self.state))
+        edited = count_differences(self.state["grid"], self._encode(self.state))
         title = f"{self.state['run']}: {self.image_name}" + (f", {edited} codes changed" if edited else "")
         return code_grid_panels(self.tokenizer, self.image, torch.tensor(self.state["grid"]), title)
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        one_of("run", state["run"], self._sources.names)
+        check_one_of("run", state["run"], self._sources.names)
         tokenizer = self._sources.tokenizer(state["run"])
-        one_of("class", state["class"], self.classes(state["run"]))
+        check_one_of("class", state["class"], self.classes(state["run"]))
         if changed & {"class", "index"} and "upload" not in changed:
             state["upload"] = None
         self._validate_index(state, changed)
-        if changed & _IMAGE_KEYS:
-            self._history.clear()
         if state["grid"] is None or (changed & _IMAGE_KEYS and "grid" not in changed):
-            state["grid"] = self._encoded(state)
+            state["grid"] = self._encode(state)
         elif "grid" in changed:
-            state["grid"] = self._checked_grid(state)
-            if not self._undoing:
-                self._history.append(self.state["grid"])
-        in_range("code", state["code"], 0, tokenizer.num_codes - 1)
-        one_of("tool", state["tool"], TOOLS)
-        in_range("noise", state["noise"], 0, 100)
+            state["grid"] = self._validated_grid(state)
+        if "run" in changed and "code" not in changed:
+            state["code"] = min(state["code"], tokenizer.num_codes - 1)
+        check_range("code", state["code"], 0, tokenizer.num_codes - 1)
+        check_one_of("tool", state["tool"], TOOLS)
+        check_range("noise", state["noise"], 0, 100)
+        self._record_undo(changed)
         return state
 
-    def classes(self, run: str) -> list[str]:
-        """``all`` and the classes that test images of ``run`` have."""
-        data = self._sources.tokenizer(run).data
-        return [ALL_CLASSES, *(data.class_names[label] for label in data.test.labels.unique().tolist())]
+    def _record_undo(self, changed: set[str]) -> None:
+        if changed & _IMAGE_KEYS:
+            self._undo_stack.clear()
+        elif "grid" in changed and not self._undoing:
+            self._undo_stack.append(self.state["grid"])
 
     def _validate_index(self, state: dict[str, Any], changed: set[str]) -> None:
-        last = len(self._members(state)) - 1
+        last = len(self._class_indices(state)) - 1
         if changed & {"class", "run"} and "index" not in changed:
             state["index"] = min(state["index"], last)
-        in_range("index", state["index"], 0, last)
+        check_range("index", state["index"], 0, last)
         state["index"] = int(state["index"])
 
-    def _checked_grid(self, state: dict[str, Any]) -> list[list[int]]:
+    def _validated_grid(self, state: dict[str, Any]) -> Grid:
         try:
             grid = torch.tensor(state["grid"], dtype=torch.int64)
         except (TypeError, ValueError, RuntimeError):
-            raise InputError("grid: must be rows of equally many codes") from None
-        side = self._size(state) // self._sources.tokenizer(state["run"]).patch
-        most = self._sources.tokenizer(state["run"]).num_codes - 1
-        if grid.shape != (side, side) or not 0 <= int(grid.min()) <= int(grid.max()) <= most:
-            raise InputError(f"grid: shape {tuple(grid.shape)} must be ({side}, {side}) with codes from 0 to {most}")
+            raise InputError("grid: must be a list of rows, each a list of equally many codes") from None
+        tokenizer = self._sources.tokenizer(state["run"])
+        side = self._image_size(state) // tokenizer.patch_size
+        if grid.shape != (side, side):
+            raise InputError(f"grid: shape {tuple(grid.shape)}: must be ({side}, {side})")
+        low, high = int(grid.min()), int(grid.max())
+        if low < 0 or high >= tokenizer.num_codes:
+            raise InputError(f"grid: codes from {low} to {high}: must be from 0 to {tokenizer.num_codes - 1}")
         return grid.tolist()
 
-    def _members(self, state: dict[str, Any]) -> Tensor:
+    def _class_indices(self, state: dict[str, Any]) -> Tensor:
         data = self._sources.tokenizer(state["run"]).data
         if state["class"] == ALL_CLASSES:
             return torch.arange(len(data.test))
         return (data.test.labels == data.class_names.index(state["class"])).nonzero()[:, 0]
 
-    def _size(self, state: dict[str, Any]) -> int:
+    def _image_size(self, state: dict[str, Any]) -> int:
         return self._sources.tokenizer(state["run"]).run.config.data.image_size
 
     def _pixels(self, state: dict[str, Any]) -> UInt8[Tensor, "3 H W"]:
         if state["upload"] is not None:
-            return read_image(_from_base64(state["upload"]), self._size(state))[0]
+            return read_image(_from_base64(state["upload"]), self._image_size(state))[0]
         data = self._sources.tokenizer(state["run"]).data
-        return data.test.pixels[self._members(state)[state["index"]]]
+        return data.test.pixels[self._class_indices(state)[state["index"]]]
 
-    def _encoded(self, state: dict[str, Any]) -> list[list[int]]:
+    def _encode(self, state: dict[str, Any]) -> Grid:
         return self._sources.tokenizer(state["run"]).encode(self._pixels(state).float() / 255).tolist()
 
     def _build(self) -> ipywidgets.Widget:
@@ -195,11 +243,11 @@ class ReconstructionExplorer(Explorer):
         return self._view.box
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        self._view.show(old, new)
+        self._view.update(old, new)
 
 
 def _from_base64(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (TypeError, ValueError):
-        raise InputError("upload: must be base64 of a PNG or JPEG, or None") from None
+        raise InputError("upload: no valid base64: must be a PNG or JPEG file in base64, or None") from None

@@ -1,4 +1,4 @@
-"""The Runs that an explorer is given, by name."""
+"""Runs of an explorer by name, with lazily opened models and shared images."""
 
 from __future__ import annotations
 
@@ -16,47 +16,63 @@ Runs = Run | str | Path | Sequence[Any] | Mapping[str, Any]
 
 
 class RunSources:
-    """Runs by name, opened as tokenizers when first looked at; Runs on the same images share them in memory.
+    """Runs by name; each is opened as a Tokenizer at first use, and Runs with equal DataConfig share their images.
 
-    runs: a Run or its folder, several, or a mapping of names to them. Unnamed Runs are named after their
-    transport and id. Raises InputError for no Run at all or a folder without one.
+    Args:
+        runs: a Run or the folder of one, a sequence of these, or a mapping of names to these. Without a mapping a
+            Run is named after its transport and its id.
+
+    Attributes:
+        runs: the Runs by name, in the given order.
+
+    Raises:
+        InputError: if ``runs`` is empty, holds anything but Runs and folders, or a folder holds no Run.
     """
 
     def __init__(self, runs: Runs) -> None:
-        self.runs = _named(runs)
+        self.runs = _runs_by_name(runs)
         self._tokenizers: dict[str, Tokenizer] = {}
         self._data: dict[DataConfig, ImageData] = {}
 
     @property
     def names(self) -> list[str]:
-        """The names, in the order given."""
+        """The names of the Runs, in the given order."""
         return list(self.runs)
 
     def tokenizer(self, name: str) -> Tokenizer:
-        """The Run ``name``, opened; raises InputError where it cannot be."""
+        """Return the opened Run of a name.
+
+        Args:
+            name: one of ``names``.
+
+        Returns:
+            The same Tokenizer at each call.
+
+        Raises:
+            InputError: if the Run is not a finished VQ-VAE, is damaged, or its folder no longer exists.
+        """
         if name not in self._tokenizers:
             config = self.runs[name].config.data
-            opened = Tokenizer(self.runs[name], self._data.get(config))
-            self._data[config] = opened.data
-            self._tokenizers[name] = opened
+            tokenizer = Tokenizer(self.runs[name], self._data.get(config))
+            self._data[config] = tokenizer.data
+            self._tokenizers[name] = tokenizer
         return self._tokenizers[name]
 
 
-def _named(runs: Runs) -> dict[str, Run]:
+def _runs_by_name(runs: Runs) -> dict[str, Run]:
     if isinstance(runs, Mapping):
-        named = {str(name): _opened(run) for name, run in runs.items()}
+        by_name = {str(name): _open(run) for name, run in runs.items()}
     else:
-        several = [runs] if isinstance(runs, Run | str | Path) else list(runs)
-        opened = [_opened(run) for run in several]
-        named = {f"{run.config.quantizer.transport} ({run.config.id})": run for run in opened}
-    if not named:
-        raise InputError("runs: give at least one Run, or the folder of one")
-    return named
+        opened = [_open(run) for run in ([runs] if isinstance(runs, Run | str | Path) else runs)]
+        by_name = {f"{run.config.quantizer.transport} ({run.config.id})": run for run in opened}
+    if not by_name:
+        raise InputError(f"runs={runs!r}: must hold at least one Run or Run folder")
+    return by_name
 
 
-def _opened(run: Any) -> Run:
+def _open(run: Any) -> Run:
     if isinstance(run, Run):
         return run
     if isinstance(run, str | Path):
         return Run.open(run)
-    raise InputError(f"runs: {run!r} is neither a Run nor the folder of one")
+    raise InputError(f"runs: entry {run!r}: must be a Run or a Run folder")

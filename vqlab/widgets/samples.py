@@ -1,4 +1,4 @@
-"""Images drawn from a prior over codes, and grids that it completes."""
+"""Explorer of a transformer prior: samples, and completions of a test image whose codes are partly kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.errors import InputError
 from vqlab.models import CodeTransformer, sample_codes
+from vqlab.models.sampling import UNKNOWN
 from vqlab.training import Run, open_prior
-from vqlab.widgets.base import Explorer, in_range, one_of
+from vqlab.widgets.base import Explorer
+from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import ANY_CLASS, MAX_TEMPERATURE, SAMPLE_COUNT
 
 if TYPE_CHECKING:
@@ -22,88 +24,133 @@ if TYPE_CHECKING:
 
 
 class SampleExplorer(Explorer):
-    """Draw from a transformer over the codes of its VQ-VAE; keep some codes of a test image and have the rest drawn.
+    """Sample images from a transformer prior, or keep some codes of a test image and sample the others.
 
-    run: a prior's Run, or its folder. state: temperature (0.05…3; below 1 sharper, above 1 flatter odds); top_k (only
-    the k likeliest codes, 0: all); label (a class, or "any"); seed; index (of the test image whose codes can be
-    given); given (h rows of w, 1 where the image's code is kept, 0 where one is drawn).
-    Raises InputError for a Run that is no transformer's, or whose VQ-VAE is not beside it.
+    Keys of ``state``:
+
+    - ``temperature``: 0.05…3, 1 at first; smaller values favour likely codes, larger ones flatten the distribution.
+    - ``top_k``: sample from the k most likely codes only, 1…K; 0 (at first) samples from all.
+    - ``label``: a class of the data, or ``any`` to sample without a class.
+    - ``seed``: seed of the random generator, 0…2³¹−1.
+    - ``index``: index of the test image whose codes can be kept, from 0.
+    - ``known``: h rows of w values: 1 keeps the code of the image in that cell, 0 samples it.
+
+    Args:
+        run: the Run of a transformer prior, or its folder; the Run of its VQ-VAE must be in the same root folder.
+        **state: initial values of keys of ``state``.
+
+    Attributes:
+        run: the Run of the prior.
+        tokenizer: the Run of its VQ-VAE, opened.
+        prior: the transformer, on the CPU.
+        labels: allowed values of the key ``label``.
+
+    Raises:
+        InputError: if ``run`` is not a finished transformer prior, its VQ-VAE is missing or differs from the one that
+            it was trained on, or a value of ``state`` is not allowed.
     """
 
     def __init__(self, run: Run | str | Path, **state: Any) -> None:
         super().__init__()
         self.run = run if isinstance(run, Run) else Run.open(run)
         if self.run.config.kind != "transformer":
-            raise InputError(f"run {self.run.folder}: is a {self.run.config.kind}; give the Run of a transformer prior")
+            raise InputError(
+                f"run {self.run.folder}: kind {self.run.config.kind}: must be transformer; give the Run of a "
+                "transformer prior"
+            )
         self.tokenizer = Tokenizer(self.run.codec())
         prior = open_prior(self.run, self.tokenizer.run)
         assert isinstance(prior, CodeTransformer)
         self.prior = prior
         self.labels = [ANY_CLASS, *self.tokenizer.data.class_names]
-        self._drawn: tuple[dict[str, Any], Int[Tensor, "n h w"]] | None = None
+        self._sampled: tuple[dict[str, Any], Int[Tensor, "n h w"]] | None = None
         height, width = self.prior.grid
         self.state = {"temperature": 1.0, "top_k": 0, "label": ANY_CLASS, "seed": 0, "index": 0,
-                      "given": [[0] * width for _ in range(height)]}  # fmt: skip
+                      "known": [[0] * width for _ in range(height)]}  # fmt: skip
         self.state = state
 
     @property
     def image(self) -> Float[Tensor, "3 H W"]:
-        """The test image whose codes can be given, in [0, 1]."""
+        """The selected test image, in [0, 1]."""
         return self.tokenizer.data.test.pixels[self.state["index"]].float() / 255
 
-    def given(self) -> Int[Tensor, "h w"]:
-        """The codes that are kept, and −1 where one is drawn."""
-        return torch.where(torch.tensor(self.state["given"]) > 0, self.tokenizer.encode(self.image), -1)
+    def known_codes(self) -> Int[Tensor, "h w"]:
+        """Encode the selected image and keep the codes that ``state["known"]`` selects.
+
+        Returns:
+            The kept codes, and −1 in the cells that are sampled.
+        """
+        return torch.where(torch.tensor(self.state["known"]) > 0, self.tokenizer.encode(self.image), UNKNOWN)
 
     def codes(self) -> Int[Tensor, "n h w"]:
-        """Eight grids, drawn as the state says; the same state gives the same grids."""
-        if self._drawn is None or self._drawn[0] != self.state:
-            state, given = self.state, self.given()
-            drawn = sample_codes(
+        """Sample eight code grids; equal states give equal grids.
+
+        Returns:
+            The codes, with the kept codes in their cells.
+        """
+        if self._sampled is None or self._sampled[0] != self.state:
+            state, known = self.state, self.known_codes()
+            codes = sample_codes(
                 self.prior, SAMPLE_COUNT,
                 label=None if state["label"] == ANY_CLASS else self.labels.index(state["label"]) - 1,
                 temperature=float(state["temperature"]), top_k=state["top_k"] or None,
-                known_codes=given if bool((given >= 0).any()) else None,
+                known_codes=known if bool((known != UNKNOWN).any()) else None,
                 generator=torch.Generator().manual_seed(state["seed"]),
             )  # fmt: skip
-            self._drawn = (dict(state), drawn)
-        return self._drawn[1]
+            self._sampled = (dict(state), codes)
+        return self._sampled[1]
 
     def images(self) -> Float[Tensor, "n 3 H W"]:
-        """What the eight grids decode to, in [0, 1]."""
+        """Decode the eight sampled code grids.
+
+        Returns:
+            The images, in [0, 1].
+        """
         return torch.stack([self.tokenizer.decode(grid) for grid in self.codes()])
 
     def keep_rows(self, rows: int) -> None:
-        """Give the first ``rows`` rows of the image's codes, and have the others drawn."""
+        """Keep the image's codes in the first rows and sample the others.
+
+        Args:
+            rows: number of rows; 0 samples all codes.
+        """
         height, width = self.prior.grid
-        self.state = {"given": [[int(row < rows)] * width for row in range(height)]}
+        self.state = {"known": [[int(row < rows)] * width for row in range(height)]}
 
     def toggle(self, row: int, column: int) -> None:
-        """Give the code of one cell, or have it drawn."""
-        given = [list(codes) for codes in self.state["given"]]
-        given[row][column] = 1 - given[row][column]
-        self.state = {"given": given}
+        """Switch one cell between its code being kept and being sampled.
+
+        Args:
+            row: row of the cell, from 0.
+            column: column of the cell, from 0.
+        """
+        known = [list(values) for values in self.state["known"]]
+        known[row][column] = 1 - known[row][column]
+        self.state = {"known": known}
 
     def figure(self) -> Figure:
-        """The image, what is given of it, and the samples."""
+        """Draw the test image, its kept codes and the samples."""
         from vqlab.plots import sample_panels
 
-        told = f"temperature {self.state['temperature']:g}, top-k {self.state['top_k'] or 'off'}, {self.state['label']}"
-        return sample_panels(self.tokenizer, self.image, self.given(), self.images(), f"Samples: {told}")
+        state = self.state
+        settings = f"temperature {state['temperature']:g}, top-k {state['top_k'] or 'off'}, class {state['label']}"
+        return sample_panels(self.tokenizer, self.image, self.known_codes(), self.images(), f"Samples: {settings}")
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        in_range("temperature", state["temperature"], 0.05, MAX_TEMPERATURE)
-        in_range("top_k", state["top_k"], 0, self.tokenizer.num_codes)
-        one_of("label", state["label"], self.labels)
-        in_range("seed", state["seed"], 0, 2**31 - 1)
-        in_range("index", state["index"], 0, len(self.tokenizer.data.test) - 1)
-        rows = state["given"]
+        check_range("temperature", state["temperature"], 0.05, MAX_TEMPERATURE)
+        check_range("top_k", state["top_k"], 0, self.tokenizer.num_codes)
+        check_one_of("label", state["label"], self.labels)
+        check_range("seed", state["seed"], 0, 2**31 - 1)
+        check_range("index", state["index"], 0, len(self.tokenizer.data.test) - 1)
+        self._check_known(state["known"])
+        return {**state, **{name: int(state[name]) for name in ("top_k", "seed", "index")}}
+
+    def _check_known(self, rows: Any) -> None:
         height, width = self.prior.grid
         if not isinstance(rows, list) or len(rows) != height or any(
             not isinstance(row, list) or len(row) != width or set(row) - {0, 1} for row in rows
         ):  # fmt: skip
-            raise InputError(f"given: must be {height} rows of {width}, each 0 (drawn) or 1 (kept)")
-        return {**state, **{name: int(state[name]) for name in ("top_k", "seed", "index")}}
+            raise InputError(f"known: must be {height} rows of {width} values, each 0 (sample) or 1 (keep)")
 
     def _build(self) -> ipywidgets.Widget:
         from vqlab.widgets.samples_view import SamplesView
@@ -112,4 +159,4 @@ class SampleExplorer(Explorer):
         return self._view.box
 
     def _refresh(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        self._view.show(old, new)
+        self._view.update(old, new)

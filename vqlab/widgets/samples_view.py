@@ -1,4 +1,4 @@
-"""The page of SampleExplorer: controls, the given codes, and the samples."""
+"""Live view of SampleExplorer: controls, the codes that are kept, and the samples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.models import CodeTransformer
 from vqlab.widgets.choices import MAX_TEMPERATURE, SAMPLE_COUNT
 from vqlab.widgets.code_grid import CodeGrid
-from vqlab.widgets.layout import column, named, row
+from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.view import ExplorerState, View
 
-_TILE = 96
+_IMAGE_WIDTH = 190
+_SAMPLE_WIDTH = 96
 
 
 class SampleState(ExplorerState, Protocol):
-    """What the view reads of a SampleExplorer."""
+    """Members of a SampleExplorer that its view uses.
+
+    Attributes:
+        tokenizer: the Run of the VQ-VAE.
+        prior: the transformer.
+        labels: allowed labels.
+    """
 
     tokenizer: Tokenizer
     prior: CodeTransformer
@@ -29,9 +36,9 @@ class SampleState(ExplorerState, Protocol):
 
     @property
     def image(self) -> Float[Tensor, "3 H W"]:
-        """The chosen test image."""
+        """The selected test image."""
 
-    def given(self) -> Int[Tensor, "h w"]:
+    def known_codes(self) -> Int[Tensor, "h w"]:
         """Codes that are kept, −1 elsewhere."""
 
     def images(self) -> Float[Tensor, "n 3 H W"]:
@@ -45,54 +52,72 @@ class SampleState(ExplorerState, Protocol):
 
 
 class SamplesView(View):
-    """Controls above; the image, its given codes and the samples below."""
+    """Controls above; the test image, its kept codes and the samples below.
+
+    Args:
+        explorer: the explorer to show.
+    """
 
     explorer: SampleState
 
     def __init__(self, explorer: SampleState) -> None:
         super().__init__(explorer)
-        self._controls()
-        self._pictures()
+        self._create_controls()
+        self._create_pictures()
+        self._create_known_grid()
         self.box = column(
             row(self.temperature, self.top_k, self.label, self.seed),
-            row(self.index, self.nothing, self.half),
-            row(column(w.HTML("a test image"), self.original), column(self.given_told, self.given),
+            row(self.index, self.sample_all, self.keep_upper_half),
+            row(column(w.HTML("test image"), self.original), column(self.known_caption, self.known),
                 column(w.HTML(f"{SAMPLE_COUNT} samples"), self.samples)),
         )  # fmt: skip
 
-    def _controls(self) -> None:
+    def _create_controls(self) -> None:
         tokenizer, wide = self.explorer.tokenizer, {"style": {"description_width": "initial"}}
-        lazy = {"continuous_update": False, **wide}
-        self.temperature = named("temperature", w.FloatSlider(description="temperature", min=0.05, max=MAX_TEMPERATURE,
-                                                              step=0.05, **lazy))  # fmt: skip
-        self.top_k = named("top-k", w.IntSlider(description="top-k (0: all)", max=tokenizer.num_codes, **lazy))
-        self.label = named("label", w.Dropdown(options=self.explorer.labels, description="class", **wide))
-        self.seed = named("seed", w.BoundedIntText(description="seed", max=2**31 - 1, layout=w.Layout(width="170px")))
-        self.index = named("index", w.IntSlider(description="image", max=len(tokenizer.data.test) - 1, **lazy))
+        on_release = {"continuous_update": False, **wide}
+        self.temperature = with_class("temperature", w.FloatSlider(
+            description="temperature", min=0.05, max=MAX_TEMPERATURE, step=0.05, **on_release))  # fmt: skip
+        self.top_k = with_class(
+            "top-k", w.IntSlider(description="top-k (0: all)", max=tokenizer.num_codes, **on_release)
+        )
+        self.label = with_class("label", w.Dropdown(options=self.explorer.labels, description="class", **wide))
+        self.seed = with_class(
+            "seed", w.BoundedIntText(description="seed", max=2**31 - 1, layout=w.Layout(width="170px"))
+        )
+        self.index = with_class(
+            "index", w.IntSlider(description="image", max=len(tokenizer.data.test) - 1, **on_release)
+        )
         for key in ("temperature", "top_k", "label", "seed", "index"):
             self.bind(getattr(self, key), key)
-        self.nothing, self.half = w.Button(description="give nothing"), w.Button(description="give the upper half")
-        self.press(self.nothing, lambda: self.explorer.keep_rows(0))
-        self.press(self.half, lambda: self.explorer.keep_rows(self.explorer.prior.grid[0] // 2))
+        self.sample_all = w.Button(description="sample all codes")
+        self.keep_upper_half = w.Button(description="keep the upper half")
+        self.on_click(self.sample_all, lambda: self.explorer.keep_rows(0))
+        self.on_click(self.keep_upper_half, lambda: self.explorer.keep_rows(self.explorer.prior.grid[0] // 2))
 
-    def _pictures(self) -> None:
-        tokenizer = self.explorer.tokenizer
-        self.original = named("original", w.Image(format="png", layout={"width": "190px", "height": "190px"}))
-        self.samples = named("samples", w.Image(format="png", layout={"width": f"{_TILE * SAMPLE_COUNT // 2}px"}))
+    def _create_pictures(self) -> None:
+        size = {"width": f"{_IMAGE_WIDTH}px", "height": f"{_IMAGE_WIDTH}px"}
+        self.original = with_class("original", w.Image(format="png", layout=size))
+        width = f"{_SAMPLE_WIDTH * SAMPLE_COUNT // 2}px"
+        self.samples = with_class("samples", w.Image(format="png", layout={"width": width}))
         for picture in (self.original, self.samples):
             picture.add_class("vqlab-picture")
-        self.given_told = w.HTML()
-        self.given = named("given", CodeGrid(numbers=True, label="codes of the image; a chosen cell is given or drawn"))
-        self.given.size = max(12, min(28, 190 // self.explorer.prior.grid[1]))
-        self.given.sprite_columns = math.ceil(math.sqrt(tokenizer.num_codes))
-        self.given.sprite = data_url(encode_png(tile_images(tokenizer.code_patches)))
-        self.given.on_cell_chosen(lambda *cell: self.explorer.attempt(lambda: self.explorer.toggle(*cell)))
 
-    def draw(self, state: dict[str, Any], differs: set[str]) -> None:
-        """The given codes at once, then the samples, which take a moment."""
-        given = self.explorer.given()
-        self.given.cells = given.tolist()
-        self.given_told.value = f"{int((given >= 0).sum())} codes are given, {int((given < 0).sum())} are drawn"
-        if "index" in differs:
+    def _create_known_grid(self) -> None:
+        tokenizer = self.explorer.tokenizer
+        self.known_caption = with_class("known-caption", w.HTML())
+        label = "codes of the image; selecting a cell keeps its code or samples it"
+        self.known = with_class("known", CodeGrid(show_codes=True, label=label))
+        self.known.cell_size = max(12, min(28, _IMAGE_WIDTH // self.explorer.prior.grid[1]))
+        self.known.sprite_columns = math.ceil(math.sqrt(tokenizer.num_codes))
+        self.known.sprite = data_url(encode_png(tile_images(tokenizer.code_patches)))
+        self.known.on_cell_chosen(lambda *cell: self.explorer.run_action(lambda: self.explorer.toggle(*cell)))
+
+    def draw(self, state: dict[str, Any], changed: set[str]) -> None:
+        """Draw the kept codes first: sampling takes longer."""
+        codes = self.explorer.known_codes()
+        self.known.cells = codes.tolist()
+        kept = int((codes >= 0).sum())
+        self.known_caption.value = f"{kept} codes kept, {codes.numel() - kept} sampled"
+        if "index" in changed:
             self.original.value = encode_png(to_uint8(self.explorer.image))
         self.samples.value = encode_png(tile_images(to_uint8(self.explorer.images()), SAMPLE_COUNT // 2, gap=1))

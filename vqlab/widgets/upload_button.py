@@ -1,4 +1,4 @@
-"""A file that a person chooses in the page."""
+"""Widget that sends one image file from the browser to the kernel."""
 
 from __future__ import annotations
 
@@ -11,25 +11,37 @@ import traitlets
 
 from vqlab.errors import InputError
 
-# Jupyter closes the connection on a message of more than 10 MiB, so what is larger must not be sent.
+# Jupyter closes the connection on a message of more than 10 MiB, so the browser must not send a larger file.
 MAX_BYTES = 9_000_000
 
 
-class Upload(anywidget.AnyWidget):
-    """A button for a PNG or JPEG of at most 9 MB; its bytes go to what ``on_file`` was given."""
+class UploadButton(anywidget.AnyWidget):
+    """Button that lets the user select a PNG or JPEG file of at most 9 MB.
 
-    _esm = Path(__file__).parent / "static" / "upload.js"
+    Every attribute is synchronised with the browser.
+
+    Attributes:
+        label: text of the button.
+        max_bytes: size of the largest file that the browser sends.
+    """
+
+    _esm = Path(__file__).parent / "static" / "upload_button.js"
     label = traitlets.Unicode("your image").tag(sync=True)
-    most = traitlets.Int(MAX_BYTES, help="largest file that is sent, bytes").tag(sync=True)
+    max_bytes = traitlets.Int(MAX_BYTES, help="size of the largest file that is sent, bytes").tag(sync=True)
 
-    def on_file(self, call: Callable[[bytes, str], None], refuse: Callable[[InputError], None]) -> None:
-        """Have ``call(content, name)`` called for a file, or ``refuse`` for one that is too large to be sent."""
+    def on_file(self, callback: Callable[[bytes, str], None], on_error: Callable[[InputError], None]) -> None:
+        """Register functions that are called for each selected file.
 
-        def heard(_: Any, told: dict[str, Any], buffers: list[memoryview]) -> None:
+        Args:
+            callback: called with the content and the name of the file.
+            on_error: called instead, with the error, if the file is larger than ``max_bytes``.
+        """
+
+        def on_message(_: Any, file: dict[str, Any], buffers: list[memoryview]) -> None:
             if buffers:
-                call(bytes(buffers[0]), told["name"])
+                callback(bytes(buffers[0]), file["name"])
             else:
-                size = f"{told['size'] / 1e6:.1f} MB, at most {self.most / 1e6:.0f} MB can be sent"
-                refuse(InputError(f"{told['name']}: {size}; shrink the image"))
+                size = f"{file['size'] / 1e6:.1f} MB: must be at most {self.max_bytes / 1e6:.0f} MB"
+                on_error(InputError(f"{file['name']}: {size}; reduce the size of the image"))
 
-        self.on_msg(heard)
+        self.on_msg(on_message)

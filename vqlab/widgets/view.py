@@ -1,4 +1,4 @@
-"""What every live view does: controls that follow the state, and the state that follows the controls."""
+"""Base class of the live views: controls and the state of their explorer follow each other."""
 
 from __future__ import annotations
 
@@ -10,65 +10,97 @@ if TYPE_CHECKING:
 
 
 class ExplorerState(Protocol):
-    """What a view needs of an explorer: its state, its message, and the ways to change them.
+    """Members of an explorer that every view uses.
+
+    A view knows its explorer by such a protocol and not by its class, so the two files do not import each other.
 
     Attributes:
-        state: all that can be chosen, as JSON values.
+        state: the settings, as a dict of JSON values.
         message: the line below the controls.
     """
 
     state: Any
     message: Any
 
-    def change(self, **parts: Any) -> None:
-        """Set parts of the state; an error becomes the message."""
+    def update_state(self, **values: Any) -> None:
+        """Set keys of the state; an error becomes the message."""
 
-    def attempt(self, action: Callable[[], None]) -> None:
+    def run_action(self, action: Callable[[], None]) -> None:
         """Run an action; an error becomes the message."""
 
 
 class View:
-    """Sends what a person does to the explorer, and shows the explorer's state; ``box`` is the page's part."""
+    """Live view of an explorer: passes input to the explorer and shows the explorer's state.
+
+    Args:
+        explorer: the explorer to show; a subclass states the members that it uses as a protocol.
+
+    Attributes:
+        explorer: the explorer.
+        box: the widget that holds the whole view; a subclass creates it.
+    """
 
     box: ipywidgets.Widget
 
     def __init__(self, explorer: ExplorerState) -> None:
         self.explorer = explorer
         self._bound: list[tuple[ipywidgets.Widget, str]] = []
-        self._showing = False
+        self._updating = False
 
     def bind(self, control: ipywidgets.Widget, key: str) -> None:
-        """Keep ``control.value`` and ``state[key]`` equal; a value that is refused is taken back in the page."""
+        """Keep the value of a control and a key of the state equal.
+
+        A value that the explorer refuses is replaced in the control by the value in the state.
+
+        Args:
+            control: a widget with a ``value``.
+            key: key of the state.
+        """
         self._bound.append((control, key))
-        control.observe(lambda change: self._moved(key, change["new"]), "value")
+        control.observe(lambda change: self._on_control_change(key, change["new"]), "value")
 
-    def press(self, button: ipywidgets.Button, action: Callable[[], None]) -> None:
-        """Have ``button`` run ``action``; its error becomes the message."""
-        button.on_click(lambda _: self.explorer.attempt(action))
+    def on_click(self, button: ipywidgets.Button, action: Callable[[], None]) -> None:
+        """Run an action at each click of a button; an error becomes the message.
 
-    def show(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Bring the page from state ``old`` ({}: all of it) to state ``new``."""
-        self._showing = True
+        Args:
+            button: the button.
+            action: a function without arguments.
+        """
+        button.on_click(lambda _: self.explorer.run_action(action))
+
+    def update(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Redraw what differs between two states, then set the controls.
+
+        Args:
+            old: the state that the view shows now; an empty dict redraws everything.
+            new: the state to show.
+        """
+        self._updating = True
         try:
             self.draw(new, {key for key in new if key not in old or new[key] != old[key]})
             self._set_controls(new)
         finally:
-            self._showing = False
+            self._updating = False
 
-    def draw(self, state: dict[str, Any], differs: set[str]) -> None:
-        """Draw ``state``, whose keys ``differs`` changed, and set the controls' ranges."""
+    def draw(self, state: dict[str, Any], changed: set[str]) -> None:
+        """Draw a state and set the ranges of the controls, but not their values.
+
+        Args:
+            state: the state to draw.
+            changed: the keys that changed since the last call; all keys at the first one.
+        """
         raise NotImplementedError
 
-    def _moved(self, key: str, value: Any) -> None:
-        if self._showing:
+    def _on_control_change(self, key: str, value: Any) -> None:
+        if self._updating:
             return
-        self.explorer.change(**{key: value})
+        self.explorer.update_state(**{key: value})
         if self.explorer.state[key] != value:
-            self._showing = True
+            self._updating = True
             try:
                 self._set_controls(self.explorer.state)
             finally:
-                self._showing = False
+                self._updating = False
 
     def _set_controls(self, state: dict[str, Any]) -> None:
         for control, key in self._bound:

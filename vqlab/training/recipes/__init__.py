@@ -1,4 +1,4 @@
-"""What one step of training is, for each kind of model that the loop trains."""
+"""Recipes: what one training step does, for each kind of model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ __all__ = ["Recipe", "StepContext", "StepMetrics", "build_recipe"]
 
 
 def build_recipe(run: RunFolder, device: str) -> Recipe:
-    """The recipe of the Run's kind, with fresh weights on ``device``."""
+    """Build the recipe of a Run's kind, with a newly initialised model.
+
+    Args:
+        run: the Run to train; ``run.config.kind`` selects the recipe.
+        device: the torch device that trains.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: if the images cannot be read, a network of the loss cannot be had, or, for a prior, the VQ-VAE's
+            Run is missing or has another codebook than the one that training began with.
+    """
     from vqlab.training.recipes.gan import GANRecipe
     from vqlab.training.recipes.priors import DiffusionRecipe, TransformerRecipe
     from vqlab.training.recipes.vae import VAERecipe

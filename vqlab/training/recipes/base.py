@@ -1,13 +1,11 @@
-"""The contract between the loop and a kind of model."""
+"""The interface between the training loop and a kind of model."""
 
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,39 +15,63 @@ from torch import Tensor, nn
 from vqlab.data import batches, load_data
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.errors import InputError
-from vqlab.losses import Perceptual, reconstruction_loss
 from vqlab.models import build_model
 from vqlab.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step stands: steps done before it, its epoch, the last step of the training."""
+    """Position of a step in the training.
+
+    Attributes:
+        step: number of steps before this one.
+        epoch: index of the epoch, from 0.
+        total_steps: number of steps of the whole training.
+    """
 
     step: int
     epoch: int
-    last_step: int
+    total_steps: int
 
     @property
-    def share(self) -> float:
-        """0 at the first step, 1 at the last."""
-        return self.step / max(1, self.last_step - 1)
+    def progress(self) -> float:
+        """Share of the training, 0 at the first step and 1 at the last."""
+        return self.step / max(1, self.total_steps - 1)
 
 
 @dataclass
 class StepMetrics:
-    """What a logged step has to tell: numbers for metrics.jsonl, histograms for angles.jsonl."""
+    """What a step logs.
 
-    row: dict[str, Any]
-    angles: dict[str, list[int]] | None = None
+    Attributes:
+        values: columns of a row of ``metrics.jsonl``.
+        histograms: counts per bin by name, a row of ``angles.jsonl``; None writes no row.
+    """
+
+    values: dict[str, Any]
+    histograms: dict[str, list[int]] | None = None
 
 
 class Recipe(ABC):
-    """The live objects of one kind of model and what a step does with them.
+    """The objects that train one kind of model, and what a training step does with them.
 
-    All state is in ``model``, ``optimizers`` and ``arrays`` (int64, changed in place), which checkpoints hold;
-    ``origin`` is what provenance.json is to tell beside the usual.
-    a step's random numbers come from ``noise_generator``, which knows only the Config's seed and the step.
+    The whole state of a training is in ``model``, ``optimizers`` and ``arrays``, which checkpoints store. The random
+    numbers of a step depend on the Config's seed and the step only (``noise_generator``), so a resumed training
+    equals an uninterrupted one.
+
+    Args:
+        run: the Run to train.
+        device: the torch device that trains.
+
+    Attributes:
+        run: the Run to train.
+        config: the Run's Config.
+        device: the torch device that trains.
+        data: the images.
+        model: the model, on the device.
+        optimizers: Adam optimizers by the name that checkpoints use.
+        arrays: int64 arrays that training updates in place, by the name that checkpoints use.
+        extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
     """
 
     def __init__(self, run: RunFolder, device: str) -> None:
@@ -57,122 +79,136 @@ class Recipe(ABC):
         self.data = load_data(run.config.data)
         self.optimizers: dict[str, torch.optim.Adam] = {}
         self.arrays: dict[str, np.ndarray] = {}
-        self.provenance: dict[str, Any] = {}
+        self.extra_provenance: dict[str, Any] = {}
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
         self.setup()
 
     @abstractmethod
     def setup(self) -> None:
-        """Set ``optimizers``, ``arrays`` and whatever else the steps need; ``model`` is on the device."""
+        """Set ``optimizers``, ``arrays`` and what the steps need; ``model`` is on the device already."""
 
     @abstractmethod
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
-        """Train on one batch; a Report if ``logging``. Raises InputError where the loss is no number."""
+        """Train on one batch.
+
+        Args:
+            batch: images (or code grids, for priors) and labels, on the device.
+            context: position of the step in the training.
+            logging: whether the step is logged, which costs time.
+
+        Returns:
+            What to log; None if ``logging`` is False.
+
+        Raises:
+            InputError: if the loss is NaN or infinite.
+        """
 
     @abstractmethod
     def epoch_metrics(self) -> dict[str, Any]:
-        """Cheap numbers of the model, in eval mode, after an epoch."""
+        """Measure the model after an epoch, on test data; it is in eval mode, without gradients.
+
+        Returns:
+            Columns of a row of ``metrics.jsonl``, kind ``epoch``.
+        """
 
     @property
     def epochs(self) -> int:
-        """Passes over the training items."""
+        """Number of epochs."""
         return self.config.optim.epochs
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one pass."""
+        """Number of batches in an epoch; the last may be smaller."""
         return math.ceil(len(self.data.train) / self.config.optim.batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from step ``start`` of it on."""
+        """Iterate over the batches of an epoch.
+
+        Args:
+            epoch: index of the epoch, from 0; it decides the order and the crops, together with the Config's seed.
+            start: number of batches to skip.
+
+        Yields:
+            Images (B, 3, H, W) in [0, 1] and labels (B,), on the device.
+        """
         data = self.config.data
-        return batches(
+        yield from batches(
             self.data.train, self.config.optim.batch_size, seed=self.config.seed, epoch=epoch, augment=data.augment,
             crop_padding=data.crop_padding, start=start, device=self.device,
         )  # fmt: skip
 
     def events(self) -> dict[str, dict[str, float]]:
-        """Rows for metrics.jsonl by their kind that the last step leaves, whether it is a logged one or not."""
+        """Report events of the last step, which are logged at every step.
+
+        Returns:
+            Columns of a row of ``metrics.jsonl`` by the kind of the row; empty if nothing happened.
+        """
         return {}
 
     def on_epoch_end(self) -> None:
-        """Write what the Run keeps of an epoch beside its logs: nothing, unless a recipe says otherwise."""
+        """Write files of the Run after an epoch; the default writes none."""
         return
 
-    def autocast(self) -> AbstractContextManager:
-        """bf16 where the Config asks for it."""
+    def autocast(self) -> torch.autocast:
+        """Open torch's autocast.
+
+        Returns:
+            A context manager: bfloat16 if ``optim.precision`` is ``bf16``, else without effect.
+        """
         return torch.autocast(
             torch.device(self.device).type, torch.bfloat16, enabled=self.config.optim.precision == "bf16"
         )
 
     def maybe_compile(self, module: nn.Module) -> Any:
-        """``module``, through torch.compile where the Config asks for it."""
+        """Compile a module if the Config says so.
+
+        Args:
+            module: any module.
+
+        Returns:
+            ``torch.compile(module)`` if ``optim.compile`` is True, else the module.
+        """
         return torch.compile(module) if self.config.optim.compile else module
 
-    def build_adam(self, module: nn.Module, **more: Any) -> torch.optim.Adam:
-        """Adam over ``module`` at the Config's learning rate."""
-        return torch.optim.Adam(module.parameters(), **{"lr": self.config.optim.learning_rate, **more})
+    def build_adam(self, module: nn.Module, **options: Any) -> torch.optim.Adam:
+        """Build an Adam optimizer of a module's parameters.
+
+        Args:
+            module: the module to train.
+            **options: arguments of ``torch.optim.Adam``; ``lr`` defaults to ``optim.learning_rate``.
+
+        Returns:
+            The optimizer.
+        """
+        return torch.optim.Adam(module.parameters(), **{"lr": self.config.optim.learning_rate, **options})
 
     def noise_generator(self, context: StepContext) -> torch.Generator:
-        """Random numbers of one step, the same however often training was interrupted before it."""
+        """Build the random generator of a step.
+
+        Args:
+            context: position of the step in the training.
+
+        Returns:
+            A generator on the device, seeded by the Config's seed and the step only.
+        """
         return seeded_generator(self.config.seed, context.step, device=self.device)
 
     def optimizer_step(self, loss: Tensor, optimizer: torch.optim.Adam, context: StepContext) -> None:
-        """One step of ``optimizer`` down ``loss``; raises InputError where it is no number."""
+        """Run the backward pass of a loss and one optimizer step.
+
+        Args:
+            loss: scalar, with its graph.
+            optimizer: the optimizer of the parameters to change.
+            context: position of the step in the training.
+
+        Raises:
+            InputError: if the loss is NaN or infinite; nothing is changed then.
+        """
         if not bool(loss.isfinite()):
             raise InputError(
-                f"training diverged: the loss at step {context.step + 1} is {float(loss.detach())}; lower the learning "
-                "rate (optim.learning_rate, prior.learning_rate) or use optim.precision=fp32 "
-                "(the last checkpoint is kept)"
+                f"training diverged: the loss at step {context.step + 1} is {float(loss.detach())}; lower "
+                "optim.learning_rate or prior.learning_rate, or use optim.precision=fp32; the last checkpoint is kept"
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-
-
-@dataclass
-class ReconstructionLoss:
-    """A batch's reconstruction term, and the perceptual terms where there are any."""
-
-    pixels: Tensor
-    perceptual: Tensor
-    terms: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def total(self) -> Tensor:
-        """What the decoder is to lower."""
-        return self.pixels + self.perceptual
-
-
-class ReconstructionCriterion:
-    """The terms that compare a reconstruction with its image: pixels, and features where the Config weighs them."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        from vqlab.training.perceptual import perceptual_terms
-
-        self.loss = recipe.config.loss
-        self.variance = recipe.data.train.variance
-        self.perceptual: Perceptual = perceptual_terms(recipe.config, recipe.data, recipe.device)
-
-    def __call__(self, reconstruction: Tensor, images: Tensor) -> ReconstructionLoss:
-        """Both terms, with their graph."""
-        pixels = reconstruction_loss(reconstruction, images, self.loss, self.variance)
-        if not self.perceptual:
-            return ReconstructionLoss(pixels, pixels.new_zeros(()))
-        return ReconstructionLoss(pixels, *self.perceptual(reconstruction, images))
-
-    def cost(self, reconstruction: Tensor, images: Tensor) -> dict[str, float]:
-        """Milliseconds that the perceptual terms take in a step, forward and backward; empty without any."""
-        if not self.perceptual:
-            return {}
-        seen = reconstruction.detach().requires_grad_()
-        began = time.perf_counter()
-        torch.autograd.grad(self.perceptual(seen, images)[0], seen)
-        if seen.is_cuda:
-            torch.cuda.synchronize(seen.device)
-        return {"perceptual_ms": 1000 * (time.perf_counter() - began)}
-
-
-def term_columns(terms: dict[str, Tensor]) -> dict[str, float]:
-    """The perceptual terms as columns of a row."""
-    return {f"{name}_loss": float(value) for name, value in terms.items()}

@@ -1,4 +1,4 @@
-"""Priors over the code grids of a trained VQ-VAE."""
+"""The recipes of the priors over the code grids of a trained VQ-VAE."""
 
 from __future__ import annotations
 
@@ -8,72 +8,99 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int64
 from torch import Tensor
 
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.models import CodeTransformer, LatentDiffusion
-from vqlab.training.codes import check_codebook, code_grids, code_vectors, codebook_digest
+from vqlab.training.codes import check_codebook, code_vectors, codebook_digest, load_code_grids
 from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
 
-_TEST_BATCH = 256
+_TEST_BATCH_SIZE = 256
 
 
 class PriorRecipe(Recipe):
-    """What both priors share: grids for images, a learning rate that falls linearly to 0, labels hidden at times."""
+    """What both priors share: code grids as data, a linear decay of the learning rate, and dropped labels.
+
+    Attributes:
+        grids: the code grids of the VQ-VAE's images.
+    """
 
     def setup(self) -> None:
-        """The grids, from the VQ-VAE's Run; raises InputError where a resumed prior knew another codebook."""
+        """Load the code grids and build the optimizer; a resumed prior must have the same codebook as before.
+
+        Raises:
+            InputError: if the VQ-VAE's Run is missing or has another codebook.
+        """
         codec = self.run.codec()
         if self.run.provenance:
             check_codebook(self.run, codec)
-        self.grids = code_grids(codec, self.device)
-        self.provenance = {"codec": {"run": codec.config.id, "codebook": codebook_digest(codec.model())}}
+        self.grids = load_code_grids(codec, self.device)
+        self.extra_provenance = {"codec": {"run": codec.config.id, "codebook": codebook_digest(codec.model())}}
         self.optimizers = {"adam": self.build_adam(self.model, lr=self.config.prior.learning_rate)}
 
     @property
     def epochs(self) -> int:
-        """Passes over the grids."""
+        """Number of epochs."""
         return self.config.prior.epochs
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one pass."""
+        """Number of batches in an epoch; the last may be smaller."""
         return math.ceil(len(self.data.train) / self.config.prior.batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Grids (B, h, w) and labels (B,) in the shuffled order of the epoch."""
+        """Iterate over code grids (B, h, w) and labels (B,), in the shuffled order of the epoch."""
         order = torch.randperm(len(self.grids.train), generator=seeded_generator(self.config.seed, epoch))
-        for chosen in order.split(self.config.prior.batch_size)[start:]:
-            yield self.grids.train[chosen].to(self.device), self.data.train.labels[chosen].to(self.device)
+        for indices in order.split(self.config.prior.batch_size)[start:]:
+            yield self.grids.train[indices].to(self.device), self.data.train.labels[indices].to(self.device)
 
-    def drop_labels(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """The labels, a share of them replaced by the one that stands for none."""
-        hidden = torch.rand(labels.shape, generator=generator, device=labels.device) < self.config.prior.drop_label
-        return labels.masked_fill(hidden, len(self.data.class_names))
+    def drop_labels(self, labels: Int64[Tensor, " B"], generator: torch.Generator) -> Int64[Tensor, " B"]:
+        """Replace a random share of the labels by the null label, which trains the prior without labels too.
+
+        Ho and Salimans, Classifier-Free Diffusion Guidance, 2022; the share is ``prior.drop_label``.
+
+        Args:
+            labels: class indices.
+            generator: the random generator, on the labels' device.
+
+        Returns:
+            The labels; the null label is the number of classes.
+        """
+        dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < self.config.prior.drop_label
+        return labels.masked_fill(dropped, len(self.data.class_names))
 
     def decay_learning_rate(self, context: StepContext) -> None:
-        """The learning rate of this step."""
-        for group in self.optimizers["adam"].param_groups:
-            group["lr"] = self.config.prior.learning_rate * (1 - context.step / context.last_step)
+        """Set the learning rate of a step: a linear decay from ``prior.learning_rate`` to 0.
 
-    def test_batches(self) -> Iterator[Tensor]:
-        """The test grids in order."""
-        for codes in self.grids.test.split(_TEST_BATCH):
+        Args:
+            context: position of the step in the training.
+        """
+        for group in self.optimizers["adam"].param_groups:
+            group["lr"] = self.config.prior.learning_rate * (1 - context.step / context.total_steps)
+
+    def test_batches(self) -> Iterator[Int64[Tensor, "B h w"]]:
+        """Iterate over the code grids of the test images, in their order.
+
+        Yields:
+            Code grids on the device.
+        """
+        for codes in self.grids.test.split(_TEST_BATCH_SIZE):
             yield codes.to(self.device)
 
 
 class TransformerRecipe(PriorRecipe):
-    """Lower the nats of each code given those before it."""
+    """Trains a transformer on the cross-entropy of each code, given the codes before it."""
 
     model: CodeTransformer
 
     def setup(self) -> None:
-        """Grids, Adam, the network."""
+        """Load the code grids and build the optimizer; compile the network if the Config says so."""
         super().setup()
         self.forward = self.maybe_compile(self.model)
 
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
-        """Cross-entropy over all cells of the grids."""
+        """Train on the cross-entropy over all positions of the grids."""
         codes, labels = batch
         self.decay_learning_rate(context)
         with self.autocast():
@@ -83,7 +110,7 @@ class TransformerRecipe(PriorRecipe):
         return StepMetrics({"loss": float(loss.detach()), "nats_a_code": float(loss.detach())}) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
-        """Nats a code on the test grids, no label given."""
+        """Measure the cross-entropy on the test grids without labels, nats per code."""
         nats = [
             F.cross_entropy(self.model(codes).flatten(0, 1), codes.flatten(), reduction="none").double().cpu()
             for codes in self.test_batches()
@@ -92,17 +119,17 @@ class TransformerRecipe(PriorRecipe):
 
 
 class DiffusionRecipe(PriorRecipe):
-    """Lower the error of the z_q that the UNet finds under noise."""
+    """Trains a UNet to predict z_q from z_q with noise."""
 
     model: LatentDiffusion
 
     def setup(self) -> None:
-        """Grids, Adam, the codes and their scale."""
+        """Load the code grids, build the optimizer and give the model the code vectors and their statistics."""
         super().setup()
         self.model.set_code_statistics(code_vectors(self.run.codec().model()), self.grids.train)
 
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
-        """Mean squared error of the z_q found."""
+        """Train on the mean squared error of the predicted z_q."""
         codes, labels = batch
         self.decay_learning_rate(context)
         generator = self.noise_generator(context)
@@ -112,10 +139,11 @@ class DiffusionRecipe(PriorRecipe):
         return StepMetrics({"loss": float(loss.detach()), "denoising_error": float(loss.detach())}) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
-        """Error of the z_q found on the test grids, no label given, the same noise each time."""
+        """Measure the error of the predicted z_q on the test grids without labels, with the same noise each time."""
         generator = seeded_generator(self.config.seed, device=self.device)
-        none = len(self.data.class_names)
+        null_label = len(self.data.class_names)
         errors = [
-            float(self.model(codes, codes.new_full((len(codes),), none), generator)) for codes in self.test_batches()
+            float(self.model(codes, codes.new_full((len(codes),), null_label), generator))
+            for codes in self.test_batches()
         ]
         return {"data": self.data.name, "denoising_error": sum(errors) / len(errors)}

@@ -1,4 +1,4 @@
-"""The VAE baseline: the ELBO."""
+"""The recipe of the VAE baseline."""
 
 from __future__ import annotations
 
@@ -11,43 +11,47 @@ from vqlab.losses import negative_elbo
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VAE
 from vqlab.training.evaluation import pixel_metrics
-from vqlab.training.recipes.base import Recipe, ReconstructionCriterion, StepContext, StepMetrics, term_columns
+from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
+from vqlab.training.recipes.reconstruction import ReconstructionCriterion
 
 
 class VAERecipe(Recipe):
-    """Kingma and Welling, Auto-Encoding Variational Bayes, 2013; likelihood: see ``negative_elbo``."""
+    """Trains a VAE on −ELBO (``vqlab.losses.negative_elbo``) plus the perceptual terms.
+
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2013.
+    """
 
     model: VAE
 
     def setup(self) -> None:
-        """Adam, and the perceptual terms where the Config weighs them."""
+        """Build the optimizer and the reconstruction loss."""
         self.forward = self.maybe_compile(self.model)
         self.optimizers = {"adam": self.build_adam(self.model)}
-        self.error = ReconstructionCriterion(self)
+        self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
 
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
-        """Lower −ELBO + perceptual terms, with one draw of the latent an image."""
+        """Train on one batch, with one sample of the latent vector per image."""
         images, _ = batch
         shape = (len(images), self.config.vae.latent_dim)
         noise = torch.randn(shape, generator=self.noise_generator(context), device=self.device)
         with self.autocast():
-            out = self.forward(images, noise)
-            error = self.error(out.reconstruction, images)
-        elbo = negative_elbo(out.reconstruction, images, out.mean, out.log_variance, self.config.vae.kl_weight)
-        loss = elbo.loss + error.perceptual
+            output = self.forward(images, noise)
+            reconstruction = self.criterion(output.reconstruction, images)
+        elbo = negative_elbo(output.reconstruction, images, output.mean, output.log_variance, self.config.vae.kl_weight)
+        loss = elbo.loss + reconstruction.perceptual
         self.optimizer_step(loss, self.optimizers["adam"], context)
         if not logging:
             return None
-        row = {
+        values = {
             "loss": float(loss.detach()),
             "kl_nats": float(elbo.kl),
             "pixel_variance": float(elbo.variance),
-            **term_columns(error.terms),
-            **self.error.cost(out.reconstruction, images),
-            "psnr": float(psnr(out.reconstruction.detach().float(), images).mean()),
+            **reconstruction.term_columns,
+            **self.criterion.measure_perceptual_time(output.reconstruction, images),
+            "psnr": float(psnr(output.reconstruction.detach().float(), images).mean()),
         }
-        return StepMetrics(row)
+        return StepMetrics(values)
 
     def epoch_metrics(self) -> dict[str, Any]:
-        """Pixel metrics of the test set, reconstructed from the posterior's mean."""
+        """Measure pixel metrics of the test images, reconstructed from the mean of the posterior."""
         return pixel_metrics(self.model, self.data, self.config, self.device)

@@ -1,6 +1,6 @@
-// A grid of codes: each cell shows its code's patch from a sprite; arrows move, Enter, Space or a click choose.
+// A grid of codes: each cell shows the patch of its code from the sprite. A click, Enter or Space selects a cell.
 
-function place(cell, code, columns, size) {
+function setPatch(cell, code, columns, size) {
   const x = -(code % columns) * size;
   const y = -Math.floor(code / columns) * size;
   cell.style.backgroundPosition = `${x}px ${y}px`;
@@ -15,35 +15,34 @@ function render({ model, el, signal }) {
   let focused = 0;
 
   const columns = () => model.get("cells")[0]?.length ?? 0;
-  const choose = (index) => {
+  const select = (index) => {
     const width = columns();
     try {
       model.send({ row: Math.floor(index / width), column: index % width });
     } catch {
-      table.setAttribute("data-lost", "the kernel was restarted: run the cell again");
+      table.setAttribute("data-error", "the kernel was restarted: run the cell again");
     }
   };
 
   function label(cell, index, code) {
     const width = columns();
-    const where = `row ${Math.floor(index / width) + 1}, column ${(index % width) + 1}`;
+    const position = `row ${Math.floor(index / width) + 1}, column ${(index % width) + 1}`;
     cell.dataset.code = code;
-    const name = code < 0 ? "no code given" : `code ${code}`;
+    const name = code < 0 ? "no code" : `code ${code}`;
     cell.title = name;
-    cell.setAttribute("aria-label", `${where}: ${name}`);
-    if (model.get("numbers")) cell.firstChild.textContent = code < 0 ? "" : code;
+    cell.setAttribute("aria-label", `${position}: ${name}`);
+    if (model.get("show_codes")) cell.firstChild.textContent = code < 0 ? "" : code;
   }
 
   function draw(cell, index, code) {
-    cell.classList.toggle("vqlab-blank", code < 0);
-    place(cell, code, model.get("sprite_columns"), model.get("size"));
+    cell.classList.toggle("vqlab-no-code", code < 0);
+    setPatch(cell, code, model.get("sprite_columns"), model.get("cell_size"));
     label(cell, index, code);
-    const marked = model.get("marked").includes(code);
-    cell.setAttribute("aria-selected", marked);
+    cell.setAttribute("aria-selected", model.get("selected").includes(code));
   }
 
   function build() {
-    const size = model.get("size");
+    const size = model.get("cell_size");
     table.replaceChildren();
     table.setAttribute("aria-label", model.get("label"));
     table.style.setProperty("--size", `${size}px`);
@@ -60,13 +59,13 @@ function render({ model, el, signal }) {
         draw(cell, index, code);
       }
     }
-    paintSprite();
+    setSprite();
     focused = Math.min(focused, Math.max(0, cells.length - 1));
     if (cells.length) cells[focused].tabIndex = 0;
   }
 
-  function paintSprite() {
-    const width = model.get("sprite_columns") * model.get("size");
+  function setSprite() {
+    const width = model.get("sprite_columns") * model.get("cell_size");
     table.style.setProperty("--sprite", `url(${model.get("sprite")})`);
     table.style.setProperty("--width", `${width}px`);
   }
@@ -74,16 +73,16 @@ function render({ model, el, signal }) {
   function refresh() {
     const codes = model.get("cells").flat();
     const rows = table.children.length;
-    const same = codes.length === cells.length && rows === model.get("cells").length;
-    if (!same) return build();
+    const sameShape = codes.length === cells.length && rows === model.get("cells").length;
+    if (!sameShape) return build();
     codes.forEach((code, index) => {
       if (cells[index].dataset.code !== String(code)) draw(cells[index], index, code);
     });
   }
 
-  function mark() {
-    const marked = new Set(model.get("marked").map(String));
-    for (const cell of cells) cell.setAttribute("aria-selected", marked.has(cell.dataset.code));
+  function showSelected() {
+    const selected = new Set(model.get("selected").map(String));
+    for (const cell of cells) cell.setAttribute("aria-selected", selected.has(cell.dataset.code));
   }
 
   function focus(index) {
@@ -93,7 +92,7 @@ function render({ model, el, signal }) {
     cells[focused].focus();
   }
 
-  function moved(key) {
+  function nextIndex(key) {
     const width = columns();
     const last = cells.length - 1;
     const row = focused - (focused % width);
@@ -107,34 +106,34 @@ function render({ model, el, signal }) {
   table.addEventListener(
     "keydown",
     (event) => {
-      if (event.key === "Enter" || event.key === " ") choose(focused);
-      else if (event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End") focus(moved(event.key));
+      if (event.key === "Enter" || event.key === " ") select(focused);
+      else if (event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End") focus(nextIndex(event.key));
       else return;
       event.preventDefault();
       event.stopPropagation();
     },
     { signal },
   );
-  const chosen = (event) => {
+  const onPointer = (event) => {
     const index = cells.indexOf(event.target.closest("[role=gridcell]"));
     if (index < 0) return;
     focus(index);
-    choose(index);
+    select(index);
   };
-  table.addEventListener("pointerdown", chosen, { signal });
-  table.addEventListener("pointerover", (event) => event.buttons === 1 && model.get("drag") && chosen(event), {
+  table.addEventListener("pointerdown", onPointer, { signal });
+  table.addEventListener("pointerover", (event) => event.buttons === 1 && model.get("drag") && onPointer(event), {
     signal,
   });
   model.on("change:cells", refresh);
-  model.on("change:marked", mark);
+  model.on("change:selected", showSelected);
   model.on("change:sprite", () => {
-    paintSprite();
+    setSprite();
     build();
   });
   build();
   return () => {
     model.off("change:cells", refresh);
-    model.off("change:marked", mark);
+    model.off("change:selected", showSelected);
   };
 }
 

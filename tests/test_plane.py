@@ -1,4 +1,4 @@
-"""The plane: fields, descent, the shifted origin, and its figures."""
+"""The plane: gradients, gradient descent, a shifted origin, and the figures."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from vqlab.plots.plane import SHIFTS
 from vqlab.quantize import transport_names
 
 
-def far(kind: str, distance: float) -> float:
-    """Largest difference to straight-through when the origin is ``distance`` away."""
+def largest_difference(kind: str, distance: float) -> float:
+    """Largest difference to the straight-through gradient with the origin at (−distance, −distance)."""
     plane = replace(Plane(), origin=(-distance, -distance))
     points = square_grid(9)
     return float((plane.gradient(points, kind) - plane.gradient(points, "straight_through")).norm(dim=1).max())
 
 
-def test_rotation_turns_into_straight_through_far_from_the_origin_and_reflection_does_not() -> None:
-    near, away, farthest = (far("rotation", distance) for distance in (0.0, 10.0, 1000.0))
-    assert near > 1 > away > farthest
+def test_far_from_the_origin_the_rotation_is_straight_through_and_the_reflection_is_not() -> None:
+    near, far, farthest = (largest_difference("rotation", distance) for distance in (0.0, 10.0, 1000.0))
+    assert near > 1 > far > farthest
     assert farthest < 0.02
-    assert far("reflection", 1000.0) > 1
+    assert largest_difference("reflection", 1000.0) > 1
 
 
 def test_cells_are_the_nearest_codes() -> None:
@@ -34,19 +34,20 @@ def test_cells_are_the_nearest_codes() -> None:
     assert torch.equal(plane.cells(points), torch.cdist(points, plane.codes).argmin(dim=1))
 
 
-def test_straight_through_descends_to_a_cell_of_lower_loss() -> None:
+def test_straight_through_descent_lowers_the_loss() -> None:
     plane, points = Plane(), square_grid(7)
     paths = plane.descend(points, "straight_through", steps=60)
     assert paths.shape == (61, 49, 2)
     assert plane.loss(paths[-1]).mean() < 0.5 * plane.loss(points).mean()
 
 
-def test_codes_that_are_not_in_the_plane_are_refused() -> None:
+@pytest.mark.wrong_types
+def test_codes_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match="codes: shape"):
         Plane(codes=torch.zeros(3, 5))
 
 
-def test_the_touchable_figure_has_every_transport_in_its_menu_and_a_labelled_slider() -> None:
+def test_the_interactive_figure_has_a_menu_of_transports_and_a_labelled_slider() -> None:
     figure = plane_explorer()
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == list(transport_names())
@@ -55,9 +56,9 @@ def test_the_touchable_figure_has_every_transport_in_its_menu_and_a_labelled_sli
     assert figure.layout.xaxis.title.text
     assert figure.layout.yaxis.title.text
     arrows = [json.dumps(step.args[0]["x"][0][:40]) for step in steps]
-    assert len(set(arrows)) == 1, "straight-through does not know where the origin is"
-    turned = [json.dumps(step.args[0]["x"][2][:40]) for step in steps]
-    assert len(set(turned)) == len(turned)
+    assert len(set(arrows)) == 1, "straight-through does not depend on the origin"
+    rotated = [json.dumps(step.args[0]["x"][2][:40]) for step in steps]
+    assert len(set(rotated)) == len(rotated)
     assert list(figure.data[steps[0].args[1][2]].x) == list(steps[0].args[0]["x"][2])
 
 

@@ -1,0 +1,23 @@
+"""Options of all tests: annotations of vqlab are checked on every call (VQLAB_UNCHECKED=1 turns this off)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import annotation_checks
+import pytest
+from jaxtyping import install_import_hook
+
+if os.environ.get("VQLAB_UNCHECKED") != "1":
+    install_import_hook("vqlab", "annotation_checks.check_lazily")
+
+
+@pytest.fixture(autouse=True)
+def _wrong_types(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave annotations unchecked in tests marked wrong_types."""
+    if request.node.get_closest_marker("wrong_types") is None:
+        yield
+        return
+    with annotation_checks.unchecked():
+        yield

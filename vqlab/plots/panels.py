@@ -1,0 +1,169 @@
+"""Static figures of the interactive widgets, side by side in panels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from vqlab.analysis.pictures import LARGEST_ERROR, error_map, tile_images, to_uint8
+from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.plots.style import colours, make_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY = 160
+
+
+def code_grid_panels(
+    tokenizer: Tokenizer, image: Float[Tensor, "3 H W"], grid: Int[Tensor, "h w"], title: str
+) -> Figure:
+    """Draw an image, the reconstruction from a code grid, the absolute error, and the code grid (matplotlib).
+
+    Args:
+        tokenizer: decodes the grid.
+        image: the original image, in [0, 1].
+        grid: code indices, 0…K−1; those of the image or edited ones.
+        title: title of the figure.
+
+    Returns:
+        Four panels. The reconstruction has its PSNR and SSIM in the title; the error is the mean over colour
+        channels; the code grid shows the patch and the index of each code.
+
+    Raises:
+        InputError: if an index is outside the codebook.
+    """
+    reconstruction = tokenizer.decode(grid)
+    scores = image_metrics(image, reconstruction)
+    figure, panels = make_axes(4, title, width=2.9, height=3.1)
+    panels[0].imshow(image.permute(1, 2, 0).numpy())
+    panels[1].imshow(reconstruction.permute(1, 2, 0).numpy())
+    error = panels[2].imshow(error_map(image, reconstruction), cmap="cividis", vmin=0, vmax=LARGEST_ERROR)
+    figure.colorbar(error, ax=panels[2], label="pixels in [0, 1]", shrink=0.7, extend="max")
+    panels[3].imshow(_join_patches(tokenizer.code_patches, grid).numpy())
+    _write_indices(panels[3], grid, tokenizer.patch_size)
+    caption = f"reconstruction\nPSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
+    names = ("original", caption, "absolute error\n(mean over channels)", "code grid")
+    for panel, name in zip(panels, names, strict=True):
+        panel.set_title(name, fontsize=10)
+        panel.set_axis_off()
+    return figure
+
+
+def _write_indices(panel: Axes, grid: Int[Tensor, "h w"], size: int) -> None:
+    box = {"color": "black", "alpha": 0.45, "pad": 0.6}
+    for row, codes in enumerate(grid.tolist()):
+        for column, code in enumerate(codes):
+            x, y = ((position + 0.5) * size - 0.5 for position in (column, row))
+            panel.text(x, y, str(code), size=6, color="white", ha="center", va="center", bbox=box)
+
+
+def _join_patches(patches: UInt8[Tensor, "K 3 p p"], grid: Int[Tensor, "h w"]) -> UInt8[Tensor, "H W 3"]:
+    rows = [torch.cat(list(patches[codes]), dim=2) for codes in grid]
+    return torch.cat(rows, dim=1).permute(1, 2, 0)
+
+
+def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
+    """Draw the usage of all codes in an epoch, and one code with the image patches nearest to it (matplotlib).
+
+    Args:
+        tokenizer: of a finished Run.
+        epoch: epoch of the usage, from 1.
+        code: index of the code, 0…K−1.
+        count: number of image patches at most.
+
+    Returns:
+        Three panels: tokens by rank from 0 (most used), with a line at the rank of the code; the decoded patch of the
+        code; the patches of test images whose encoder vectors are assigned to the code, the nearest first, with the
+        pixels around them.
+    """
+    counts = tokenizer.usage[epoch - 1]
+    order = (-counts).argsort(kind="stable")
+    rank = int((order == code).argmax())
+    title = f"Code {code} of {tokenizer.num_codes}, epoch {epoch}"
+    figure, (usage, decoded, nearest) = make_axes(3, title, width=3.6, height=3)
+    usage.bar(range(len(order)), counts[order], width=1, color=colours(1)[0], linewidth=0)
+    usage.axvline(rank, color=colours(4)[3])
+    usage.set(xlabel="rank of the code (0: most used)", ylabel="tokens in the epoch")
+    usage.set_title(f"{(counts > 0).sum()} codes used\n(line: code {code})", fontsize=10)
+    decoded.imshow(tokenizer.code_patches[code].permute(1, 2, 0).numpy())
+    decoded.set_title("decoded patch of the code", fontsize=10)
+    patches = tokenizer.nearest_patches(code, count)
+    if len(patches):
+        nearest.imshow(tile_images(patches, 6, gap=2).permute(1, 2, 0).numpy())
+    nearest.set_title(f"{len(patches)} nearest test image patches\n(with the pixels around them)", fontsize=10)
+    for panel in (decoded, nearest):
+        panel.set_axis_off()
+    return figure
+
+
+def sample_panels(
+    tokenizer: Tokenizer,
+    image: Float[Tensor, "3 H W"],
+    known_codes: Int[Tensor, "h w"],
+    samples: Float[Tensor, "n 3 H W"],
+    title: str,
+) -> Figure:
+    """Draw an image, its codes that a prior was given, and the samples that complete them (matplotlib).
+
+    Args:
+        tokenizer: of the VQ-VAE under the prior.
+        image: the image that the known codes come from, in [0, 1].
+        known_codes: code indices, 0…K−1; −1 for a sampled cell, which is drawn grey.
+        samples: decoded samples of the prior, in [0, 1].
+        title: title of the figure.
+
+    Returns:
+        Three panels.
+    """
+    figure, (left, middle, right) = make_axes(3, title, width=3.4, height=2.9)
+    left.imshow(image.permute(1, 2, 0).numpy())
+    left.set_title("test image", fontsize=10)
+    grey = torch.full((1, 3, tokenizer.patch_size, tokenizer.patch_size), _GREY, dtype=torch.uint8)
+    patches = torch.cat([tokenizer.code_patches, grey])
+    grid = torch.where(known_codes < 0, tokenizer.num_codes, known_codes)
+    middle.imshow(_join_patches(patches, grid).numpy())
+    middle.set_title(f"{int((known_codes >= 0).sum())} known codes (grey: sampled)", fontsize=10)
+    right.imshow(tile_images(to_uint8(samples), max(1, len(samples) // 2), gap=1).permute(1, 2, 0).numpy())
+    right.set_title(f"{len(samples)} samples", fontsize=10)
+    for panel in (left, middle, right):
+        panel.set_axis_off()
+    return figure
+
+
+def training_panels(
+    rows: list[dict[str, Any]],
+    images: Float[Tensor, "n 3 H W"],
+    reconstructions: Float[Tensor, "n 3 H W"] | None,
+    title: str,
+) -> Figure:
+    """Draw PSNR and perplexity of a training so far, and images with their reconstructions (matplotlib).
+
+    Args:
+        rows: rows of ``metrics.jsonl`` with ``kind``, ``step``, ``psnr`` and ``perplexity``; may be empty.
+        images: test images, in [0, 1].
+        reconstructions: their reconstructions, in [0, 1]; None before the first one.
+        title: title of the figure.
+
+    Returns:
+        Three panels: PSNR and perplexity by training step, of training batches and of the test set, and the images
+        above their reconstructions.
+    """
+    figure, (psnr, perplexity, pictures) = make_axes(3, title)
+    labels = ((psnr, "psnr", "PSNR (dB)"), (perplexity, "perplexity", "perplexity\n(window: batch, test set)"))
+    for axis, name, label in labels:
+        for kind, mark, window in (("train", "-", "training batch"), ("epoch", "o", "test set")):
+            points = [(row["step"], row[name]) for row in rows if row["kind"] == kind and name in row]
+            axis.plot([step for step, _ in points], [value for _, value in points], mark, label=window)
+        axis.set(xlabel="training step", ylabel=label)
+    figure.legend(*psnr.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    parts = [images] if reconstructions is None else [images, reconstructions]
+    pictures.imshow(np.concatenate([torch.cat(list(part), dim=2).permute(1, 2, 0).numpy() for part in parts]))
+    pictures.set_title("test images" + (" and reconstructions" if len(parts) > 1 else ""), fontsize=10)
+    pictures.set_axis_off()
+    return figure

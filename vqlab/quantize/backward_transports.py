@@ -1,0 +1,174 @@
+"""The registered backward rules: straight-through, rotation (two forms) and reflection.
+
+Every rule takes the gradient g at the code, encoder vectors e and codes q, (N, D) each, and returns the gradient of
+e, (N, D). Notation: ê = e/‖e‖, q̂ = q/‖q‖, c = ê·q̂, λ = ‖q‖/‖e‖. No D×D matrix is formed.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from vqlab.quantize.transports import Column, Rows, register_backward
+
+# Squared length of ê+q̂ (or ê−q̂) below which float32 does not resolve its direction: (1e-3 rad)².
+_DIRECTION_FLOOR = 1e-6
+_NORM_FLOOR = 1e-12
+_MAX_RESCALE = 1e6
+
+
+def _units_and_rescale(e: Rows, q: Rows) -> tuple[Rows, Rows, Column]:
+    """Unit vectors ê and q̂, and λ = ‖q‖/‖e‖ as (N, 1)."""
+    e_norm = torch.linalg.vector_norm(e, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+    q_norm = torch.linalg.vector_norm(q, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+    return e / e_norm, q / q_norm, q_norm / e_norm
+
+
+def _dot(a: Rows, b: Rows) -> Column:
+    return (a * b).sum(dim=1, keepdim=True)
+
+
+def _rescale_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
+    e_norm = torch.linalg.vector_norm(e, dim=1)
+    q_norm = torch.linalg.vector_norm(q, dim=1)
+    return (e_norm <= _NORM_FLOOR) | (q_norm <= _NORM_FLOOR) | (q_norm > _MAX_RESCALE * e_norm)
+
+
+def rotation_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
+    """Find the rows without a unique rotation from e to q, or without a usable λ.
+
+    These are rows with ‖ê + q̂‖² < 10⁻⁶ (opposite vectors), ‖e‖ or ‖q‖ ≤ 10⁻¹², or λ > 10⁶.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Mask, (N,), True where the rotation is undefined.
+
+    Example:
+        >>> e = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+        >>> rotation_undefined(e, torch.tensor([[-1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))
+        tensor([ True, False,  True])
+    """
+    e_unit, q_unit, _ = _units_and_rescale(e, q)
+    return ((e_unit + q_unit).square().sum(dim=1) < _DIRECTION_FLOOR) | _rescale_undefined(e, q)
+
+
+def reflection_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
+    """Find the rows without a unique reflection from e to q, or without a usable λ.
+
+    These are rows with ‖ê − q̂‖² < 10⁻⁶ (parallel vectors), ‖e‖ or ‖q‖ ≤ 10⁻¹², or λ > 10⁶.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Mask, (N,), True where the reflection is undefined.
+
+    Example:
+        >>> e = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> reflection_undefined(e, torch.tensor([[2.0, 0.0], [1.0, 0.0]]))
+        tensor([ True, False])
+    """
+    e_unit, q_unit, _ = _units_and_rescale(e, q)
+    return ((e_unit - q_unit).square().sum(dim=1) < _DIRECTION_FLOOR) | _rescale_undefined(e, q)
+
+
+@register_backward(
+    "straight_through",
+    source="Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013",
+)
+def straight_through(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute the straight-through gradient ∇ₑ = g.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D); unused.
+        q: Their codes, (N, D); unused.
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    return g
+
+
+@register_backward(
+    "rotation",
+    undefined=rotation_undefined,
+    source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024",
+)
+def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute ∇ₑ = λRᵀg with R = I − 2rrᵀ + 2q̂êᵀ, r = (ê + q̂)/‖ê + q̂‖, the Householder form of the rotation.
+
+    Expanded, Rᵀg = g − (ê·g + q̂·g)/(1 + c) (ê + q̂) + 2 (q̂·g) ê (Fifty et al., Restructuring Vector Quantization with
+    the Rotation Trick, 2024).
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    e_unit, q_unit, rescale = _units_and_rescale(e, q)
+    total = e_unit + q_unit
+    # 1 + c = ‖ê+q̂‖²/2 does not cancel where c is near −1.
+    one_plus_cos = (total.square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
+    e_g, q_g = _dot(e_unit, g), _dot(q_unit, g)
+    return rescale * (g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit)
+
+
+@register_backward(
+    "rodrigues",
+    undefined=rotation_undefined,
+    source="Rodrigues, 1840, in the form without angles; the same map as rotation",
+)
+def rodrigues(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute ∇ₑ = λRᵀg with R = I + K + K²/(1 + c), K = q̂êᵀ − êq̂ᵀ, the Rodrigues form of the rotation.
+
+    R is the same matrix as in ``rotation``, in any dimension; cost and rounding differ.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    e_unit, q_unit, rescale = _units_and_rescale(e, q)
+    one_plus_cos = ((e_unit + q_unit).square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
+
+    def skew(v: Rows) -> Rows:
+        return q_unit * _dot(e_unit, v) - e_unit * _dot(q_unit, v)
+
+    skew_g = skew(g)
+    return rescale * (g - skew_g + skew(skew_g) / one_plus_cos)
+
+
+@register_backward(
+    "reflection",
+    undefined=reflection_undefined,
+    source="one Householder reflection, determinant −1, for comparison with the rotation",
+)
+def reflection(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute ∇ₑ = λMg with the Householder reflection M = I − 2uuᵀ, u = (ê − q̂)/‖ê − q̂‖.
+
+    M maps ê to q̂ as the rotation does, but has determinant −1: it keeps all directions orthogonal to u.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    e_unit, q_unit, rescale = _units_and_rescale(e, q)
+    difference = e_unit - q_unit
+    squared_length = difference.square().sum(dim=1, keepdim=True).clamp_min(_DIRECTION_FLOOR)
+    return rescale * (g - 2 * _dot(difference, g) / squared_length * difference)

@@ -1,0 +1,89 @@
+"""Checks of the arguments of ``VectorQuantizer``."""
+
+from __future__ import annotations
+
+from vqlab.errors import InputError
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "assignment": ("nearest", "gumbel"),
+    "distance": ("euclidean", "cosine"),
+    "update": ("ema", "gradient"),
+    "init": ("kmeans", "data", "uniform", "normal"),
+    "channel_dim": (1, -1),
+}
+
+
+def check_sizes(**sizes: int) -> None:
+    """Check that sizes are at least 1.
+
+    Args:
+        **sizes: Values by the name of the argument.
+
+    Raises:
+        InputError: if a size is below 1.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise InputError(f"{name}={value}: must be at least 1")
+
+
+def check_choices(**choices: object) -> None:
+    """Check arguments with a fixed set of values: assignment, distance, update, init, channel_dim.
+
+    Args:
+        **choices: Values by the name of the argument.
+
+    Raises:
+        InputError: if a value is not one of the allowed values.
+    """
+    for name, value in choices.items():
+        if value not in _CHOICES[name]:
+            raise InputError(f"{name}={value!r}: must be one of {', '.join(map(str, _CHOICES[name]))}")
+
+
+def check_ranges(*, decay: float, beta: float, temperature: float, restart_every: int, restart_share: float) -> None:
+    """Check arguments with a range of values.
+
+    Args:
+        decay: EMA decay, above 0 and below 1.
+        beta: Weight of the commitment term, at least 0.
+        temperature: Gumbel-softmax temperature, above 0.
+        restart_every: Training steps between restarts, at least 0.
+        restart_share: Share of uniform usage, in 0…1.
+
+    Raises:
+        InputError: if a value is outside its range.
+    """
+    if not 0 < decay < 1:
+        raise InputError(f"decay={decay}: must be above 0 and below 1")
+    if beta < 0:
+        raise InputError(f"beta={beta}: must be at least 0")
+    if temperature <= 0:
+        raise InputError(f"temperature={temperature}: must be above 0")
+    if restart_every < 0:
+        raise InputError(f"restart_every={restart_every}: must be at least 0 (0 disables restarts)")
+    if not 0 <= restart_share <= 1:
+        raise InputError(f"restart_share={restart_share}: must be between 0 and 1")
+
+
+def check_combination(assignment: str, update: str, transport: str) -> None:
+    """Check that the axes can be combined.
+
+    Args:
+        assignment: ``"nearest"`` or ``"gumbel"``.
+        update: ``"ema"`` or ``"gradient"``.
+        transport: Name of a registered transport.
+
+    Raises:
+        InputError: if ``assignment="gumbel"`` is combined with another update than ``"gradient"`` or another
+            transport than ``"straight_through"``.
+    """
+    if assignment == "gumbel" and update != "gradient":
+        raise InputError(
+            f"update={update!r} with assignment='gumbel': the softmax trains the codes; use update='gradient'"
+        )
+    if assignment == "gumbel" and transport != "straight_through":
+        raise InputError(
+            f"transport={transport!r} with assignment='gumbel': the softmax defines the gradient; "
+            "use transport='straight_through'"
+        )

@@ -1,0 +1,323 @@
+"""The vector-quantization layer: shapes, axes and state around the functions of this package."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vqlab.errors import InputError
+from vqlab.quantize.codebook import Codebook
+from vqlab.quantize.display import summary_html
+from vqlab.quantize.output import QuantizerOutput
+from vqlab.quantize.search import counts_and_sums, nearest_codes, similarities
+from vqlab.quantize.summaries import codebook_summary
+from vqlab.quantize.transports import get_transport, transport
+from vqlab.quantize.usage import perplexity, relative_error, utilisation
+from vqlab.quantize.validation import check_choices, check_combination, check_ranges, check_sizes
+
+
+class VectorQuantizer(nn.Module):
+    """Replace every vector by its nearest code, with a selectable gradient, update and initialisation of the codes.
+
+    Shapes. With ``channel_dim=1`` the input z_e is (B, D, …): images (B, D, H, W), sequences (B, D, T), volumes
+    (B, D, T, H, W) or plain vectors (B, D). With ``channel_dim=-1`` it is (…, D). Every position is one vector of
+    D = ``dim`` channels: (32, 64, 8, 8) is quantized as 2,048 vectors of 64 channels; z_q is (32, 64, 8, 8), indices
+    are (32, 8, 8), and the loss is a scalar. The statistics ``out.stats`` are ``perplexity``, ``utilisation``,
+    ``dead_codes``, ``relative_error``, ``z_e_norm``, ``code_norm``, ``fallback_fraction`` and ``restarts``;
+    ``vqlab.QuantizerOutput`` defines them.
+
+    Equations. For each vector e (after the projection, if ``code_dim`` is set) with the codes c₁…c_K, and sg the
+    stop-gradient::
+
+        index     i = argminₖ ‖e − cₖ‖     or, with distance="cosine", argmaxₖ e·cₖ / (‖e‖ ‖cₖ‖)
+        value     q = cᵢ
+        loss      β ‖e − sg[q]‖² [+ ‖sg[e] − q‖² with update="gradient"], means over all elements
+        EMA       Nₖ ← γ Nₖ + (1 − γ) nₖ,   mₖ ← γ mₖ + (1 − γ) sₖ,   cₖ = mₖ / Nₖ
+        gradient  ∇ₑ = λ Rᵀ g,   λ = ‖q‖ / ‖e‖,   R the rotation from e/‖e‖ to q/‖q‖
+
+    Here nₖ is the number of vectors e of code k in the batch, sₖ their sum, γ the decay, and g the gradient at z_q.
+    The EMA is that of ``update="ema"``, with Laplace smoothing of Nₖ (``vqlab.quantize.codebook.Codebook``). The
+    gradient is that of ``transport="rotation"``; ``vqlab.quantize.transport_gradient`` has all others.
+
+    State. In training mode each forward pass updates the codebook: initialisation by the first batch, EMA step, and
+    restarts. In eval mode nothing changes. Under torch.distributed the counts and sums of all ranks are joined, so all
+    ranks hold the same codebook. Random numbers depend on ``seed`` and the number of training steps only; both are
+    restored by ``load_state_dict``.
+
+    Precision. The layer computes in float32 (float64 input needs a module in float64) also under autocast, and z_q
+    has z_e's dtype. Keep the module in float32 when you train in bfloat16 or float16.
+
+    Sources. Codebook, loss and EMA: van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning,
+    2017. Rotation: Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024. Gumbel-softmax:
+    Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, 2016. Restarts: Dhariwal et al., Jukebox: A
+    Generative Model for Music, 2020. Lower code dimension: Yu et al., Vector-quantized Image Modeling with Improved
+    VQGAN, 2021.
+
+    Args:
+        num_codes: K, the number of codes, at least 1. More codes lower the reconstruction error as long as they are
+            used; look at ``stats["perplexity"]`` over an epoch.
+        dim: D, the channels of z_e, at least 1.
+        transport: How the gradient passes the quantizer; a name of ``vqlab.quantize.transport_names()``.
+            ``"rotation"`` (default): ∇ₑ = λRᵀg. ``"rodrigues"``: the same map in another form.
+            ``"straight_through"``: ∇ₑ = g. ``"reflection"``: ∇ₑ = λMg with the Householder reflection M of e/‖e‖ to
+            q/‖q‖, for comparison. ``"nsvq"`` and ``"diveq"``: in training mode the decoder receives the differentiable
+            value e + ‖q − e‖ d̂ instead of the code, with d̂ a random direction (nsvq) or nearly that of q − e (diveq).
+            Add others with ``vqlab.quantize.register_backward`` or ``register_forward``.
+        assignment: How a code is selected. ``"nearest"`` (default), or ``"gumbel"``: in training mode a code is
+            sampled with probabilities softmaxₖ(aₖ), with aₖ = −‖e − cₖ‖² or the cosine, and e and the codes receive
+            the gradient of the mixture Σₖ wₖ cₖ, w = softmax((a + Gumbel noise) / temperature). It holds an N×K
+            matrix, needs ``update="gradient"`` and ``transport="straight_through"``, and selects the nearest code in
+            eval mode.
+        distance: What nearest means. ``"euclidean"`` (default), or ``"cosine"``, which ignores the lengths of e and
+            of the codes in the selection; the codes keep their lengths.
+        update: How codes are trained. ``"ema"`` (default): by moving average, without an optimizer. ``"gradient"``:
+            the codes are a parameter, trained by the codebook term of the loss; add ``quantizer.parameters()`` to the
+            optimizer. ``assignment="gumbel"`` needs ``"gradient"``.
+        init: First values of the codes. ``"kmeans"`` (default): 10 iterations of k-means on the first training batch.
+            ``"data"``: random vectors of the first training batch. ``"uniform"``: U(−1/K, 1/K). ``"normal"``: N(0, 1),
+            which often leads to codebook collapse without restarts. If the first batch has fewer than K vectors,
+            vectors are repeated with a little noise.
+        restart_every: Training steps between two checks for dead codes, at least 0; 0 disables restarts. Default 20.
+            Increase it if there are few vectors per code between two checks, where used codes can be below the share
+            by chance.
+        restart_share: A code is dead if, since the last check, it received fewer than this share of the mean number of
+            vectors per code; in 0…1, default 0.1. A dead code is set to a random vector of the batch, whatever the
+            ``update``.
+        code_dim: C, the channels of a code, at least 1. Default None: C = D without a projection. If set, one linear
+            layer maps D to C before the search and another maps C to D after it. A low value (Yu et al. use 8 and
+            32) can increase the number of used codes.
+        beta: β, weight of the commitment term, at least 0. Default 0.25. Increase it if the encoder's vectors move
+            away from their codes (``stats["relative_error"]`` grows).
+        decay: γ of the EMA, above 0 and below 1. Default 0.99. Decrease it if codes lag behind the encoder; increase
+            it if batches have few vectors per code. Without effect on the codes with ``update="gradient"``.
+        channel_dim: Axis of the channels: 1 (default) or −1.
+        hard: With ``assignment="gumbel"`` in training mode: True (default) returns the sampled code with the gradient
+            of the softmax mixture, False returns the mixture. Otherwise without effect.
+        temperature: Temperature of the Gumbel-softmax, above 0. Default 1.0. The attribute of the same name can be
+            changed between steps, for example to decrease it during training. Otherwise without effect.
+        seed: Seed of initialisation, restarts and noise. Default 0. The projections of ``code_dim`` are initialised
+            from torch's global generator.
+
+    Attributes:
+        num_codes: K.
+        dim: D.
+        transport: Name of the gradient transport; can be changed between steps.
+        assignment: As the argument.
+        distance: As the argument, for the search.
+        beta: As the argument; can be changed between steps.
+        channel_dim: As the argument.
+        hard: As the argument.
+        temperature: As the argument; can be changed between steps.
+        project_in: Linear layer D → C, or ``nn.Identity`` without ``code_dim``.
+        project_out: Linear layer C → D, or ``nn.Identity`` without ``code_dim``.
+        book: The ``Codebook``, with codes, EMA counts and sums, and the settings of update, init and restarts.
+
+    Raises:
+        InputError: if ``num_codes``, ``dim`` or ``code_dim`` is below 1, a named value is unknown, ``decay``,
+            ``beta``, ``temperature``, ``restart_every`` or ``restart_share`` is out of range, or
+            ``assignment="gumbel"`` is combined with ``update="ema"`` or with another transport than
+            ``"straight_through"``.
+
+    Example:
+        >>> import torch, vqlab
+        >>> quantizer = vqlab.VectorQuantizer(num_codes=16, dim=8)
+        >>> z_e = torch.randn(32, 8, 4, 4, requires_grad=True)
+        >>> out = quantizer(z_e)
+        >>> out.z_q.shape, out.indices.shape, out.loss.shape
+        (torch.Size([32, 8, 4, 4]), torch.Size([32, 4, 4]), torch.Size([]))
+        >>> (out.z_q.square().mean() + out.loss).backward()
+        >>> out = quantizer.eval()(z_e)
+        >>> torch.equal(quantizer.decode(out.indices), out.z_q)
+        True
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        dim: int,
+        *,
+        transport: str = "rotation",
+        assignment: str = "nearest",
+        distance: str = "euclidean",
+        update: str = "ema",
+        init: str = "kmeans",
+        restart_every: int = 20,
+        restart_share: float = 0.1,
+        code_dim: int | None = None,
+        beta: float = 0.25,
+        decay: float = 0.99,
+        channel_dim: int = 1,
+        hard: bool = True,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        code_channels = dim if code_dim is None else code_dim
+        check_sizes(num_codes=num_codes, dim=dim, code_dim=code_channels)
+        check_choices(assignment=assignment, distance=distance, update=update, init=init, channel_dim=channel_dim)
+        check_combination(assignment, update, get_transport(transport).name)
+        check_ranges(
+            decay=decay, beta=beta, temperature=temperature, restart_every=restart_every, restart_share=restart_share
+        )
+        self.num_codes, self.dim, self.beta = num_codes, dim, beta
+        self.transport, self.assignment, self.distance = transport, assignment, distance
+        self.channel_dim, self.hard, self.temperature = channel_dim, hard, temperature
+        self.project_in = nn.Identity() if code_dim is None else nn.Linear(dim, code_channels)
+        self.project_out = nn.Identity() if code_dim is None else nn.Linear(code_channels, dim)
+        self.book = Codebook(
+            num_codes, code_channels, update=update, init=init, decay=decay, distance=distance,
+            restart_every=restart_every, restart_share=restart_share, seed=seed,
+        )  # fmt: skip
+
+    @property
+    def codebook(self) -> Float[Tensor, "K C"]:
+        """The codes, (num_codes, code_dim), or (num_codes, dim) without ``code_dim``."""
+        return self.book.codes
+
+    def extra_repr(self) -> str:
+        """Describe the layer for ``print(module)``.
+
+        Returns:
+            ``num_codes``, ``dim``, ``transport`` and every other argument that differs from its default.
+        """
+        always = ("num_codes", "dim", "transport")
+        defaults = {name: value.default for name, value in inspect.signature(VectorQuantizer).parameters.items()}
+        arguments = self._arguments()
+        shown = [name for name in defaults if name in always or arguments[name] != defaults[name]]
+        return ", ".join(f"{name}={arguments[name]!r}" for name in shown)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Current values of the arguments of the constructor."""
+        names = (
+            "num_codes",
+            "dim",
+            "transport",
+            "assignment",
+            "distance",
+            "beta",
+            "channel_dim",
+            "hard",
+            "temperature",
+        )
+        book_names = ("update", "init", "restart_every", "restart_share", "decay", "seed")
+        projected = isinstance(self.project_in, nn.Linear)
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self.book, name) for name in book_names},
+            "code_dim": self.codebook.shape[1] if projected else None,
+        }
+
+    def _repr_html_(self) -> str:
+        title = (
+            f"{type(self).__name__}: {self.num_codes:,} codes × {self.codebook.shape[1]}, "
+            f"transport {self.transport}, update {self.book.update}"
+        )
+        return summary_html(title, *codebook_summary(self.book))
+
+    def forward(self, z_e: Tensor) -> QuantizerOutput:
+        """Quantize z_e; in training mode also initialise and update the codebook.
+
+        Args:
+            z_e: Encoder vectors, floating point: (B, D, …) with ``channel_dim=1``, (…, D) with
+                ``channel_dim=-1``. An empty batch is allowed and changes nothing.
+
+        Returns:
+            ``QuantizerOutput`` with z_q of z_e's shape and dtype, indices of z_e's shape without the channel axis,
+            the scalar loss, and the statistics of the batch.
+
+        Raises:
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
+        """
+        channel_last = self._channel_last(z_e)
+        with torch.autocast(z_e.device.type, enabled=False):
+            rows = channel_last.reshape(-1, self.dim)
+            e = self.project_in(rows.to(torch.promote_types(rows.dtype, torch.float32)))
+            self.book.initialise(e.detach(), training=self.training)
+            if self.assignment == "gumbel" and self.training:
+                output_rows, indices, q = self._gumbel_softmax(e)
+            else:
+                indices = nearest_codes(e.detach(), self.codebook.detach(), self.distance)
+                q = F.embedding(indices, self.codebook)
+                output_rows = self._apply_transport(e, q)
+            loss = self._loss(e, q)
+            counts, sums = counts_and_sums(e.detach(), indices, self.num_codes)
+            stats = self._stats(e.detach(), q.detach(), counts)
+            restarts = self.book.update_codes(e.detach(), counts, sums) if self.training else 0
+            stats["restarts"] = torch.tensor(float(restarts), device=e.device)
+            z_q = self.project_out(output_rows).to(z_e.dtype).reshape(channel_last.shape)
+        if self.channel_dim == 1:
+            z_q = z_q.movedim(-1, 1)
+        return QuantizerOutput(z_q, indices.reshape(channel_last.shape[:-1]), loss, stats)
+
+    def decode(self, indices: Int[Tensor, ...]) -> Tensor:
+        """Look up z_q for indices, including the projection of ``code_dim``.
+
+        Args:
+            indices: Indices of codes, integers in 0…K−1, for example (B, H, W).
+
+        Returns:
+            z_q of the codebook's dtype: (B, D, …) for indices (B, …) with ``channel_dim=1``, (…, D) for indices (…)
+            with ``channel_dim=-1``. In eval mode it equals the z_q of the forward pass that returned the indices.
+
+        Raises:
+            InputError: if an index is outside 0…K−1.
+        """
+        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
+            raise InputError(
+                f"indices: from {int(indices.min())} to {int(indices.max())}, must be in 0…{self.num_codes - 1}; "
+                "use indices of this codebook"
+            )
+        z_q = self.project_out(F.embedding(indices, self.codebook))
+        return z_q.movedim(-1, 1) if self.channel_dim == 1 else z_q
+
+    def _channel_last(self, z_e: Tensor) -> Tensor:
+        axis = self.channel_dim
+        if z_e.dim() < 2 or z_e.shape[axis] != self.dim:
+            raise InputError(
+                f"z_e: shape {tuple(z_e.shape)}, axis {axis} must have dim={self.dim} channels; set channel_dim or dim"
+            )
+        return z_e.movedim(1, -1) if axis == 1 else z_e
+
+    def _apply_transport(self, e: Tensor, q: Tensor) -> Tensor:
+        """The rows for the decoder: the codes, or the training-time value of a forward transport."""
+        if get_transport(self.transport).forward is None:
+            return transport(e, q, self.transport)
+        if not self.training:
+            return transport(e, q, "straight_through")
+        noise = torch.randn(e.shape, generator=self.book.step_generator(e.device), device=e.device, dtype=e.dtype)
+        return transport(e, q, self.transport, noise)
+
+    def _gumbel_softmax(self, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows for the decoder, the indices, and the sampled codes."""
+        logits = similarities(e, self.codebook, self.distance)
+        uniform = torch.rand(logits.shape, generator=self.book.step_generator(e.device), device=e.device)
+        noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
+        weights = torch.softmax((logits + noise) / self.temperature, dim=1)
+        indices = weights.argmax(dim=1)
+        q = F.embedding(indices, self.codebook)
+        mixture = weights @ self.codebook
+        return (q.detach() + (mixture - mixture.detach()) if self.hard else mixture), indices, q
+
+    def _loss(self, e: Tensor, q: Tensor) -> Tensor:
+        if len(e) == 0:
+            return e.sum()
+        loss = self.beta * F.mse_loss(e, q.detach())
+        return loss + F.mse_loss(q, e.detach()) if self.book.update == "gradient" else loss
+
+    @torch.no_grad()
+    def _stats(self, e: Tensor, q: Tensor, counts: Tensor) -> dict[str, Tensor]:
+        undefined = get_transport(self.transport).undefined(e, q)
+        return {
+            "perplexity": perplexity(counts),
+            "utilisation": utilisation(counts),
+            "dead_codes": (counts == 0).sum().float(),
+            "relative_error": relative_error(e, q) if len(e) else e.new_zeros(()),
+            "z_e_norm": e.norm(dim=1).sum() / max(1, len(e)),
+            "code_norm": q.norm(dim=1).sum() / max(1, len(e)),
+            "fallback_fraction": undefined.float().sum() / max(1, len(e)),
+        }
