@@ -20,9 +20,7 @@ import vqlab
 # The command line documents its options by their help texts, see test_config.py.
 EXEMPT = ("vqlab._notebooks", "vqlab.cli", "vqlab.__main__")
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(vqlab.__path__, "vqlab.")
-    if not module.name.startswith(EXEMPT)
+    module.name for module in pkgutil.walk_packages(vqlab.__path__, "vqlab.") if not module.name.startswith(EXEMPT)
 )
 SKIPPED = {"self", "cls", "_"}
 

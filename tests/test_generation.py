@@ -118,11 +118,13 @@ def test_a_run_of_the_wrong_kind_is_refused_in_one_line(study: StudyTable, funct
 def test_the_command_writes_the_same_samples_as_the_function(study: StudyTable, tmp_path: Path) -> None:
     (prior,) = study.runs("transformer")
     picture = save_samples(prior, 10, tmp_path / "function.png", temperature=0.5)
-    assert Image.open(picture).size == (256, 64)
+    with Image.open(picture) as opened:
+        assert opened.size == (256, 64)
     words = ["sample", str(prior.folder), "--device", "cpu", "--count", "10", "--temperature", "0.5", "--output"]
     process = vqlab(*words, str(tmp_path / "command.png"))
     assert process.stdout.strip() == str(tmp_path / "command.png"), process.stderr
-    assert np.array_equal(Image.open(picture), Image.open(tmp_path / "command.png"))
+    with Image.open(picture) as one, Image.open(tmp_path / "command.png") as other:
+        assert np.array_equal(one, other)
     refused = vqlab(*words, str(tmp_path / "x.png"), "--top-k", "99")
     assert refused.returncode == 2
     assert "top_k=99" in refused.stderr

@@ -65,7 +65,7 @@ def kill_during_trial(
             current = trials(root, storage)[trial.number]
             if current.state.name == "RUNNING":
                 by_pid[pid].kill()
-                by_pid[pid].wait()
+                by_pid[pid].communicate()
                 return current, next(process for process in workers if process.pid != pid)
             by_pid[pid].send_signal(signal.SIGCONT)
         time.sleep(0.02)

@@ -42,7 +42,8 @@ def nearest_training_images(images: Float[Tensor, "N 3 H W"], train: Images) -> 
 
     Example:
         >>> pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-        >>> nearest_training_images(torch.full((1, 3, 1, 1), 0.75), Images(pixels, torch.zeros(2)))
+        >>> train = Images(pixels, labels=torch.tensor([0, 0]))
+        >>> nearest_training_images(torch.full((1, 3, 1, 1), 0.75), train)
         Neighbours(indices=tensor([1]), distances=tensor([0.2500]))
     """
     queries = images.flatten(1)

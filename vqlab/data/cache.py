@@ -19,6 +19,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VQLAB_CACHE") or Path.home() / ".cache" / "vqlab")
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz file; nothing is unpickled.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ValueError: if it is empty, cut short or not an npz file.
+    """
+    # An open file is given to numpy, because numpy leaves one open that it cannot read.
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                return dict(stored)
+        except (EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not a whole npz file ({error})") from None
+
+
 def cached_arrays(key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Read arrays from the cache, or compute and store them.
 
@@ -33,9 +55,8 @@ def cached_arrays(key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dic
     """
     path = cache_folder() / f"{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, zipfile.BadZipFile):
+        return read_arrays(path)
+    except (OSError, ValueError):
         arrays = compute()
     temporary = path.with_name(f"{key}.{os.getpid()}.part.npz")
     try:

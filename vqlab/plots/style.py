@@ -15,7 +15,7 @@ _TITLE_CHARACTERS_PER_INCH = 9
 def make_axes(
     columns: int, title: str, rows: int = 1, width: float = 4.2, height: float = 3.4
 ) -> tuple[Figure, list[Axes]]:
-    """Create a figure with a grid of axes in the lab's style.
+    """Create a figure with a grid of axes in vqlab's style.
 
     Args:
         columns: number of axes in a row, at least 1.

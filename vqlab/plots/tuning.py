@@ -1,4 +1,4 @@
-"""Figures of a tuning study: the lab's own, and the style for Optuna's."""
+"""Figures of a tuning study: vqlab's own, and the style for Optuna's."""
 
 from __future__ import annotations
 

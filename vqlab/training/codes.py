@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqlab.data import Images, ordered_batches
+from vqlab.data.cache import read_arrays
 from vqlab.errors import InputError
 from vqlab.models import VQVAE
 from vqlab.training.files import write_atomic
@@ -123,9 +123,9 @@ def _encode(model: VQVAE, images: Images, device: str) -> np.ndarray:
 
 def _read(path: Path, identity: list[str]) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored) if stored[_IDENTITY_KEY].tolist() == identity else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        stored = read_arrays(path)
+        return stored if stored[_IDENTITY_KEY].tolist() == identity else None
+    except (OSError, ValueError, KeyError):
         return None
 
 

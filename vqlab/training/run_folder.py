@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from vqlab.config import Config
 from vqlab.data import ImageData, load_data
+from vqlab.data.cache import read_arrays
 from vqlab.errors import InputError
 from vqlab.models import build_model
 from vqlab.training.files import read_json, read_tensors, write_json
@@ -152,8 +153,7 @@ class RunFolder:
         path = self.require_kind("vqvae").folder / "codebook.npz"
         if not path.is_file():
             raise InputError(f"run {self.folder}: has no codebook.npz; finish an epoch with `vqlab train`")
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        return read_arrays(path)
 
     def last_epoch_metrics(self) -> dict[str, Any]:
         """Read the metrics of the test images that the training loop logged after the last epoch.

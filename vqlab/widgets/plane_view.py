@@ -45,7 +45,7 @@ class PlaneView(View):
         super().__init__(explorer)
         self.transport = with_class("transport", w.Dropdown(options=transport_names(), description="transport"))
         self.shift = with_class(
-            "shift", w.FloatSlider(description="distance of the origin", min=0, max=MAX_SHIFT, step=0.5)
+            "shift", w.FloatSlider(description="origin at (−s, −s), s =", min=0, max=MAX_SHIFT, step=0.5)
         )
         self.shift.style.description_width = "initial"
         self.shift.layout.width = "380px"
