@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from vqlab.errors import InputError
 
-PROFILES = ("quick", "paper", "gpu")
+PROFILES = ("quick", "paper", "best", "gpu")
 
 # Part of every id. To be raised with a changed default, so that old and new Runs never share an id.
 DEFAULTS_VERSION = 1
@@ -58,6 +58,14 @@ class ModelConfig(ConfigSection):
     residual_blocks: int = Field(2, ge=0, le=16, description="blocks in each residual stack")
     residual_hidden: int = Field(64, ge=1, le=2048, description="channels inside a residual block")
     downsample: int = Field(2, ge=1, le=5, description="halvings of height and width; 2 gives 8x8 codes at 32 pixels")
+    block: Literal["paper", "prenorm"] = Field("paper", description="the paper's layers, or norm and SiLU before each")
+    norm: Literal["group", "none"] = Field("group", description="prenorm: GroupNorm of 16 channels a group, or none")
+    upsample: Literal["shuffle", "transposed"] = Field("shuffle", description="prenorm: how the decoder doubles sizes")
+    fine_blocks: int = Field(0, ge=0, le=16, description="prenorm: residual blocks after each doubling but the last")
+    center: bool = Field(True, description="prenorm: input 4·(pixels − 0.47), output its inverse")
+    output: Literal["linear", "sigmoid"] = Field(
+        "linear", description="prenorm: last layer; linear: clamped in eval mode"
+    )
 
 
 class QuantizerConfig(ConfigSection):
@@ -139,6 +147,16 @@ class OptimConfig(ConfigSection):
     epochs: int = Field(3, ge=1, le=100_000, description="passes over the training images (Table 1)")
     batch_size: int = Field(128, ge=1, le=65_536, description="images in a step (Table 1)")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's learning rate (Table 1)")
+    optimizer: Literal["adam", "adamw", "muon"] = Field(
+        "adam", description="muon: Muon for convolution kernels but the first and last, AdamW for the rest"
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the mean of gradients")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's decay of the mean of squared gradients")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="L2 term with adam, decoupled with adamw and muon")
+    muon_learning_rate: float = Field(4e-3, gt=0, le=1, description="muon: learning rate of the convolution kernels")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="decay of the learning rate to 0")
+    warmup: float = Field(0.0, ge=0, le=1, description="share of the steps in which the learning rate rises linearly")
+    clip_norm: float = Field(0.0, ge=0, le=1e6, description="largest norm of the gradient of all weights; 0: no limit")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the networks (autocast)")
     compile: bool = Field(False, description="compile the model with torch.compile")
 
@@ -195,6 +213,8 @@ class Config(ConfigSection):
                 f"prior.sample_steps={self.prior.sample_steps}: must be at most prior.noise_steps="
                 f"{self.prior.noise_steps}; lower it"
             )
+        if self.model.kind == "gan" and self.optim.optimizer != "adam":
+            raise ValueError(f"optim.optimizer={self.optim.optimizer}: must be adam for model.kind=gan; set adam")
         if self.model.kind == "gan" and self.data.image_size != 32:
             raise ValueError(f"data.image_size={self.data.image_size}: must be 32 for model.kind=gan; set 32")
         return self
@@ -273,8 +293,9 @@ class Config(ConfigSection):
         """Build a named Config.
 
         Args:
-            name: ``quick`` (small models, minutes on a CPU), ``paper`` (the paper's settings) or ``gpu`` (a wider
-                model, 100 epochs, bf16, compiled).
+            name: ``quick`` (small models, minutes on a CPU), ``paper`` (the paper's settings), ``best`` (the same
+                images, codes and epochs with a better network and optimizer) or ``gpu`` (a wider model, 100 epochs,
+                bf16, compiled).
             **changes: values by dotted field, as for ``replace``.
 
         Returns:
@@ -326,6 +347,19 @@ _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
         "optim.epochs": 2,
     },
     "paper": {},
+    "best": {
+        "model.block": "prenorm",
+        "model.residual_blocks": 3,
+        "model.fine_blocks": 1,
+        "quantizer.transport": "straight_through",
+        "quantizer.code_dim": 8,
+        "quantizer.beta": 1.0,
+        "optim.batch_size": 32,
+        "optim.optimizer": "muon",
+        "optim.learning_rate": 2e-3,
+        "optim.schedule": "linear",
+        "optim.warmup": 0.03,
+    },
     "gpu": {"optim.epochs": 100, "optim.precision": "bf16", "optim.compile": True, "model.hidden": 256},
 }
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqlab.config import Config
-from vqlab.models.blocks import Decoder, Encoder
+from vqlab.models.autoencoder import build_decoder, build_encoder
 
 # Bounds log s² on both sides, so that s² and 1 / s² stay finite.
 _MAX_LOG_VARIANCE = 10.0
@@ -20,7 +20,7 @@ class VAEOutput:
     """Result of ``VAE.forward``.
 
     Attributes:
-        reconstruction: images in [0, 1], (B, 3, H, W).
+        reconstruction: images (B, 3, H, W), in [0, 1]; with a linear output only in eval mode.
         mean: μ, mean of the posterior of the latent vector, (B, L).
         log_variance: log s², log variance of the posterior, in [−10, 10], (B, L).
     """
@@ -55,12 +55,12 @@ class VAE(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.encoder = nn.Sequential(
-                Encoder(config.model, dim), nn.Flatten(), nn.Linear(dim * height * width, 2 * latent_dim)
+                build_encoder(config.model, dim), nn.Flatten(), nn.Linear(dim * height * width, 2 * latent_dim)
             )
             self.decoder = nn.Sequential(
                 nn.Linear(latent_dim, dim * height * width),
                 nn.Unflatten(1, (dim, height, width)),
-                Decoder(config.model, dim),
+                build_decoder(config.model, dim),
             )
         self.latent_dim = latent_dim
 

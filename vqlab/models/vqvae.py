@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqlab.config import ModelConfig, QuantizerConfig
-from vqlab.models.blocks import Decoder, Encoder
+from vqlab.models.autoencoder import build_decoder, build_encoder
 from vqlab.quantize import QuantizerOutput, VectorQuantizer
 
 
@@ -18,7 +18,7 @@ class VQVAEOutput:
     """Result of ``VQVAE.forward``.
 
     Attributes:
-        reconstruction: images in [0, 1], (B, 3, H, W).
+        reconstruction: images (B, 3, H, W), in [0, 1]; with a linear output only in eval mode.
         z_e: the encoder's output, (B, D, h, w).
         quantized: the quantizer's output: z_q, indices, loss and statistics.
     """
@@ -59,9 +59,9 @@ class VQVAE(nn.Module):
         settings = quantizer.model_dump(exclude={"temperature_end"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder = Encoder(model, quantizer.dim)
+            self.encoder = build_encoder(model, quantizer.dim)
             self.quantizer = VectorQuantizer(**settings, seed=seed)
-            self.decoder = Decoder(model, quantizer.dim)
+            self.decoder = build_decoder(model, quantizer.dim)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> VQVAEOutput:
         """Reconstruct images.

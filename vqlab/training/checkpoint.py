@@ -14,7 +14,7 @@ from vqlab.training.files import read_tensors, write_atomic
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
-Optimizers = Mapping[str, torch.optim.Adam]
+Optimizers = Mapping[str, torch.optim.Optimizer]
 Arrays = Mapping[str, np.ndarray]
 
 

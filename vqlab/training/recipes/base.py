@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from vqlab.data import batches, load_data
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.errors import InputError
 from vqlab.models import build_model
+from vqlab.training.optimizers import schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
 
 
@@ -69,7 +70,7 @@ class Recipe(ABC):
         device: the torch device that trains.
         data: the images.
         model: the model, on the device.
-        optimizers: Adam optimizers by the name that checkpoints use.
+        optimizers: optimizers by the name that checkpoints use.
         arrays: int64 arrays that training updates in place, by the name that checkpoints use.
         extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
     """
@@ -77,7 +78,7 @@ class Recipe(ABC):
     def __init__(self, run: RunFolder, device: str) -> None:
         self.run, self.config, self.device = run, run.config, device
         self.data = load_data(run.config.data)
-        self.optimizers: dict[str, torch.optim.Adam] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
@@ -193,12 +194,22 @@ class Recipe(ABC):
         """
         return seeded_generator(self.config.seed, context.step, device=self.device)
 
-    def optimizer_step(self, loss: Tensor, optimizer: torch.optim.Adam, context: StepContext) -> None:
-        """Run the backward pass of a loss and one optimizer step.
+    def schedule_learning_rates(self, context: StepContext) -> None:
+        """Set the learning rates of a step: ``optim.warmup`` and ``optim.schedule``.
+
+        Args:
+            context: position of the step in the training.
+        """
+        set_learning_rates(self.optimizers, schedule_factor(self.config.optim, context.step, context.total_steps))
+
+    def optimizer_step(
+        self, loss: Tensor, optimizers: Mapping[str, torch.optim.Optimizer], context: StepContext
+    ) -> None:
+        """Run the backward pass of a loss and one step of its optimizers; ``optim.clip_norm`` limits the gradient.
 
         Args:
             loss: scalar, with its graph.
-            optimizer: the optimizer of the parameters to change.
+            optimizers: the optimizers of the parameters to change, by name.
             context: position of the step in the training.
 
         Raises:
@@ -209,6 +220,11 @@ class Recipe(ABC):
                 f"training diverged: the loss at step {context.step + 1} is {float(loss.detach())}; lower "
                 "optim.learning_rate or prior.learning_rate, or use optim.precision=fp32; the last checkpoint is kept"
             )
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        if self.config.optim.clip_norm:
+            weights = [weight for weight in self.model.parameters() if weight.grad is not None]
+            nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
+        for optimizer in optimizers.values():
+            optimizer.step()

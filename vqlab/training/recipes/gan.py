@@ -37,6 +37,7 @@ class GANRecipe(Recipe):
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
         """Train the discriminator on real and generated images, then the generator against it."""
         images, _ = batch
+        self.schedule_learning_rates(context)
         shape = (len(images), self.config.gan.latent_dim)
         noise = torch.randn(shape, generator=self.noise_generator(context), device=self.device)
         kind = self.config.gan.loss
@@ -44,11 +45,11 @@ class GANRecipe(Recipe):
             fake = self.generator(noise)
             real_scores, fake_scores = self.discriminator(images), self.discriminator(fake.detach())
         d_loss = discriminator_loss(real_scores.float(), fake_scores.float(), kind)
-        self.optimizer_step(d_loss, self.optimizers["adam_discriminator"], context)
+        self.optimizer_step(d_loss, {"adam": self.optimizers["adam_discriminator"]}, context)
         with self.autocast():
             scores = self.discriminator(fake)
         g_loss = generator_loss(scores.float(), kind)
-        self.optimizer_step(g_loss, self.optimizers["adam_generator"], context)
+        self.optimizer_step(g_loss, {"adam": self.optimizers["adam_generator"]}, context)
         if not logging:
             return None
         values = {

@@ -106,7 +106,7 @@ class TransformerRecipe(PriorRecipe):
         with self.autocast():
             logits = self.forward(codes, self.drop_labels(labels, self.noise_generator(context)))
         loss = F.cross_entropy(logits.float().flatten(0, 1), codes.flatten())
-        self.optimizer_step(loss, self.optimizers["adam"], context)
+        self.optimizer_step(loss, self.optimizers, context)
         return StepMetrics({"loss": float(loss.detach()), "nats_a_code": float(loss.detach())}) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class DiffusionRecipe(PriorRecipe):
         generator = self.noise_generator(context)
         with self.autocast():
             loss = self.model(codes, self.drop_labels(labels, generator), generator)
-        self.optimizer_step(loss, self.optimizers["adam"], context)
+        self.optimizer_step(loss, self.optimizers, context)
         return StepMetrics({"loss": float(loss.detach()), "denoising_error": float(loss.detach())}) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:

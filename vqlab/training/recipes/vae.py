@@ -11,6 +11,7 @@ from vqlab.losses import negative_elbo
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VAE
 from vqlab.training.evaluation import pixel_metrics
+from vqlab.training.optimizers import build_optimizers
 from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
 from vqlab.training.recipes.reconstruction import ReconstructionCriterion
 
@@ -26,12 +27,13 @@ class VAERecipe(Recipe):
     def setup(self) -> None:
         """Build the optimizer and the reconstruction loss."""
         self.forward = self.maybe_compile(self.model)
-        self.optimizers = {"adam": self.build_adam(self.model)}
+        self.optimizers = build_optimizers(self.model, self.config.optim)
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
 
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
         """Train on one batch, with one sample of the latent vector per image."""
         images, _ = batch
+        self.schedule_learning_rates(context)
         shape = (len(images), self.config.vae.latent_dim)
         noise = torch.randn(shape, generator=self.noise_generator(context), device=self.device)
         with self.autocast():
@@ -39,7 +41,7 @@ class VAERecipe(Recipe):
             reconstruction = self.criterion(output.reconstruction, images)
         elbo = negative_elbo(output.reconstruction, images, output.mean, output.log_variance, self.config.vae.kl_weight)
         loss = elbo.loss + reconstruction.perceptual
-        self.optimizer_step(loss, self.optimizers["adam"], context)
+        self.optimizer_step(loss, self.optimizers, context)
         if not logging:
             return None
         values = {

@@ -15,6 +15,7 @@ from vqlab.models import VQVAE, VQVAEOutput
 from vqlab.training.evaluation import pixel_metrics
 from vqlab.training.files import write_atomic
 from vqlab.training.gradients import gradient_histograms, gradient_means, gradient_records
+from vqlab.training.optimizers import build_optimizers
 from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
 from vqlab.training.recipes.reconstruction import ReconstructionCriterion, ReconstructionLoss
 
@@ -33,7 +34,7 @@ class VQVAERecipe(Recipe):
     def setup(self) -> None:
         """Build the optimizer, the reconstruction loss and the usage counts (windows, K)."""
         self.forward = self.maybe_compile(self.model)
-        self.optimizers = {"adam": self.build_adam(self.model)}
+        self.optimizers = build_optimizers(self.model, self.config.optim)
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
         self.windows_per_epoch = max(1, USAGE_WINDOWS // self.epochs)
         self.usage = np.zeros((self.epochs * self.windows_per_epoch, self.config.quantizer.num_codes), np.int64)
@@ -43,13 +44,14 @@ class VQVAERecipe(Recipe):
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
         """Train on one batch and count the use of each code."""
         images, _ = batch
+        self.schedule_learning_rates(context)
         self._set_temperature(context)
         with self.autocast():
             output = self.forward(images)
             reconstruction = self.criterion(output.reconstruction, images)
         records = gradient_records(reconstruction.total, output) if logging else None
         loss = reconstruction.total + output.quantized.loss
-        self.optimizer_step(loss, self.optimizers["adam"], context)
+        self.optimizer_step(loss, self.optimizers, context)
         indices = output.quantized.indices.flatten()
         window = context.step * self.windows_per_epoch // self.steps_per_epoch
         self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
