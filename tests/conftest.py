@@ -9,6 +9,9 @@ import annotation_checks
 import pytest
 from jaxtyping import install_import_hook
 
+# Not collected for doctests: pytest cannot import two files of one name that way.
+collect_ignore = ["conftest.py", "browser/conftest.py"]
+
 if os.environ.get("VQLAB_UNCHECKED") != "1":
     install_import_hook("vqlab", "annotation_checks.check_lazily")
 

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from vqlab.analysis.tokenizer import Tokenizer
-from vqlab.widgets.base import Explorer
 from vqlab.widgets.checks import check_one_of, check_range
-from vqlab.widgets.run_sources import Runs, RunSources
+from vqlab.widgets.run_sources import Runs
+from vqlab.widgets.runs_explorer import RunsExplorer
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
 
 
-class CodebookExplorer(Explorer):
+class CodebookExplorer(RunsExplorer):
     """Show how often each code is used in an epoch, the decoded patch of a code and the image patches nearest to it.
 
     Keys of ``state``:
@@ -37,22 +36,11 @@ class CodebookExplorer(Explorer):
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
-        super().__init__()
-        self._sources = RunSources(runs)
+        super().__init__(runs)
         name = self._sources.names[0]
         tokenizer = self._sources.tokenizer(name)
         self.state = {"run": name, "epoch": len(tokenizer.usage), "code": int(tokenizer.token_counts().argmax())}
         self.state = state
-
-    @property
-    def run_names(self) -> list[str]:
-        """The names of the Runs, in the given order."""
-        return self._sources.names
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The selected Run, opened."""
-        return self._sources.tokenizer(self.state["run"])
 
     def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
         """Sort the codes by their usage in the selected epoch.

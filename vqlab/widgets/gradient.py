@@ -12,11 +12,11 @@ from vqlab.analysis.transport_probe import probe_transports
 from vqlab.errors import InputError
 from vqlab.quantize import transport_names
 from vqlab.training.gradients import HISTOGRAM_EDGES, gradient_histograms
-from vqlab.widgets.base import Explorer
 from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import LOGGED, QUANTITIES
 from vqlab.widgets.plane import PlaneExplorer
-from vqlab.widgets.run_sources import Runs, RunSources
+from vqlab.widgets.run_sources import Runs
+from vqlab.widgets.runs_explorer import RunsExplorer
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class GradientExplorer(Explorer):
+class GradientExplorer(RunsExplorer):
     """Show histograms over tokens of angles and lengths of the gradient at the quantizer.
 
     Keys of ``state``:
@@ -50,8 +50,7 @@ class GradientExplorer(Explorer):
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
-        super().__init__()
-        self._sources = RunSources(runs)
+        super().__init__(runs)
         self.plane_explorer = PlaneExplorer()
         self._logged: dict[str, pd.DataFrame] = {}
         self._probed: dict[tuple[str, str], dict[str, list[int]]] = {}
@@ -59,11 +58,6 @@ class GradientExplorer(Explorer):
         last = len(self.logged_histograms(name)) - 1
         self.state = {"run": name, "transport": LOGGED, "step": last, "quantity": "angle_gradients"}
         self.state = state
-
-    @property
-    def run_names(self) -> list[str]:
-        """The names of the Runs, in the given order."""
-        return self._sources.names
 
     @cached_property
     def transports(self) -> list[str]:

@@ -11,14 +11,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vqlab.analysis.pictures import encode_png
-from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.analysis.tokenizer import image_metrics
 from vqlab.data.upload import read_image
 from vqlab.errors import InputError
-from vqlab.widgets.base import Explorer
 from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import ALL_CLASSES, TOOLS
 from vqlab.widgets.grid_edits import Grid, count_differences, randomise_codes, set_code, swap_codes
-from vqlab.widgets.run_sources import Runs, RunSources
+from vqlab.widgets.run_sources import Runs
+from vqlab.widgets.runs_explorer import RunsExplorer
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -28,7 +28,7 @@ _MAX_UNDO = 500
 _IMAGE_KEYS = {"run", "class", "index", "upload"}
 
 
-class ReconstructionExplorer(Explorer):
+class ReconstructionExplorer(RunsExplorer):
     """Show how a VQ-VAE reconstructs an image, and decode the image again after its codes are edited.
 
     Keys of ``state``:
@@ -54,24 +54,13 @@ class ReconstructionExplorer(Explorer):
     """
 
     def __init__(self, runs: Runs, **state: Any) -> None:
-        super().__init__()
-        self._sources = RunSources(runs)
+        super().__init__(runs)
         self._undo_stack: deque[Grid] = deque(maxlen=_MAX_UNDO)
         self._undoing = False
         self._noise_count = 0
         self.state = {"run": self._sources.names[0], "class": ALL_CLASSES, "index": 0, "upload": None,
                       "grid": None, "code": 0, "tool": "pick", "noise": 10}  # fmt: skip
         self.state = state
-
-    @property
-    def run_names(self) -> list[str]:
-        """The names of the Runs, in the given order."""
-        return self._sources.names
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The selected Run, opened."""
-        return self._sources.tokenizer(self.state["run"])
 
     @property
     def image(self) -> Float[Tensor, "3 H W"]:
