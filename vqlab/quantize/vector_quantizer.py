@@ -254,7 +254,7 @@ class VectorQuantizer(nn.Module):
             z_q = z_q.movedim(-1, 1)
         return QuantizerOutput(z_q, indices.reshape(channel_last.shape[:-1]), loss, stats)
 
-    def decode(self, indices: Int[Tensor, ...]) -> Tensor:
+    def decode(self, indices: Int[Tensor, " *shape"]) -> Tensor:
         """Look up z_q for indices, including the projection of ``code_dim``.
 
         Args:
