@@ -46,8 +46,15 @@ def _residual_stack(config: ModelConfig) -> list[nn.Module]:
     return [*blocks, nn.ReLU()]
 
 
-def _stage_channels(config: ModelConfig) -> list[int]:
-    """Channels after each halving: half of ``config.hidden``, except after the last one."""
+def stage_channels(config: ModelConfig) -> list[int]:
+    """Compute the channels after each halving: half of ``config.hidden``, except after the last one.
+
+    Args:
+        config: ``hidden`` and ``downsample``.
+
+    Returns:
+        One number for each halving.
+    """
     return [config.hidden // 2] * (config.downsample - 1) + [config.hidden]
 
 
@@ -69,7 +76,7 @@ class Encoder(nn.Sequential):
     def __init__(self, config: ModelConfig, dim: int) -> None:
         layers: list[nn.Module] = []
         channels = 3
-        for width in _stage_channels(config):
+        for width in stage_channels(config):
             layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
             channels = width
         layers += [nn.Conv2d(channels, config.hidden, 3, padding=1), *_residual_stack(config)]
@@ -94,7 +101,7 @@ class Decoder(nn.Sequential):
     def __init__(self, config: ModelConfig, dim: int) -> None:
         layers: list[nn.Module] = [nn.Conv2d(dim, config.hidden, 3, padding=1), *_residual_stack(config)]
         channels = config.hidden
-        for width in [*reversed(_stage_channels(config)[:-1]), 3]:
+        for width in [*reversed(stage_channels(config)[:-1]), 3]:
             layers += [nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
             channels = width
         super().__init__(*layers[:-1], nn.Sigmoid())

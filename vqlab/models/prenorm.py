@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqlab.config import ModelConfig
+from vqlab.models.blocks import stage_channels
 
 # Mean and a quarter of the range of natural images in [0, 1]: what ``model.center`` subtracts and divides by.
 PIXEL_MEAN, PIXEL_SCALE = 0.47, 0.25
@@ -92,11 +93,6 @@ class ClampInEval(nn.Module):
         return x if self.training else x.clamp(0, 1)
 
 
-def _widths(config: ModelConfig) -> list[int]:
-    """Channels after each halving: half of ``config.hidden``, except after the last one."""
-    return [config.hidden // 2] * (config.downsample - 1) + [config.hidden]
-
-
 class PreNormEncoder(nn.Sequential):
     """Images (B, 3, H, W) in [0, 1] to z_e (B, dim, H/2ⁿ, W/2ⁿ), where n is ``config.downsample``.
 
@@ -116,7 +112,7 @@ class PreNormEncoder(nn.Sequential):
     def __init__(self, config: ModelConfig, dim: int) -> None:
         layers: list[nn.Module] = [Scale(1 / PIXEL_SCALE, -PIXEL_MEAN / PIXEL_SCALE)] if config.center else []
         channels = 3
-        for index, width in enumerate(_widths(config)):
+        for index, width in enumerate(stage_channels(config)):
             layers += [*_norm(config, channels), nn.SiLU()] if index else []
             layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1))
             channels = width
@@ -146,7 +142,7 @@ class PreNormDecoder(nn.Sequential):
         channels = config.hidden
         layers: list[nn.Module] = [nn.Conv2d(dim, channels, 3, padding=1)]
         layers += [PreNormBlock(config, channels) for _ in range(config.residual_blocks)]
-        widths = [*reversed(_widths(config)[:-1]), 3]
+        widths = [*reversed(stage_channels(config)[:-1]), 3]
         for width in widths:
             last = width == 3
             layers += [*_norm(config, channels), nn.SiLU(), *_doubling(config, channels, width, 3 if last else 1)]
