@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vqlab.config import ModelConfig
 from vqlab.models.blocks import stage_channels
 
-# Mean and a quarter of the range of natural images in [0, 1]: what ``model.center`` subtracts and divides by.
+# About the mean and the standard deviation of photographs in [0, 1]; ``model.center`` subtracts and divides by them.
 PIXEL_MEAN, PIXEL_SCALE = 0.47, 0.25
 _CHANNELS_PER_GROUP = 16
 

@@ -224,7 +224,8 @@ class Recipe(ABC):
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.config.optim.clip_norm:
-            weights = [weight for weight in self.model.parameters() if weight.grad is not None]
+            groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+            weights = [weight for group in groups for weight in group["params"]]
             nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
         for optimizer in optimizers.values():
             optimizer.step()
