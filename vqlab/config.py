@@ -40,6 +40,9 @@ class DataConfig(ConfigSection):
     crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels added on each side before the crop")
     train_limit: int | None = Field(None, ge=1, description="training images taken from a seeded shuffle; null: all")
     test_limit: int | None = Field(None, ge=1, description="test images taken from a seeded shuffle; null: all")
+    validation: int = Field(
+        0, ge=0, description="training images kept out of training, by a fixed shuffle; measured after each epoch"
+    )
     on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable image file")
 
     @field_validator("source")
@@ -83,6 +86,10 @@ class QuantizerConfig(ConfigSection):
     decay: float = Field(0.99, gt=0, lt=1, description="EMA decay of counts and sums (Table 1)")
     restart_every: int = Field(20, ge=0, description="steps between restarts of dead codes; 0: no restarts")
     restart_share: float = Field(0.1, ge=0, le=1, description="a code is dead if used under this share of uniform use")
+    restart_until: float = Field(1.0, ge=0, le=1, description="share of the steps, from the first, with restarts")
+    start_after: int = Field(
+        0, ge=0, description="first steps without quantization; then the codes start at vectors of many batches"
+    )
     hard: bool = Field(True, description="gumbel: forward one code (true) or a mixture (false)")
     temperature: float = Field(1.0, gt=0, le=100, description="gumbel: temperature at the first step")
     temperature_end: float = Field(0.1, gt=0, le=100, description="gumbel: temperature at the last step")
@@ -157,6 +164,12 @@ class OptimConfig(ConfigSection):
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="decay of the learning rate to 0")
     warmup: float = Field(0.0, ge=0, le=1, description="share of the steps in which the learning rate rises linearly")
     clip_norm: float = Field(0.0, ge=0, le=1e6, description="largest norm of the gradient of all weights; 0: no limit")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the average of the weights that is evaluated and stored; 0: no average"
+    )
+    decoder_phase: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps, at the end, that train the decoder alone (VQ-VAE)"
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the networks (autocast)")
     compile: bool = Field(False, description="compile the model with torch.compile")
 

@@ -15,11 +15,13 @@ def load_data(config: DataConfig) -> ImageData:
         config: source, image size, and limits on the numbers of images.
 
     Returns:
-        Training and test images, at most ``train_limit`` and ``test_limit`` of them.
+        ``config.validation`` images kept out of the training images, then training and test images, at most
+        ``train_limit`` and ``test_limit`` of them.
 
     Raises:
         InputError: if the source is missing, empty, damaged or cannot be downloaded, if an image cannot be read
-            (unless ``config.on_broken`` is ``skip``), or if the images do not have ``config.image_size``.
+            (unless ``config.on_broken`` is ``skip``), if the images do not have ``config.image_size``, or if
+            ``config.validation`` leaves no training image.
     """
     from vqlab.data.cifar10 import load_cifar10
     from vqlab.data.folder import load_folder
@@ -33,4 +35,4 @@ def load_data(config: DataConfig) -> ImageData:
         data = load_cifar10()
     else:
         data = load_folder(config.source.removeprefix("folder:"), config.image_size, config.on_broken)
-    return data.subset(config.train_limit, config.test_limit)
+    return data.hold_out(config.validation).subset(config.train_limit, config.test_limit)

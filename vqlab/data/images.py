@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from vqlab.errors import InputError
+
 
 @dataclass(frozen=True)
 class Images:
@@ -50,6 +52,26 @@ class Images:
         indices = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
         return self.pixels[indices].float() / 255
 
+    def split(self, count: int) -> tuple[Images, Images]:
+        """Divide the images by a shuffle with seed 0.
+
+        Args:
+            count: images in the first part, at most ``len(self)``.
+
+        Returns:
+            The first ``count`` images of the shuffle, and all others.
+
+        Example:
+            >>> images = Images(torch.zeros(5, 3, 1, 1, dtype=torch.uint8), torch.arange(5))
+            >>> [len(part) for part in images.split(2)]
+            [2, 3]
+        """
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        first, others = (
+            Images(self.pixels[indices], self.labels[indices]) for indices in (order[:count], order[count:])
+        )
+        return first, others
+
     def subset(self, limit: int | None) -> Images:
         """Select the first images of a shuffle with seed 0.
 
@@ -61,8 +83,7 @@ class Images:
         """
         if limit is None or limit >= len(self):
             return self
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:limit]
-        return Images(self.pixels[order], self.labels[order])
+        return self.split(limit)[0]
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,7 @@ class ImageData:
         test: test images.
         class_names: names of the classes, by label.
         skipped: names of unreadable files that were left out.
+        validation: images kept out of the training images, for choices; None without any.
     """
 
     name: str
@@ -82,15 +104,42 @@ class ImageData:
     test: Images
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    validation: Images | None = None
+
+    @property
+    def held_out(self) -> Images:
+        """The images that are measured during training: the validation images, or the test images without any."""
+        return self.test if self.validation is None else self.validation
 
     @property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of all pixels and labels."""
         digest = hashlib.sha256()
-        for images in (self.train, self.test):
+        for images in (self.train, self.test, *([] if self.validation is None else [self.validation])):
             digest.update(images.pixels.contiguous().numpy().data)
             digest.update(images.labels.numpy().data)
         return digest.hexdigest()[:16]
+
+    def hold_out(self, count: int) -> ImageData:
+        """Move training images to the validation images, by ``Images.split``.
+
+        Args:
+            count: how many images; 0 for none.
+
+        Returns:
+            The same source with ``count`` validation images.
+
+        Raises:
+            InputError: if no training image would remain.
+        """
+        if not count:
+            return self
+        if count >= len(self.train):
+            raise InputError(
+                f"data.validation={count}: must be below the {len(self.train)} training images of {self.name}; lower it"
+            )
+        validation, train = self.train.split(count)
+        return replace(self, train=train, validation=validation)
 
     def subset(self, train_limit: int | None, test_limit: int | None) -> ImageData:
         """Select fewer images by ``Images.subset``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,6 +42,25 @@ def psnr(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tens
         tensor([20.])
     """
     return -10 * mse(x, y).log10()
+
+
+def pooled_psnr(mean_mse: float) -> float:
+    """Compute −10·log₁₀ of the mean squared error over all images.
+
+    Published tables print this or the mean of ``psnr`` over images. The mean is never lower (Jensen's inequality); on
+    CIFAR-10 it is about 0.5 dB higher.
+
+    Args:
+        mean_mse: mean of ``mse`` over images, at least 0.
+
+    Returns:
+        The ratio, dB; infinite for 0.
+
+    Example:
+        >>> round(pooled_psnr(0.01), 2)
+        20.0
+    """
+    return -10 * math.log10(mean_mse) if mean_mse > 0 else math.inf
 
 
 def ssim(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:

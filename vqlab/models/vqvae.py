@@ -56,7 +56,7 @@ class VQVAE(nn.Module):
 
     def __init__(self, model: ModelConfig, quantizer: QuantizerConfig, seed: int = 0) -> None:
         super().__init__()
-        settings = quantizer.model_dump(exclude={"temperature_end"})
+        settings = quantizer.model_dump(exclude={"temperature_end", "restart_until", "start_after"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = build_encoder(model, quantizer.dim)
@@ -77,6 +77,17 @@ class VQVAE(nn.Module):
         z_e = self.encoder(images)
         quantized = self.quantizer(z_e)
         return VQVAEOutput(self.decoder(quantized.z_q), z_e, quantized)
+
+    def reconstruct_unquantized(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """Reconstruct images from z_e instead of its codes, with the projections of ``code_dim``.
+
+        Args:
+            images: in [0, 1].
+
+        Returns:
+            The reconstruction, as ``forward`` returns it.
+        """
+        return self.decoder(self.quantizer.bypass(self.encoder(images)))
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Int[Tensor, "B h w"]:
         """Compute the code grids of images; call it in eval mode, as training mode updates the codebook.

@@ -108,15 +108,26 @@ class Codebook(nn.Module):
         if not training or bool(self.filled):
             return
         e = _gather_rows(e)
-        if len(e) == 0:
-            return
+        if len(e):
+            self.fit_codes(e)
+
+    @torch.no_grad()
+    def fit_codes(self, e: Float[Tensor, "N C"], batches: int = 1) -> None:
+        """Set the codes, counts and sums from encoder vectors: by k-means, or with ``init="data"`` at random.
+
+        Args:
+            e: Encoder vectors, (N, C), N at least 1; the same on all ranks under torch.distributed.
+            batches: Number of training batches that the vectors come from. The counts are divided by it, so that the
+                vectors weigh as much as one batch in the EMA. Default 1.
+        """
         generator = self.step_generator(torch.device("cpu"))
-        if self.init == "kmeans":
+        if self.init != "data":
             codes, counts = kmeans(e, len(self.counts), generator, self.distance)
         else:
             codes = sample_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))
-        self._set_codes(torch.ones_like(self.counts, dtype=torch.bool), codes, counts.clamp_min(_LAPLACE))
+        counts = (counts / batches).clamp_min(_LAPLACE)
+        self._set_codes(torch.ones_like(self.counts, dtype=torch.bool), codes, counts)
         self.filled.fill_(True)
 
     @torch.no_grad()

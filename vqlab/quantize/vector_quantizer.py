@@ -254,6 +254,40 @@ class VectorQuantizer(nn.Module):
             z_q = z_q.movedim(-1, 1)
         return QuantizerOutput(z_q, indices.reshape(channel_last.shape[:-1]), loss, stats)
 
+    def fit_codes(self, z_e: Tensor, batches: int = 1) -> None:
+        """Set the codes from encoder vectors, for example those of many batches after training without quantization.
+
+        K-means with 10 iterations, or random vectors with ``init="data"``; what the codes held before is lost.
+
+        Args:
+            z_e: Encoder vectors as for ``forward``, at least one; 40 vectors for each code are enough.
+            batches: Number of training batches that the vectors come from, so that they weigh as much as one batch in
+                the EMA. Default 1.
+
+        Raises:
+            InputError: if z_e has fewer than two axes, not ``dim`` channels at ``channel_dim``, or no vector.
+        """
+        rows = self._channel_last(z_e).reshape(-1, self.dim)
+        if not len(rows):
+            raise InputError(f"z_e: shape {tuple(z_e.shape)} has no vector; give at least one")
+        with torch.no_grad():
+            self.book.fit_codes(self.project_in(rows.float()), batches)
+
+    def bypass(self, z_e: Tensor) -> Tensor:
+        """Pass z_e through the projections of ``code_dim`` without quantization.
+
+        Args:
+            z_e: Encoder vectors as for ``forward``.
+
+        Returns:
+            z_e of the same shape, in the space of the decoder; z_e itself without ``code_dim``.
+
+        Raises:
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
+        """
+        output = self.project_out(self.project_in(self._channel_last(z_e)))
+        return output.movedim(-1, 1) if self.channel_dim == 1 else output
+
     def decode(self, indices: Int[Tensor, " *shape"]) -> Tensor:
         """Look up z_q for indices, including the projection of ``code_dim``.
 

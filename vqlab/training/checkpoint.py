@@ -18,11 +18,14 @@ Optimizers = Mapping[str, torch.optim.Optimizer]
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> None:
+def save_checkpoint(
+    folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arrays: Arrays, average: nn.Module | None = None
+) -> None:
     """Write the state of a training to ``checkpoint.safetensors``.
 
     The file replaces an earlier checkpoint only when it is complete. Its keys are ``model.NAME`` for the model's
-    ``state_dict``, ``OPTIMIZER.PARAMETER.NAME`` for the optimizers' and the names of the arrays.
+    ``state_dict``, ``average.NAME`` for that of the average of the weights, ``OPTIMIZER.PARAMETER.NAME`` for the
+    optimizers' and the names of the arrays.
 
     Args:
         folder: the folder of the Run.
@@ -30,8 +33,11 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizers: Optim
         model: the model, on any device.
         optimizers: the optimizers by name.
         arrays: int64 arrays by name, any shape.
+        average: the average of the weights, on any device; None (default) if there is none.
     """
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
     for prefix, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
@@ -40,7 +46,9 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizers: Optim
     write_atomic(folder / CHECKPOINT_FILE, lambda temporary: save_file(cpu, temporary, {"step": str(step)}))
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays) -> int:
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays, average: nn.Module | None = None
+) -> int:
     """Restore the state of a training in place.
 
     Args:
@@ -48,6 +56,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, arra
         model: the model that receives the stored weights.
         optimizers: the optimizers that receive the stored states, with the names used in ``save_checkpoint``.
         arrays: the arrays that receive the stored values, with the names used in ``save_checkpoint``.
+        average: the average of the weights that receives the stored values; None (default) if there is none.
 
     Returns:
         Number of finished training steps; 0 if the folder has no checkpoint, and then nothing is changed.
@@ -58,7 +67,10 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, arra
     if not (folder / CHECKPOINT_FILE).is_file():
         return 0
     tensors, metadata = read_tensors(folder / CHECKPOINT_FILE)
-    model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
+    for prefix, module in (("model.", model), ("average.", average)):
+        if module is not None:
+            stored = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            module.load_state_dict(stored)
     for prefix, optimizer in optimizers.items():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_state(tensors, f"{prefix}.")})
     for name, array in arrays.items():

@@ -11,7 +11,7 @@ from torch import Tensor
 from vqlab.config import Config
 from vqlab.data import ImageData, ordered_batches
 from vqlab.metrics.distances import reconstruction_distances, sample_distances
-from vqlab.metrics.pixels import mse, psnr, ssim
+from vqlab.metrics.pixels import mse, pooled_psnr, psnr, ssim
 from vqlab.models import VAE, VQVAE
 from vqlab.quantize.usage import perplexity, utilisation
 from vqlab.training.run_folder import RunFolder
@@ -63,33 +63,41 @@ def evaluate(
 
 
 @torch.no_grad()
-def pixel_metrics(model: VQVAE | VAE, data: ImageData, config: Config, device: str) -> dict[str, Any]:
+def pixel_metrics(
+    model: VQVAE | VAE, data: ImageData, config: Config, device: str, *, held_out: bool = False
+) -> dict[str, Any]:
     """Compare the reconstructions of all test images with the images.
 
     Args:
         model: the model, in eval mode, on ``device``.
-        data: the images; the test part is used.
+        data: the images.
         config: the Config of the model.
         device: the torch device that computes.
+        held_out: whether ``data.held_out`` is measured, which are the validation images if there are any. Default
+            False: the test images.
 
     Returns:
-        ``data``, the number of ``images``, and the means over images of ``mse``, ``psnr`` (dB) and ``ssim``, each
-        with its standard error ``…_error``. For a VQ-VAE also ``perplexity`` and ``utilisation`` over all test tokens
-        (``perplexity_window`` is ``data set``) and the number of ``tokens``.
+        ``data``, the measured ``part`` (``test`` or ``validation``), the number of ``images``, and the means over
+        images of ``mse``, ``psnr`` (dB) and ``ssim``, each with its standard error ``…_error``; and ``psnr_pooled``,
+        −10·log₁₀ of the mean of ``mse`` (dB). For a VQ-VAE also ``perplexity`` and ``utilisation`` over all tokens of
+        the part (``perplexity_window`` is ``data set``) and the number of ``tokens``.
     """
+    part = data.held_out if held_out else data.test
     counts = torch.zeros(config.quantizer.num_codes, device=device)
     values: dict[str, list[Tensor]] = {"mse": [], "psnr": [], "ssim": []}
-    for images, _ in ordered_batches(data.test, config.evaluation.batch_size, device):
+    for images, _ in ordered_batches(part, config.evaluation.batch_size, device):
         output = model(images)
         for name, metric in (("mse", mse), ("psnr", psnr), ("ssim", ssim)):
             values[name].append(metric(output.reconstruction, images).double().cpu())
         if isinstance(model, VQVAE):
             counts += torch.bincount(output.quantized.indices.flatten(), minlength=len(counts))
-    columns: dict[str, Any] = {"data": data.name, "images": len(data.test)}
+    name_of_part = "test" if part is data.test else "validation"
+    columns: dict[str, Any] = {"data": data.name, "part": name_of_part, "images": len(part)}
     for name, parts in values.items():
         per_image = torch.cat(parts)
         columns[name] = float(per_image.mean())
         columns[f"{name}_error"] = float(per_image.std() / len(per_image) ** 0.5)
+    columns["psnr_pooled"] = pooled_psnr(columns["mse"])
     return {**columns, **_usage_metrics(counts)} if isinstance(model, VQVAE) else columns
 
 

@@ -96,7 +96,8 @@ class _Training:
         self.stopped = False
         self.recipe = build_recipe(run, device)
         self.model = self.recipe.model
-        self.step = load_checkpoint(run.folder, self.model, self.recipe.optimizers, self.recipe.arrays)
+        recipe = self.recipe
+        self.step = load_checkpoint(run.folder, self.model, recipe.optimizers, recipe.arrays, recipe.average)
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
         self.previous_seconds = float(run.provenance.get("wall_seconds", 0.0))
         self.start_time = time.perf_counter()
@@ -130,6 +131,7 @@ class _Training:
         start = time.perf_counter()
         logging = self.step % self.config.evaluation.log_every == 0
         metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.total_steps), logging=logging)
+        self.recipe.update_average()
         self.step += 1
         for kind, values in self.recipe.events().items():
             self.log.add_metrics({"kind": kind, "step": self.step, "epoch": epoch, **values})
@@ -150,7 +152,7 @@ class _Training:
 
     @torch.no_grad()
     def _end_epoch(self, epoch: int) -> None:
-        self.model.eval()
+        self.recipe.evaluated_model.eval()
         self._log("epoch", epoch, self.recipe.epoch_metrics())
         self.recipe.on_epoch_end()
         self._save(finished=False)
@@ -162,10 +164,11 @@ class _Training:
             self.progress({**row, "total_steps": self.total_steps})
 
     def _save(self, *, finished: bool) -> None:
-        folder = self.run.folder
-        save_checkpoint(folder, self.step, self.model, self.recipe.optimizers, self.recipe.arrays)
+        folder, recipe = self.run.folder, self.recipe
+        save_checkpoint(folder, self.step, self.model, recipe.optimizers, recipe.arrays, recipe.average)
         if finished:
-            weights = {key: value.detach().cpu().contiguous().clone() for key, value in self.model.state_dict().items()}
+            state = recipe.evaluated_model.state_dict()
+            weights = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
             write_atomic(folder / "model.safetensors", lambda temporary: save_file(weights, temporary))
         wall_seconds = self.previous_seconds + time.perf_counter() - self.start_time
         write_json(

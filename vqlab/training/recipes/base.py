@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vqlab.data import batches, load_data
 from vqlab.data.batches import Batch, seeded_generator
@@ -56,9 +57,9 @@ class StepMetrics:
 class Recipe(ABC):
     """The objects that train one kind of model, and what a training step does with them.
 
-    The whole state of a training is in ``model``, ``optimizers`` and ``arrays``, which checkpoints store. The random
-    numbers of a step depend on the Config's seed and the step only (``noise_generator``), so a resumed training
-    equals an uninterrupted one.
+    The whole state of a training is in ``model``, ``average``, ``optimizers`` and ``arrays``, which checkpoints store.
+    The random numbers of a step depend on the Config's seed and the step only (``noise_generator``), so a resumed
+    training equals an uninterrupted one.
 
     Args:
         run: the Run to train.
@@ -70,6 +71,8 @@ class Recipe(ABC):
         device: the torch device that trains.
         data: the images.
         model: the model, on the device.
+        average: exponential moving average of the weights with decay ``optim.ema``, with the buffers of the model, so
+            also its codes; None if ``optim.ema`` is 0.
         optimizers: optimizers by the name that checkpoints use.
         arrays: int64 arrays that training updates in place, by the name that checkpoints use.
         extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
@@ -82,6 +85,8 @@ class Recipe(ABC):
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
+        decay = self.config.optim.ema if self.config.prior.kind == "none" else 0
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
         self.setup()
 
     @abstractmethod
@@ -106,11 +111,21 @@ class Recipe(ABC):
 
     @abstractmethod
     def epoch_metrics(self) -> dict[str, Any]:
-        """Measure the model after an epoch, on test data; it is in eval mode, without gradients.
+        """Measure the model after an epoch, on held-out data; it is in eval mode, without gradients.
 
         Returns:
             Columns of a row of ``metrics.jsonl``, kind ``epoch``.
         """
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is measured and stored at the end: the average of the weights if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def update_average(self) -> None:
+        """Add the weights after a step to the average, if there is one."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     @property
     def epochs(self) -> int:

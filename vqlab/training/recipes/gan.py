@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -63,5 +63,5 @@ class GANRecipe(Recipe):
     def epoch_metrics(self) -> dict[str, Any]:
         """Measure the spread of samples: each pixel's standard deviation over them, averaged; 0 is mode collapse."""
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
-        samples = self.model.sample(_SPREAD_SAMPLES, generator)
+        samples = cast(GAN, self.evaluated_model).sample(_SPREAD_SAMPLES, generator)
         return {"data": self.data.name, "sample_spread": float(samples.std(0).mean())}

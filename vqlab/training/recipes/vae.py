@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -55,5 +55,5 @@ class VAERecipe(Recipe):
         return StepMetrics(values)
 
     def epoch_metrics(self) -> dict[str, Any]:
-        """Measure pixel metrics of the test images, reconstructed from the mean of the posterior."""
-        return pixel_metrics(self.model, self.data, self.config, self.device)
+        """Measure pixel metrics of the held-out images, reconstructed from the mean of the posterior."""
+        return pixel_metrics(cast(VAE, self.evaluated_model), self.data, self.config, self.device, held_out=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vqlab.data.batches import Batch
+from vqlab.errors import InputError
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VQVAE, VQVAEOutput
 from vqlab.training.evaluation import pixel_metrics
@@ -21,6 +23,8 @@ from vqlab.training.recipes.reconstruction import ReconstructionCriterion, Recon
 
 # Windows of a training in which usage is counted, at most; a training of more epochs has one window per epoch.
 USAGE_WINDOWS = 24
+# K-means gets this many vectors for each code after steps without quantization: one batch may have 2 or fewer.
+_VECTORS_PER_CODE = 40
 
 
 class VQVAERecipe(Recipe):
@@ -32,7 +36,11 @@ class VQVAERecipe(Recipe):
     model: VQVAE
 
     def setup(self) -> None:
-        """Build the optimizer, the reconstruction loss and the usage counts (windows, K)."""
+        """Build the optimizer, the reconstruction loss and the usage counts (windows, K).
+
+        Raises:
+            InputError: if ``quantizer.start_after`` is not below the steps of an epoch.
+        """
         self.forward = self.maybe_compile(self.model)
         self.optimizers = build_optimizers(self.model, self.config.optim)
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
@@ -40,27 +48,37 @@ class VQVAERecipe(Recipe):
         self.usage = np.zeros((self.epochs * self.windows_per_epoch, self.config.quantizer.num_codes), np.int64)
         self.restarts = 0.0
         self.arrays = {"usage": self.usage}
+        if self.config.quantizer.start_after >= self.steps_per_epoch:
+            raise InputError(
+                f"quantizer.start_after={self.config.quantizer.start_after}: must be below the {self.steps_per_epoch} "
+                "steps of an epoch, so that each epoch ends with a codebook to measure; lower it"
+            )
 
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
         """Train on one batch and count the use of each code."""
         images, _ = batch
         self.schedule_learning_rates(context)
-        self._set_temperature(context)
+        if context.step < self.config.quantizer.start_after:
+            return self._unquantized_step(images, context, logging=logging)
+        if context.step == self.config.quantizer.start_after > 0:
+            self._fit_codes(context)
+        decoder_only = context.step >= (1 - self.config.optim.decoder_phase) * context.total_steps
+        self._schedule_quantizer(context, decoder_only=decoder_only)
         with self.autocast():
-            output = self.forward(images)
+            output = self._frozen_forward(images) if decoder_only else self.forward(images)
             reconstruction = self.criterion(output.reconstruction, images)
-        records = gradient_records(reconstruction.total, output) if logging else None
+        records = gradient_records(reconstruction.total, output) if logging and not decoder_only else {}
         loss = reconstruction.total + output.quantized.loss
         self.optimizer_step(loss, self.optimizers, context)
         indices = output.quantized.indices.flatten()
         window = context.step * self.windows_per_epoch // self.steps_per_epoch
         self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
         self.restarts = float(output.quantized.stats["restarts"])
-        return self._step_metrics(images, output, reconstruction, loss, records) if records else None
+        return self._step_metrics(images, output, reconstruction, loss, records) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
-        """Measure pixel metrics and codebook usage over the test images."""
-        return pixel_metrics(self.model, self.data, self.config, self.device)
+        """Measure pixel metrics and codebook usage over the validation images, or the test images without any."""
+        return pixel_metrics(cast(VQVAE, self.evaluated_model), self.data, self.config, self.device, held_out=True)
 
     def events(self) -> dict[str, dict[str, float]]:
         """Report restarted codes, which occur between the logged steps too."""
@@ -70,10 +88,42 @@ class VQVAERecipe(Recipe):
         """Write ``codebook.npz``: usage counts and the codebook."""
         write_atomic(self.run.folder / "codebook.npz", self._write_codebook)
 
-    def _set_temperature(self, context: StepContext) -> None:
-        quantizer = self.config.quantizer
-        ratio = quantizer.temperature_end / quantizer.temperature
-        self.model.quantizer.temperature = quantizer.temperature * ratio**context.progress
+    def _unquantized_step(self, images: Tensor, context: StepContext, *, logging: bool) -> StepMetrics | None:
+        with self.autocast():
+            output = self.model.reconstruct_unquantized(images)
+            reconstruction = self.criterion(output, images)
+        self.optimizer_step(reconstruction.total, self.optimizers, context)
+        if not logging:
+            return None
+        loss = float(reconstruction.total.detach())
+        return StepMetrics({
+            "loss": loss, "reconstruction_loss": float(reconstruction.pixels.detach()), **reconstruction.term_columns,
+            "psnr": float(psnr(output.detach().float(), images).mean()),
+        })  # fmt: skip
+
+    @torch.no_grad()
+    def _fit_codes(self, context: StepContext) -> None:
+        """Start the codes at vectors of the current encoder, from the first batches of the epoch."""
+        tokens_per_image = self.config.grid[0] * self.config.grid[1]
+        images_needed = -(-_VECTORS_PER_CODE * self.config.quantizer.num_codes // tokens_per_image)
+        batches = -(-images_needed // self.config.optim.batch_size)
+        z_e = [self.model.encoder(images) for images, _ in islice(self.batches(context.epoch, 0), batches)]
+        self.model.quantizer.fit_codes(torch.cat(z_e), len(z_e))
+
+    def _frozen_forward(self, images: Tensor) -> VQVAEOutput:
+        """The decoder's output with a graph, from an encoder and codes without."""
+        with torch.no_grad():
+            z_e = self.model.encoder(images)
+            quantized = self.model.quantizer(z_e)
+        return VQVAEOutput(self.model.decoder(quantized.z_q), z_e, quantized)
+
+    def _schedule_quantizer(self, context: StepContext, *, decoder_only: bool) -> None:
+        config, quantizer = self.config.quantizer, self.model.quantizer
+        ratio = config.temperature_end / config.temperature
+        quantizer.temperature = config.temperature * ratio**context.progress
+        restarting = context.step < config.restart_until * context.total_steps
+        quantizer.book.restart_every = config.restart_every if restarting else 0
+        quantizer.train(not decoder_only)
 
     def _step_metrics(
         self,
@@ -92,12 +142,12 @@ class VQVAERecipe(Recipe):
             "psnr": float(psnr(output.reconstruction.detach().float(), images).mean()),
             "perplexity_window": "batch",
             **{name: float(value) for name, value in output.quantized.stats.items()},
-            **gradient_means(records),
+            **(gradient_means(records) if records else {}),
         }
-        return StepMetrics(values, gradient_histograms(records))
+        return StepMetrics(values, gradient_histograms(records) if records else None)
 
     def _write_codebook(self, path: Path) -> None:
         epochs = self.usage.reshape(self.epochs, self.windows_per_epoch, -1).sum(axis=1)
-        codebook = self.model.quantizer.codebook.detach().cpu().numpy()
+        codebook = cast(VQVAE, self.evaluated_model).quantizer.codebook.detach().cpu().numpy()
         with path.open("wb") as file:
             np.savez_compressed(file, usage=epochs, windows=self.usage, codebook=codebook)
