@@ -102,6 +102,8 @@ REFERENCES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "straight_through": lambda g, e, q, noise: g,
     "rotation": rotated,
     "rodrigues": rotated,
+    "rotation_unscaled": lambda g, e, q, noise: rotation_matrix(e, q).T @ g,
+    "rescale": lambda g, e, q, noise: q.norm() / e.norm() * g,
     "reflection": reflected,
     "nsvq": reparameterized,
     "diveq": lambda g, e, q, noise: reparameterized(g, e, q, q - e + 1e-3**0.5 * noise),

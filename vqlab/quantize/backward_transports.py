@@ -1,4 +1,4 @@
-"""The registered backward rules: straight-through, rotation (two forms) and reflection.
+"""The registered backward rules: straight-through, rotation (two forms), its two factors alone, and reflection.
 
 Every rule takes the gradient g at the code, encoder vectors e and codes q, (N, D) each, and returns the gradient of
 e, (N, D). Notation: ê = e/‖e‖, q̂ = q/‖q‖, c = ê·q̂, λ = ‖q‖/‖e‖. No D×D matrix is formed.
@@ -115,11 +115,55 @@ def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
         Gradients of e, (N, D).
     """
     e_unit, q_unit, rescale = _units_and_rescale(e, q)
+    return rescale * _rotate_back(g, e_unit, q_unit)
+
+
+def _rotate_back(g: Rows, e_unit: Rows, q_unit: Rows) -> Rows:
+    """Rᵀg, in the Householder form."""
     total = e_unit + q_unit
     # 1 + c = ‖ê+q̂‖²/2 does not cancel where c is near −1.
     one_plus_cos = (total.square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
     e_g, q_g = _dot(e_unit, g), _dot(q_unit, g)
-    return rescale * (g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit)
+    return g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit
+
+
+@register_backward(
+    "rotation_unscaled",
+    undefined=rotation_undefined,
+    source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024, appendix A.9",
+)
+def rotation_unscaled(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute ∇ₑ = Rᵀg: the rotation of ``rotation`` without its factor λ.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    e_unit, q_unit, _ = _units_and_rescale(e, q)
+    return _rotate_back(g, e_unit, q_unit)
+
+
+@register_backward(
+    "rescale",
+    undefined=_rescale_undefined,
+    source="the factor λ of Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024, alone",
+)
+def rescale(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute ∇ₑ = λg: the factor of ``rotation`` without its rotation.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    return _units_and_rescale(e, q)[2] * g
 
 
 @register_backward(

@@ -159,6 +159,7 @@ def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise:
 
     - ``"straight_through"``: ∇ₑ = g
     - ``"rotation"`` and ``"rodrigues"``: ∇ₑ = λRᵀg, R the rotation with R ê = q̂ in the plane of e and q
+    - ``"rotation_unscaled"``: ∇ₑ = Rᵀg, and ``"rescale"``: ∇ₑ = λg, the two factors of the rotation alone
     - ``"reflection"``: ∇ₑ = λMg, M = I − 2uuᵀ, u = (ê − q̂)/‖ê − q̂‖, which is symmetric and maps ê to q̂
     - ``"nsvq"``, ``"diveq"``: ∇ₑ = g − (d̂·g) (q − e)/‖q − e‖, d̂ the direction of the training-time error z − e
 

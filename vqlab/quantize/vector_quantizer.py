@@ -64,7 +64,8 @@ class VectorQuantizer(nn.Module):
         dim: D, the channels of z_e, at least 1.
         transport: How the gradient passes the quantizer; a name of ``vqlab.quantize.transport_names()``.
             ``"rotation"`` (default): ∇ₑ = λRᵀg. ``"rodrigues"``: the same map in another form.
-            ``"straight_through"``: ∇ₑ = g. ``"reflection"``: ∇ₑ = λMg with the Householder reflection M of e/‖e‖ to
+            ``"straight_through"``: ∇ₑ = g. ``"rotation_unscaled"``: ∇ₑ = Rᵀg, and ``"rescale"``: ∇ₑ = λg, the two
+            factors of the rotation alone. ``"reflection"``: ∇ₑ = λMg with the Householder reflection M of e/‖e‖ to
             q/‖q‖, for comparison. ``"nsvq"`` and ``"diveq"``: in training mode the decoder receives the differentiable
             value e + ‖q − e‖ d̂ instead of the code, with d̂ a random direction (nsvq) or nearly that of q − e (diveq).
             Add others with ``vqlab.quantize.register_backward`` or ``register_forward``.
