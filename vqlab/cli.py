@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,9 @@ Table = Annotated[
     Path | None,
     typer.Option(callback=_table_path, help="write the table: .csv for the rows, .md for the printed table"),
 ]
+TestData = Annotated[
+    str | None, typer.Option(help="measure the test images of another source, as folder:PATH; pixels and codes only")
+]
 Storage = Annotated[
     str | None,
     typer.Option(envvar="VQLAB_STORAGE", help="SQL URL shared by all workers; RUNS/studies.journal if not given"),
@@ -122,11 +126,14 @@ def train(
 def evaluate(
     folder: RunFolder, device: Device = None,
     inception: Annotated[bool | None, typer.Option(help="FID and KID too; on CUDA only if not given")] = None,
+    test_data: TestData = None,
 ) -> None:  # fmt: skip
-    """Measure a Run on its test images and print the metrics as JSON."""
+    """Measure a Run on its test images, or on those of another source, and print the metrics as JSON."""
     from vqlab.training import Run
 
-    print(json.dumps(Run.open(folder).evaluation(device, inception=inception), indent=2))
+    run = Run.open(folder)
+    columns = run.evaluation_on(test_data, device) if test_data else run.evaluation(device, inception=inception)
+    print(json.dumps(columns, indent=2))
 
 
 @app.command()
@@ -153,22 +160,25 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="reconstruction, transports, collapsing, generation or perceptual", autocompletion=_complete_study
+            help="reconstruction, transports, collapsing, generation, perceptual, factors or recipe",
+            autocompletion=_complete_study,
         ),
     ],
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0,
     seeds: Annotated[int | None, typer.Option(min=1, help="number of seeds from --seed on; quick 2, else 3")] = None,
     runs: Runs = Path("runs"), device: Device = None, change: Changes = None, so_far: SoFar = False,
-    table: Table = None,
+    table: Table = None, test_data: TestData = None,
 ) -> None:  # fmt: skip
     """Train the missing Runs of a named study and print its table with intervals."""
     from vqlab.studies import describe_differences, named_study, profile_seeds, summary_table, to_markdown
 
     selected_seeds = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
     changes = _changes(data, None, change)
-    requested = named_study(name, profile, selected_seeds, **changes)
+    requested = replace(named_study(name, profile, selected_seeds, **changes), test_source=test_data)
     result = requested.table(runs) if so_far else requested.run(runs, device, _print_now)
+    speed = result.time_to_psnr()
     text = to_markdown(summary_table(name, result))
+    text += f"\n\n{to_markdown(speed)}" if len(speed.columns) > 1 else ""
     if table:
         _write_table(table, result.rows, text)
     print(text)

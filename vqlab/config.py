@@ -146,6 +146,12 @@ class LossConfig(ConfigSection):
     vgg: float = Field(0.0, ge=0, le=1000, description="weight of the VGG16 feature loss; 0: off")
     lpips: float = Field(0.0, ge=0, le=1000, description="weight of LPIPS; 0: off")
     classifier: float = Field(0.0, ge=0, le=1000, description="weight of the feature classifier's loss; 0: off")
+    adversarial: float = Field(
+        0.0, ge=0, le=1000, description="VQ-VAE: weight of a patch discriminator's term (Esser et al., 2021); 0: off"
+    )
+    adversarial_start: int = Field(0, ge=0, description="steps before the adversarial term and its discriminator")
+    discriminator_width: int = Field(32, ge=1, le=1024, description="channels of the discriminator's first layer")
+    discriminator_learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's rate of the discriminator")
 
 
 class OptimConfig(ConfigSection):
@@ -225,6 +231,10 @@ class Config(ConfigSection):
             raise ValueError(
                 f"prior.sample_steps={self.prior.sample_steps}: must be at most prior.noise_steps="
                 f"{self.prior.noise_steps}; lower it"
+            )
+        if self.loss.adversarial and self.model.kind != "vqvae":
+            raise ValueError(
+                f"loss.adversarial={self.loss.adversarial}: needs model.kind=vqvae; set it, or loss.adversarial=0"
             )
         if self.model.kind == "gan" and self.optim.optimizer != "adam":
             raise ValueError(f"optim.optimizer={self.optim.optimizer}: must be adam for model.kind=gan; set adam")

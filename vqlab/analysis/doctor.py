@@ -91,8 +91,8 @@ class Comparison:
         """Compare the two Runs.
 
         Returns:
-            The columns ``before`` and ``after``; one row each for PSNR (dB), SSIM and perplexity on the test set, the
-            dead codes of the last epoch and the symptoms.
+            The columns ``before`` and ``after``; one row each for PSNR (dB), SSIM and perplexity on the held-out
+            images, the dead codes of the last epoch and the symptoms.
         """
         import pandas as pd
 
@@ -104,7 +104,7 @@ def _summarise(run: Run) -> dict[str, Any]:
     return {
         "PSNR (dB)": round(metrics["psnr"], 2),
         "SSIM": round(metrics["ssim"], 3),
-        "perplexity (window: test set)": round(metrics["perplexity"], 1),
+        f"perplexity (window: {metrics.get('part', 'test')} set)": round(metrics["perplexity"], 1),
         "dead codes (last epoch)": f"{(counts == 0).sum()} of {len(counts)}",
         "symptoms": ", ".join(finding.rule for finding in diagnose(run)) or "none",
     }

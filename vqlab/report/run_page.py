@@ -94,7 +94,7 @@ def _summary(tokenizer: Tokenizer) -> list[str]:
     return [
         f"transport {config.quantizer.transport}, {config.quantizer.num_codes} codes of dimension "
         f"{config.quantizer.code_dim or config.quantizer.dim}, {config.optim.epochs} epochs, seed {config.seed}",
-        f"{len(tokenizer.data.test)} test images: PSNR {last['psnr']:.2f} dB, SSIM {last['ssim']:.3f}, "
+        f"{last['images']} {last.get('part', 'test')} images: PSNR {last['psnr']:.2f} dB, SSIM {last['ssim']:.3f}, "
         f"perplexity {last['perplexity']:.0f} (over the {last['perplexity_window']})",
     ]
 

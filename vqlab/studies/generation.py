@@ -20,6 +20,7 @@ REAL_IMAGES = "real test images"
 COLUMNS = {
     "mse": "MSE",
     "psnr": "PSNR (dB)",
+    "psnr_pooled": "pooled PSNR (dB)",
     "ssim": "SSIM",
     "rfd_classifier": "rFD-classifier",
     "rfid": "rFID",

@@ -11,14 +11,56 @@ if TYPE_CHECKING:
 MEASURES = {
     "mse": "MSE",
     "psnr": "PSNR (dB)",
+    "psnr_pooled": "pooled PSNR (dB)",
     "ssim": "SSIM",
     "rfd_classifier": "rFD-classifier",
-    "perplexity": "perplexity (window: test set)",
+    "perplexity": "perplexity (window: data set)",
     "utilisation": "utilisation",
     "wall_seconds": "wall time (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
+PSNR_LEVELS = (22, 24, 25)
+# Of ``time_to_psnr``, by key: what it took until the training batches reached a PSNR.
+SPEED_MEASURES = {
+    **{f"images_to_{level}": f"images to {level} dB" for level in PSNR_LEVELS},
+    **{f"seconds_to_{level}": f"seconds to {level} dB" for level in PSNR_LEVELS},
+}
 _CONFIDENCE = 0.95
+# Images of the logged batches over which PSNR is averaged before it is compared with a level.
+_SMOOTHED_IMAGES = 1000
+
+
+def time_to_psnr(rows: pd.DataFrame, batch_size: int, total_images: int, wall_seconds: float) -> dict[str, float]:
+    """Compute how many images and seconds a training needs to reach each of ``PSNR_LEVELS``.
+
+    PSNR is that of the logged training batches, in a centred moving average over about 1,000 logged images. Seconds
+    are images × wall time of the Run ÷ images of the Run.
+
+    Args:
+        rows: ``run.metrics()``; rows of kind ``train`` with ``step`` and ``psnr`` (dB) are used.
+        batch_size: images in a step.
+        total_images: images of the whole training.
+        wall_seconds: wall time of the whole training.
+
+    Returns:
+        Keys of ``SPEED_MEASURES``; NaN for a level that was not reached.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = pd.DataFrame({"kind": "train", "step": [1, 11, 21], "psnr": [20.0, 23.0, 24.5]})
+        >>> time_to_psnr(rows, 1000, 30_000, 60.0)["images_to_24"]
+        21000.0
+    """
+    logged = rows[rows["kind"] == "train"]
+    window = max(1, round(_SMOOTHED_IMAGES / batch_size))
+    smoothed = logged["psnr"].rolling(window, center=True, min_periods=1).mean()
+    times = {}
+    for level in PSNR_LEVELS:
+        reached = logged["step"][smoothed >= level]
+        images = float(reached.iloc[0] * batch_size) if len(reached) else math.nan
+        times[f"images_to_{level}"] = images
+        times[f"seconds_to_{level}"] = images / total_images * wall_seconds
+    return times
 
 
 def confidence_interval(values: pd.Series) -> tuple[float, float, float]:

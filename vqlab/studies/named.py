@@ -9,6 +9,7 @@ from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
+from vqlab.studies.ingredients import recipe_arms, recipe_base, recipe_budget
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
 
@@ -28,9 +29,29 @@ _PAPER_TRANSPORTS = ("RRT", "straight-through")
 _COLLAPSE = {"quantizer.init": "normal", "quantizer.restart_every": 0}
 
 
+FACTORS: Arms = {
+    "straight-through": TRANSPORTS["straight-through"],
+    "RRT": TRANSPORTS["RRT"],
+    "rescale only": {"quantizer.transport": "rescale"},
+    "rotation without rescale": {"quantizer.transport": "rotation_unscaled"},
+}
+
+
+def _no_changes(profile: str) -> dict[str, Any]:
+    return {}
+
+
+def _two_epochs(profile: str) -> dict[str, Any]:
+    return {"optim.epochs": 2}
+
+
 class _NamedStudy(NamedTuple):
-    arms: Callable[[str], Arms]  # by profile
-    changes: dict[str, Any]  # to the profile
+    """A study by profile: its arms, changes to the profile, the profile of the base Config, and what is measured."""
+
+    arms: Callable[[str], Arms]
+    changes: Callable[[str], dict[str, Any]] = _no_changes
+    base: Callable[[str], str] = str
+    held_out: bool = False
 
 
 def perceptual_weights(profile: str) -> tuple[float, ...]:
@@ -57,6 +78,10 @@ def _transport_arms(profile: str) -> Arms:
     return TRANSPORTS
 
 
+def _factor_arms(profile: str) -> Arms:
+    return FACTORS
+
+
 def _collapsing_arms(profile: str) -> Arms:
     return {arm: {**TRANSPORTS[arm], **_COLLAPSE} for arm in _PAPER_TRANSPORTS}
 
@@ -66,11 +91,13 @@ def _perceptual_arms(profile: str) -> Arms:
 
 
 _STUDIES = {
-    "reconstruction": _NamedStudy(_reconstruction_arms, {}),
-    "transports": _NamedStudy(_transport_arms, {"optim.epochs": 2}),
-    "collapsing": _NamedStudy(_collapsing_arms, {"optim.epochs": 2}),
-    "generation": _NamedStudy(generation_arms, {}),
-    "perceptual": _NamedStudy(_perceptual_arms, {}),
+    "reconstruction": _NamedStudy(_reconstruction_arms),
+    "transports": _NamedStudy(_transport_arms, _two_epochs),
+    "collapsing": _NamedStudy(_collapsing_arms, _two_epochs),
+    "generation": _NamedStudy(generation_arms),
+    "perceptual": _NamedStudy(_perceptual_arms),
+    "factors": _NamedStudy(_factor_arms),
+    "recipe": _NamedStudy(recipe_arms, recipe_budget, recipe_base, held_out=True),
 }
 STUDY_NAMES = tuple(_STUDIES)
 
@@ -82,8 +109,10 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
         name: ``reconstruction`` (RRT and straight-through: the paper's Table 2), ``transports`` (its Table 3, with the
             Rodrigues form and the reflection added), ``collapsing`` (Table 3 with an initialisation that collapses
             the codebook and without restarts), ``generation`` (the VQ-VAE, a VAE and a GAN of paper §4.1.3, and two
-            priors) or ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3).
-        profile: the profile of the base Config: ``quick``, ``paper`` or ``gpu``.
+            priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3), ``factors``
+            (straight-through, the rotation, and each of its two factors alone) or ``recipe`` (what each ingredient
+            of the profile ``best`` is worth, on validation images).
+        profile: the profile of the base Config: ``quick``, ``paper``, ``best`` or ``gpu``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.
 
@@ -100,8 +129,8 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
     if name not in _STUDIES:
         raise InputError(f"study={name!r}: must be one of {', '.join(_STUDIES)}")
     study = _STUDIES[name]
-    base = Config.profile(profile, **{**study.changes, **changes})
-    return Study(base, study.arms(profile), seeds or profile_seeds(profile))
+    base = Config.profile(study.base(profile), **{**study.changes(profile), **changes})
+    return Study(base, study.arms(profile), seeds or profile_seeds(profile), held_out=study.held_out)
 
 
 def summary_table(name: str, study: StudyTable) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
-from vqlab.studies.measures import MEASURES
+from vqlab.studies.measures import MEASURES, SPEED_MEASURES, time_to_psnr
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
 
@@ -24,6 +24,10 @@ class Study:
         arms: name of each arm and its changes to ``base``, by dotted field.
         seeds: seeds of the random generators; each arm is trained with each of them. Use at least two to get
             confidence intervals.
+        test_source: a data source whose test images are measured instead of those of the Config, as for
+            ``Run.evaluation_on``; the rows then have pixel metrics and usage of codes only. Default None.
+        held_out: whether the metrics after the last epoch are used instead of ``Run.evaluation``: those of the
+            validation images, or of the test images without any; no distances between sets of images. Default False.
 
     Raises:
         InputError: if there are no arms or no seeds, or the Config refuses a change.
@@ -38,6 +42,8 @@ class Study:
     base: Config
     arms: Mapping[str, Mapping[str, Any]]
     seeds: Sequence[int] = (0,)
+    test_source: str | None = None
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         if not self.arms:
@@ -94,11 +100,16 @@ class Study:
         rows = []
         configs = self.configs()
         for number, (arm, seed, config) in enumerate(configs, 1):
-            row = _measure_row(arm, seed, config, get_run, device)
+            row = _measure_row(arm, seed, config, get_run, lambda run: self._columns(run, device))
             rows.append(row)
             if log:
                 log(f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _describe_row(row)}")
         return StudyTable(pd.DataFrame(rows), root)
+
+    def _columns(self, run: Run, device: str | None) -> dict[str, Any]:
+        if self.test_source is not None:
+            return run.evaluation_on(self.test_source, device)
+        return run.last_epoch_metrics() if self.held_out else run.evaluation(device)
 
 
 def profile_seeds(profile: str, first: int = 0) -> tuple[int, ...]:
@@ -125,17 +136,24 @@ def _open_finished(folder: Path) -> Run:
 
 
 def _measure_row(
-    arm: str, seed: int, config: Config, get_run: Callable[[Config], Run], device: str | None
+    arm: str, seed: int, config: Config, get_run: Callable[[Config], Run], evaluate: Callable[[Run], dict[str, Any]]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"arm": arm, "seed": seed, "run": config.id, "error": ""}
-    row |= dict.fromkeys(MEASURES, math.nan)
+    row |= dict.fromkeys([*MEASURES, *SPEED_MEASURES], math.nan)
     try:
         run = get_run(config)
-        values = {**run.evaluation(device), **run.provenance}
+        values = {**evaluate(run), **run.provenance, **_time_to_psnr(run)}
     except Exception as error:
         return {**row, "error": f"{type(error).__name__}: {error}"}
-    measured = {name: values[name] for name in MEASURES if values.get(name) is not None}
+    measured = {name: values[name] for name in [*MEASURES, *SPEED_MEASURES] if values.get(name) is not None}
     return {**row, "data": values["data"], **measured}
+
+
+def _time_to_psnr(run: Run) -> dict[str, float]:
+    rows, provenance, optim = run.metrics(), run.provenance, run.config.optim
+    if run.config.prior.kind != "none" or "psnr" not in rows:
+        return {}
+    return time_to_psnr(rows, optim.batch_size, provenance["step"] * optim.batch_size, provenance["wall_seconds"])
 
 
 def _describe_row(row: dict[str, Any]) -> str:

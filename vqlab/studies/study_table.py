@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from vqlab.errors import InputError
 from vqlab.studies.display import count_finished, finished_values, table_html
-from vqlab.studies.measures import MEASURES, confidence_interval, format_interval
+from vqlab.studies.measures import MEASURES, SPEED_MEASURES, confidence_interval, format_interval
 from vqlab.training import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_LABELS = {**MEASURES, **SPEED_MEASURES}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class StudyTable:
     Attributes:
         rows: one row for each arm and seed, with the columns ``arm``, ``seed``, ``run`` (id of the Run), ``error``
             (empty for a finished row, else the reason), ``data`` (name of the data set) and one column for each
-            key of ``MEASURES``; NaN where a value was not measured.
+            key of ``MEASURES`` and ``SPEED_MEASURES``; NaN where a value was not measured.
         root: the folder that holds the Runs.
     """
 
@@ -75,7 +77,7 @@ class StudyTable:
         """Mean and 95 % confidence interval of each measure over the seeds of each arm.
 
         Args:
-            measures: keys of ``MEASURES``.
+            measures: keys of ``MEASURES`` or ``SPEED_MEASURES``.
 
         Returns:
             One row for each arm with a finished row. Columns have two levels: (measure, ``mean``), (measure,
@@ -103,7 +105,7 @@ class StudyTable:
         """Format ``summary`` as text, for display.
 
         Args:
-            measures: keys of ``MEASURES``; a measure that no arm has is left out.
+            measures: keys of ``MEASURES`` or ``SPEED_MEASURES``; a measure that no arm has is left out.
 
         Returns:
             One row for each arm: the number of seeds, then ``mean [low, high]`` of each measure under its label.
@@ -115,13 +117,25 @@ class StudyTable:
 
         summary = self.summary(measures)
         table = {
-            MEASURES[measure]: [
+            _LABELS[measure]: [
                 format_interval(*summary.loc[arm, measure][["mean", "low", "high"]]) for arm in summary.index
             ]
             for measure in measures
             if summary[measure]["mean"].notna().any()
         }
         return pd.DataFrame({"seeds": summary["n"].astype(int).tolist(), **table}, index=summary.index)
+
+    def time_to_psnr(self) -> pd.DataFrame:
+        """Format what the Runs needed to reach 22, 24 and 25 dB, see ``vqlab.studies.measures.time_to_psnr``.
+
+        Returns:
+            As ``formatted``, for ``SPEED_MEASURES``; a level that no Run reached has no column, and the mean of an
+            arm is that of the seeds that reached the level.
+
+        Raises:
+            InputError: if no row is finished.
+        """
+        return self.formatted(tuple(SPEED_MEASURES))
 
     def difference(self, one: str, other: str, measures: Sequence[str] = ("mse", "psnr", "ssim")) -> pd.DataFrame:
         """Difference ``one`` − ``other`` of two arms, paired by seed.
@@ -131,7 +145,7 @@ class StudyTable:
         Args:
             one: name of an arm.
             other: name of the arm that is subtracted.
-            measures: keys of ``MEASURES``.
+            measures: keys of ``MEASURES`` or ``SPEED_MEASURES``.
 
         Returns:
             One row for each measure, by label: ``mean difference``, ``low`` and ``high`` (95 % confidence interval),
@@ -150,7 +164,7 @@ class StudyTable:
         rows = {}
         for measure in measures:
             mean, low, high = confidence_interval(differences[measure])
-            rows[MEASURES[measure]] = {
+            rows[_LABELS[measure]] = {
                 "mean difference": mean, "low": low, "high": high, "n": len(differences),
                 "differs": low > 0 or high < 0,
             }  # fmt: skip
@@ -162,7 +176,7 @@ class StudyTable:
         Args:
             one: name of an arm.
             other: name of the arm that is subtracted.
-            measure: a key of ``MEASURES``.
+            measure: a key of ``MEASURES`` or ``SPEED_MEASURES``.
 
         Returns:
             Whether the arms differ, the mean difference with its interval, and the number of seeds.
@@ -171,7 +185,7 @@ class StudyTable:
             InputError: if no seed was measured in both arms, or no row is finished.
         """
         row = self.difference(one, other, [measure]).iloc[0]
-        label = MEASURES[measure]
+        label = _LABELS[measure]
         if row["n"] < 2:
             return f"{one} − {other}: {row['mean difference']:+.3g} {label}; one seed gives no confidence interval."
         size = f"{row['mean difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}] {label} over {row['n']} seeds"

@@ -1,4 +1,4 @@
-"""Checkpoints: model, optimizer states, arrays and step in one safetensors file; nothing is pickled."""
+"""Checkpoints: modules, optimizer states, arrays and step in one safetensors file; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -14,30 +14,25 @@ from vqlab.training.files import read_tensors, write_atomic
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
+Modules = Mapping[str, nn.Module]
 Optimizers = Mapping[str, torch.optim.Optimizer]
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_checkpoint(
-    folder: Path, step: int, model: nn.Module, optimizers: Optimizers, arrays: Arrays, average: nn.Module | None = None
-) -> None:
+def save_checkpoint(folder: Path, step: int, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> None:
     """Write the state of a training to ``checkpoint.safetensors``.
 
-    The file replaces an earlier checkpoint only when it is complete. Its keys are ``model.NAME`` for the model's
-    ``state_dict``, ``average.NAME`` for that of the average of the weights, ``OPTIMIZER.PARAMETER.NAME`` for the
-    optimizers' and the names of the arrays.
+    The file replaces an earlier checkpoint only when it is complete. Its keys are ``MODULE.NAME`` for the
+    ``state_dict`` of each module, ``OPTIMIZER.PARAMETER.NAME`` for the optimizers' and the names of the arrays.
 
     Args:
         folder: the folder of the Run.
         step: number of finished training steps.
-        model: the model, on any device.
+        modules: the modules by name, on any device.
         optimizers: the optimizers by name.
         arrays: int64 arrays by name, any shape.
-        average: the average of the weights, on any device; None (default) if there is none.
     """
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
+    tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for prefix, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
@@ -46,17 +41,14 @@ def save_checkpoint(
     write_atomic(folder / CHECKPOINT_FILE, lambda temporary: save_file(cpu, temporary, {"step": str(step)}))
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizers: Optimizers, arrays: Arrays, average: nn.Module | None = None
-) -> int:
+def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> int:
     """Restore the state of a training in place.
 
     Args:
         folder: the folder of the Run.
-        model: the model that receives the stored weights.
+        modules: the modules that receive the stored values, with the names used in ``save_checkpoint``.
         optimizers: the optimizers that receive the stored states, with the names used in ``save_checkpoint``.
         arrays: the arrays that receive the stored values, with the names used in ``save_checkpoint``.
-        average: the average of the weights that receives the stored values; None (default) if there is none.
 
     Returns:
         Number of finished training steps; 0 if the folder has no checkpoint, and then nothing is changed.
@@ -67,10 +59,9 @@ def load_checkpoint(
     if not (folder / CHECKPOINT_FILE).is_file():
         return 0
     tensors, metadata = read_tensors(folder / CHECKPOINT_FILE)
-    for prefix, module in (("model.", model), ("average.", average)):
-        if module is not None:
-            stored = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            module.load_state_dict(stored)
+    for name, module in modules.items():
+        prefix = f"{name}."
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     for prefix, optimizer in optimizers.items():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_state(tensors, f"{prefix}.")})
     for name, array in arrays.items():

@@ -97,7 +97,7 @@ class _Training:
         self.recipe = build_recipe(run, device)
         self.model = self.recipe.model
         recipe = self.recipe
-        self.step = load_checkpoint(run.folder, self.model, recipe.optimizers, recipe.arrays, recipe.average)
+        self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays)
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
         self.previous_seconds = float(run.provenance.get("wall_seconds", 0.0))
         self.start_time = time.perf_counter()
@@ -165,7 +165,7 @@ class _Training:
 
     def _save(self, *, finished: bool) -> None:
         folder, recipe = self.run.folder, self.recipe
-        save_checkpoint(folder, self.step, self.model, recipe.optimizers, recipe.arrays, recipe.average)
+        save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:
             state = recipe.evaluated_model.state_dict()
             weights = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}

@@ -8,11 +8,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from vqlab.data import load_data
 from vqlab.errors import InputError
 from vqlab.metrics.distances import NOT_REQUESTED
+from vqlab.metrics.pixels import pooled_psnr
 from vqlab.training.device import find_device
 from vqlab.training.display import describe_run, run_html
-from vqlab.training.evaluation import evaluate
+from vqlab.training.evaluation import evaluate, pixel_metrics
 from vqlab.training.files import read_json, write_json
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.sampling import draw_samples
@@ -73,6 +75,8 @@ class Run(RunFolder):
         path, device = self.folder / "evaluation.json", find_device(device)
         requested = device.startswith("cuda") if inception is None else inception
         stored = read_json(path) if path.is_file() else {}
+        if "mse" in stored:  # Runs of version 0.1 were measured without it
+            stored.setdefault("psnr_pooled", pooled_psnr(stored["mse"]))
         if _is_complete(stored, self.config.kind, inception=requested, retry=inception is True):
             return stored
         codec = self.codec()
@@ -83,6 +87,30 @@ class Run(RunFolder):
             if not stored:
                 raise
             return stored
+        write_json(path, columns)
+        return columns
+
+    def evaluation_on(self, source: str, device: str | None = None) -> dict[str, Any]:
+        """Measure the pixels of an autoencoder on the test images of another source, or read an earlier result.
+
+        Args:
+            source: as ``data.source`` of a Config: ``photos``, ``cifar10`` or ``folder:PATH``; all its test images.
+            device: the torch device that computes; None (default) selects CUDA if this machine has it, else the CPU.
+
+        Returns:
+            The columns of ``vqlab.training.evaluation.pixel_metrics``; they are stored in the folder of the Run under
+            the fingerprint of the images.
+
+        Raises:
+            InputError: if training has not finished, the Run is not that of a VQ-VAE or a VAE, or the images cannot
+                be read.
+        """
+        self.require_kind("vqvae", "vae")
+        data = load_data(self.config.data.model_copy(update={"source": source, "validation": 0, "test_limit": None}))
+        path, device = self.folder / f"evaluation_{data.fingerprint}.json", find_device(device)
+        if path.is_file():
+            return read_json(path)
+        columns = pixel_metrics(self.model(device), data, self.config, device)
         write_json(path, columns)
         return columns
 

@@ -57,9 +57,9 @@ class StepMetrics:
 class Recipe(ABC):
     """The objects that train one kind of model, and what a training step does with them.
 
-    The whole state of a training is in ``model``, ``average``, ``optimizers`` and ``arrays``, which checkpoints store.
-    The random numbers of a step depend on the Config's seed and the step only (``noise_generator``), so a resumed
-    training equals an uninterrupted one.
+    The whole state of a training is in ``modules``, ``optimizers`` and ``arrays``, which checkpoints store. The random
+    numbers of a step depend on the Config's seed and the step only (``noise_generator``), so a resumed training
+    equals an uninterrupted one.
 
     Args:
         run: the Run to train.
@@ -73,6 +73,7 @@ class Recipe(ABC):
         model: the model, on the device.
         average: exponential moving average of the weights with decay ``optim.ema``, with the buffers of the model, so
             also its codes; None if ``optim.ema`` is 0.
+        modules: ``model``, ``average`` and what else is trained, by the name that checkpoints use.
         optimizers: optimizers by the name that checkpoints use.
         arrays: int64 arrays that training updates in place, by the name that checkpoints use.
         extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
@@ -87,11 +88,12 @@ class Recipe(ABC):
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
         decay = self.config.optim.ema if self.config.prior.kind == "none" else 0
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.modules = {"model": self.model, **({"average": self.average} if self.average else {})}
         self.setup()
 
     @abstractmethod
     def setup(self) -> None:
-        """Set ``optimizers``, ``arrays`` and what the steps need; ``model`` is on the device already."""
+        """Set ``optimizers``, ``arrays``, other ``modules`` and what the steps need; ``model`` is on the device."""
 
     @abstractmethod
     def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:

@@ -18,6 +18,7 @@ from vqlab.training.evaluation import pixel_metrics
 from vqlab.training.files import write_atomic
 from vqlab.training.gradients import gradient_histograms, gradient_means, gradient_records
 from vqlab.training.optimizers import build_optimizers
+from vqlab.training.recipes.adversarial import AdversarialTerm
 from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
 from vqlab.training.recipes.reconstruction import ReconstructionCriterion, ReconstructionLoss
 
@@ -42,7 +43,13 @@ class VQVAERecipe(Recipe):
             InputError: if ``quantizer.start_after`` is not below the steps of an epoch.
         """
         self.forward = self.maybe_compile(self.model)
-        self.optimizers = build_optimizers(self.model, self.config.optim)
+        self.model_optimizers = build_optimizers(self.model, self.config.optim)
+        self.optimizers = dict(self.model_optimizers)
+        self.adversarial = None
+        if self.config.loss.adversarial:
+            self.adversarial = AdversarialTerm(self.config, self.model.decoder, self.device)
+            self.modules["discriminator"] = self.adversarial.discriminator
+            self.optimizers["adam_discriminator"] = self.adversarial.optimizer
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
         self.windows_per_epoch = max(1, USAGE_WINDOWS // self.epochs)
         self.usage = np.zeros((self.epochs * self.windows_per_epoch, self.config.quantizer.num_codes), np.int64)
@@ -69,7 +76,13 @@ class VQVAERecipe(Recipe):
             reconstruction = self.criterion(output.reconstruction, images)
         records = gradient_records(reconstruction.total, output) if logging and not decoder_only else {}
         loss = reconstruction.total + output.quantized.loss
-        self.optimizer_step(loss, self.optimizers, context)
+        adversarial = self.adversarial if self.adversarial and self.adversarial.starts_by(context.step) else None
+        if adversarial:
+            loss = loss + adversarial.generator_term(output.reconstruction, reconstruction.total)
+        self.optimizer_step(loss, self.model_optimizers, context)
+        if adversarial:
+            d_loss = adversarial.discriminator_term(output.reconstruction.detach(), images)
+            self.optimizer_step(d_loss, {"adam": adversarial.optimizer}, context)
         indices = output.quantized.indices.flatten()
         window = context.step * self.windows_per_epoch // self.steps_per_epoch
         self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
@@ -92,7 +105,7 @@ class VQVAERecipe(Recipe):
         with self.autocast():
             output = self.model.reconstruct_unquantized(images)
             reconstruction = self.criterion(output, images)
-        self.optimizer_step(reconstruction.total, self.optimizers, context)
+        self.optimizer_step(reconstruction.total, self.model_optimizers, context)
         if not logging:
             return None
         loss = float(reconstruction.total.detach())
@@ -138,6 +151,7 @@ class VQVAERecipe(Recipe):
             "reconstruction_loss": float(reconstruction.pixels.detach()),
             "vq_loss": float(output.quantized.loss.detach()),
             **reconstruction.term_columns,
+            **(self.adversarial.columns if self.adversarial else {}),
             **self.criterion.measure_perceptual_time(output.reconstruction, images),
             "psnr": float(psnr(output.reconstruction.detach().float(), images).mean()),
             "perplexity_window": "batch",
