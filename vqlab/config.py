@@ -117,6 +117,9 @@ class GANConfig(ConfigSection):
     latent_dim: int = Field(128, ge=1, le=4096, description="dimensions of the Gaussian noise")
     width: int = Field(64, ge=4, le=1024, description="channels of the feature map next to the image")
     loss: Literal["hinge", "nonsaturating"] = Field("hinge", description="adversarial loss")
+    discriminator: Literal["dcgan", "sngan"] = Field(
+        "dcgan", description="three 4x4 convolutions, or seven of 3x3 and 4x4 as Miyato et al., 2018"
+    )
     spectral_norm: bool = Field(True, description="spectral normalisation of the discriminator")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first decay rate, both networks")
 
@@ -377,6 +380,8 @@ _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
         "quantizer.transport": "straight_through",
         "quantizer.code_dim": 8,
         "quantizer.beta": 1.0,
+        "quantizer.restart_share": 0.3,
+        "data.crop_padding": 0,
         "optim.batch_size": 32,
         "optim.optimizer": "muon",
         "optim.learning_rate": 2e-3,

@@ -12,6 +12,7 @@ from vqlab.config import Config, GANConfig
 # Height and width of the smallest feature map, and the standard deviation of the generator's initial weights.
 _SMALLEST_SIZE = 4
 _INIT_STD = 0.02
+_SLOPE = 0.2
 
 
 class Generator(nn.Sequential):
@@ -72,13 +73,14 @@ class CentrePixels(nn.Module):
 class Discriminator(nn.Sequential):
     """Images (B, 3, 32, 32) in [0, 1] to scores (B,): logits, high for real images.
 
-    Three 4×4 convolutions with stride 2 and leaky ReLU, then a linear layer.
-
-    Source: Radford et al., Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
-    Networks, 2015; Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018.
+    ``dcgan``: three 4×4 convolutions with stride 2 and leaky ReLU, then a linear layer (Radford et al., Unsupervised
+    Representation Learning with Deep Convolutional Generative Adversarial Networks, 2015). ``sngan``: a 3×3
+    convolution with stride 1 before each of them and one after the last (Miyato et al., Spectral Normalization for
+    Generative Adversarial Networks, 2018, table 3); a first layer with stride 2 gives gradients that repeat every
+    second pixel, which shows as dots in the samples.
 
     Args:
-        config: number of channels, and whether the layers have spectral normalisation.
+        config: the layers, the number of channels, and whether the layers have spectral normalisation.
 
     Example:
         >>> Discriminator(GANConfig(width=4))(torch.zeros(2, 3, 32, 32)).shape
@@ -87,11 +89,18 @@ class Discriminator(nn.Sequential):
 
     def __init__(self, config: GANConfig) -> None:
         normalise = spectral_norm if config.spectral_norm else nn.Identity()
+        fine = config.discriminator == "sngan"
         layers: list[nn.Module] = [CentrePixels()]
         channels = 3
         for width in (config.width, 2 * config.width, 4 * config.width):
-            layers += [normalise(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            if fine:
+                layers += [normalise(nn.Conv2d(channels, width, 3, padding=1)), nn.LeakyReLU(_SLOPE)]
+                channels = width
+            layers += [normalise(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(_SLOPE)]
             channels = width
+        if fine:
+            layers += [normalise(nn.Conv2d(channels, 2 * channels, 3, padding=1)), nn.LeakyReLU(_SLOPE)]
+            channels *= 2
         super().__init__(*layers, nn.Flatten(), normalise(nn.Linear(channels * _SMALLEST_SIZE**2, 1)), nn.Flatten(0))
 
 
