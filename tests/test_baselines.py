@@ -86,12 +86,21 @@ def test_adversarial_losses_equal_their_definitions() -> None:
     torch.testing.assert_close(generator_loss(fake, "nonsaturating"), cross_entropy(fake, torch.ones(2)))
 
 
-def test_the_discriminators_layers_have_spectral_norm_one(tmp_path: Path) -> None:
-    model = train(tiny(**BASELINES["gan"]), tmp_path, "cpu").model()
+@pytest.mark.parametrize(("discriminator", "count"), [("dcgan", 4), ("sngan", 8)])
+def test_the_discriminators_layers_have_spectral_norm_one(tmp_path: Path, discriminator: str, count: int) -> None:
+    model = train(tiny(**BASELINES["gan"], **{"gan.discriminator": discriminator}), tmp_path, "cpu").model()
     layers = [layer for layer in model.discriminator if hasattr(layer, "weight")]
-    assert len(layers) == 4
+    assert len(layers) == count
     for layer in layers:
         assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, rel=0.2)
+
+
+def test_the_fine_discriminator_looks_at_every_pixel_before_it_skips_any() -> None:
+    gan = GAN(Config.profile("quick", **{"model.kind": "gan", "gan.discriminator": "sngan"}))
+    sizes = [
+        (layer.kernel_size[0], layer.stride[0]) for layer in gan.discriminator if isinstance(layer, torch.nn.Conv2d)
+    ]
+    assert sizes == [(3, 1), (4, 2), (3, 1), (4, 2), (3, 1), (4, 2), (3, 1)]
 
 
 def test_the_ids_of_old_configs_are_unchanged() -> None:

@@ -9,7 +9,7 @@ import pytest
 from test_cli import vqlab
 from test_training import TINY, tiny
 
-from vqlab import InputError
+from vqlab import Config, InputError
 from vqlab.studies import (
     STUDY_NAMES,
     Study,
@@ -37,6 +37,33 @@ def test_tables_2_and_3_have_the_epochs_of_the_paper_and_differ_only_in_the_tran
     rrt, other = (config.model_dump() for _, _, config in named_study("reconstruction", "paper", (0,)).configs())
     assert {rrt["quantizer"].pop("transport"), other["quantizer"].pop("transport")} == {"rotation", "straight_through"}
     assert rrt == other
+
+
+def test_each_arm_of_the_recipe_study_leaves_one_ingredient_out_of_best_or_adds_one_to_paper() -> None:
+    study = named_study("recipe", "best", (0,))
+    configs = {arm: config for arm, _, config in study.configs()}
+    assert configs["paper"] == study.base
+    budget = {key: study.base.changes()[key] for key in ("data.validation", "data.train_limit", "optim.epochs")}
+    assert configs["best"] == Config.profile("best", **budget)
+    best = configs["best"].changes()
+    added: list[str] = []
+    for arm, config in configs.items():
+        if arm.startswith("paper + "):
+            fields = {key for key, value in config.changes().items() if study.base.changes().get(key) != value}
+            added += sorted(fields)
+            assert {key: best[key] for key in fields} == {key: config.changes()[key] for key in fields}
+            assert configs[arm.replace("paper +", "best −")].changes() == {
+                key: value for key, value in best.items() if key not in fields
+            }
+    assert sorted(added) == sorted(best.keys() - budget.keys())
+
+
+def test_the_factors_study_changes_the_transport_alone() -> None:
+    configs = [config.model_dump() for _, _, config in named_study("factors", "best", (0,)).configs()]
+    assert [config["quantizer"].pop("transport") for config in configs] == [
+        "straight_through", "rotation", "rescale", "rotation_unscaled"
+    ]  # fmt: skip
+    assert all(config == configs[0] for config in configs)
 
 
 def test_the_error_of_an_unknown_study_lists_the_names() -> None:

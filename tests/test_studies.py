@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from scipy import stats
 from test_training import tiny
 
-from vqlab import InputError
+from vqlab import InputError, Run
+from vqlab.data import load_data
 from vqlab.plots import study_intervals
 from vqlab.studies import Study, StudyTable, confidence_interval
+from vqlab.studies.measures import time_to_psnr
+from vqlab.training.evaluation import pixel_metrics
 
 ARMS = {"RRT": {"quantizer.transport": "rotation"}, "straight-through": {"quantizer.transport": "straight_through"}}
 
@@ -89,7 +93,11 @@ def test_the_figure_has_a_labelled_panel_for_each_measure(table: StudyTable) -> 
     [
         ({}, (0,), "has no arms"),
         (ARMS, (), "has no seeds"),
-        ({"spin": {"quantizer.transport": "spin"}}, (0,), "straight_through, rotation, rodrigues, reflection"),
+        (
+            {"spin": {"quantizer.transport": "spin"}},
+            (0,),
+            "straight_through, rotation, rotation_unscaled, rescale, rodrigues, reflection",
+        ),
         ({"bad": {"quantizer.codes": 3}}, (0,), "unknown config key"),
     ],
 )
@@ -121,3 +129,51 @@ def test_a_table_without_a_finished_row_is_displayed_with_the_reasons(tmp_path: 
     table = Study(tiny(), ARMS).table(tmp_path)
     assert repr(table) == "StudyTable(2 arms, 0 of 2 rows finished)"
     assert table._repr_html_().count("not finished yet") == 2
+
+
+def test_a_study_may_measure_the_held_out_images_or_those_of_another_source(tmp_path: Path) -> None:
+    config = tiny(**{"data.validation": 24})
+    on_test = Study(config, ARMS).run(tmp_path, "cpu").rows
+    on_validation = Study(config, ARMS, held_out=True).run(tmp_path, "cpu").rows
+    run = Run.open(tmp_path / on_test["run"][0])
+    assert on_validation["psnr"][0] == run.last_epoch_metrics()["psnr"] != on_test["psnr"][0]
+    elsewhere = Study(config, ARMS, test_source="photos").run(tmp_path, "cpu").rows
+    whole = load_data(config.data.model_copy(update={"test_limit": None, "validation": 0}))
+    measured = pixel_metrics(run.model(), whole, config, "cpu")
+    assert elsewhere["psnr"][0] == pytest.approx(measured["psnr"], abs=1e-6)
+    assert measured["images"] > on_test_images(run)
+    stored = run.folder / f"evaluation_{whole.fingerprint}.json"
+    stored.write_text(stored.read_text().replace('"psnr": ', '"psnr": 1'))
+    assert Study(config, ARMS, test_source="photos").run(tmp_path, "cpu").rows["psnr"][0] > 100
+
+
+def on_test_images(run: Run) -> int:
+    return int(run.evaluation("cpu", inception=False)["images"])
+
+
+def test_pooled_psnr_stands_beside_the_mean_also_for_runs_measured_without_it(table: StudyTable) -> None:
+    row = table.rows.iloc[0]
+    assert row["psnr_pooled"] == pytest.approx(-10 * math.log10(row["mse"]))
+    assert row["psnr_pooled"] < row["psnr"]
+    path = table.runs("RRT")[0].folder / "evaluation.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "psnr_pooled"}))
+    assert Study(tiny(), ARMS, (0, 1)).table(table.root).rows["psnr_pooled"][0] == row["psnr_pooled"]
+
+
+def test_time_to_psnr_is_the_first_step_whose_smoothed_batches_reach_the_level() -> None:
+    steps = np.arange(1, 2001, 10)
+    psnr = 20 + 5 * steps / 2000 + np.where(steps % 20 == 1, 0.8, -0.8)
+    rows = pd.DataFrame({"kind": "train", "step": steps, "psnr": psnr})
+    times = time_to_psnr(rows, 91, 182_000, 60.0)
+    smoothed = np.convolve(psnr, np.ones(11) / 11, "same")  # 11 batches of 91 images are about 1,000
+    expected = steps[5:-5][smoothed[5:-5] >= 22][0]
+    assert times["images_to_22"] == 91 * expected > 91 * steps[psnr >= 22][0]
+    assert times["seconds_to_22"] == pytest.approx(times["images_to_22"] * 60 / 182_000)
+    assert times["images_to_24"] > times["images_to_22"]
+    assert math.isnan(time_to_psnr(rows[:3], 91, 182_000, 60.0)["images_to_25"])
+
+
+def test_levels_that_no_run_reached_have_no_column(table: StudyTable) -> None:
+    assert list(table.time_to_psnr().columns) == ["seeds"]
+    rows = table.rows.assign(images_to_22=1000.0, seconds_to_22=2.5)
+    assert list(StudyTable(rows, table.root).time_to_psnr().columns) == ["seeds", "images to 22 dB", "seconds to 22 dB"]

@@ -20,6 +20,7 @@ _INGREDIENTS = {
     "straight-through": ("quantizer.transport",),
     "commitment weight 1": ("quantizer.beta",),
     "restart share 0.3": ("quantizer.restart_share",),
+    "no crops": ("data.crop_padding",),
 }
 # Parts of the pre-activation network, by the changes that leave them out.
 _NETWORK_PARTS: Arms = {
