@@ -12,6 +12,7 @@ from vqlab.plots.panels import code_grid_panels, code_panels, sample_panels, tra
 from vqlab.plots.perceptual import perceptual_tradeoff
 from vqlab.plots.plane import plane_explorer, plane_figure
 from vqlab.plots.probe import probe_histograms
+from vqlab.plots.recipe import ingredient_effects
 from vqlab.plots.rotations import backward_costs, near_antipodal_errors
 from vqlab.plots.runs import image_row, reconstructions, training_curves
 from vqlab.plots.samples import (
@@ -49,6 +50,7 @@ __all__ = [
     "grid_heatmaps",
     "heatmap_explorer",
     "image_row",
+    "ingredient_effects",
     "interpolations",
     "layer_costs",
     "near_antipodal_errors",

@@ -17,6 +17,7 @@ from vqlab.studies.named import (
     perceptual_weights,
     summary_table,
 )
+from vqlab.studies.published import PUBLISHED, beside_published
 from vqlab.studies.storage import open_storage
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
@@ -26,6 +27,7 @@ __all__ = [
     "DEFAULT_SPACE",
     "GRIDS",
     "MEASURES",
+    "PUBLISHED",
     "QUICK_CHANGES",
     "STUDY_NAMES",
     "Grid",
@@ -34,6 +36,7 @@ __all__ = [
     "Study",
     "StudyTable",
     "Tuning",
+    "beside_published",
     "confidence_interval",
     "describe_differences",
     "generation_arms",
