@@ -152,7 +152,9 @@ class LossConfig(ConfigSection):
     adversarial: float = Field(
         0.0, ge=0, le=1000, description="VQ-VAE: weight of a patch discriminator's term (Esser et al., 2021); 0: off"
     )
-    adversarial_start: int = Field(0, ge=0, description="steps before the adversarial term and its discriminator")
+    adversarial_start: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps before the adversarial term and its discriminator"
+    )
     discriminator_width: int = Field(32, ge=1, le=1024, description="channels of the discriminator's first layer")
     discriminator_learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's rate of the discriminator")
 

@@ -18,29 +18,36 @@ def perceptual_tradeoff(table: StudyTable, weights: Sequence[float], title: str)
     """Draw PSNR and rFD-classifier by the weight of a perceptual loss, and one against the other (matplotlib).
 
     Args:
-        table: of a Study whose arms differ in the weight of the perceptual term only.
-        weights: the weight of each arm, at least 0, in the order of the arms; at least one is above 0.
+        table: of a Study whose first arms differ in the weight of the perceptual term only.
+        weights: the weight of each of these arms, at least 0, in the order of the arms; at least one is above 0.
+            Arms after them have other losses.
         title: title of the figure.
 
     Returns:
         Three panels: PSNR and rFD-classifier by weight, one dot per seed and a line through the means of the arms,
-        and the means of both measures against each other, labelled with the weight.
+        and the means of both measures against each other, labelled with the weight, and for other losses with the
+        arm.
     """
-    finished = table.rows[table.rows["error"] == ""]
-    weight_of_arm = dict(zip(table.rows["arm"].unique(), weights, strict=True))
-    means = finished.groupby("arm", sort=False)[["psnr", "rfd_classifier"]].mean()
-    measured = [weight_of_arm[arm] for arm in means.index]
+    rows = table.rows[table.rows["error"] == ""]
+    weight_of_arm = dict(zip(table.rows["arm"].unique(), weights, strict=False))
+    finished = rows[rows["arm"].isin(list(weight_of_arm))]
+    means = rows.groupby("arm", sort=False)[["psnr", "rfd_classifier"]].mean()
+    by_weight = means[means.index.isin(list(weight_of_arm))]
+    measured = [weight_of_arm[arm] for arm in by_weight.index]
     figure, (left, middle, right) = make_axes(3, title)
     panels = ((left, "psnr", "PSNR (dB)"), (middle, "rfd_classifier", "rFD-classifier"))
     for (axis, name, label), colour in zip(panels, colours(2), strict=True):
         axis.plot([weight_of_arm[arm] for arm in finished["arm"]], finished[name], "o", color=colour, alpha=0.6)
-        axis.plot(measured, means[name], "-", color=colour)
+        axis.plot(measured, by_weight[name], "-", color=colour)
         axis.set(xlabel="weight of the perceptual term", ylabel=label)
         _scale_weights(axis, weights)
-    right.plot(means["psnr"], means["rfd_classifier"], "o-", color=colours(3)[2])
-    for weight, (_, row) in zip(measured, means.iterrows(), strict=True):
-        right.annotate(f"{weight:g}", (row["psnr"], row["rfd_classifier"]), textcoords="offset points", xytext=(5, 5))
-    right.margins(0.15)
+    others = means.drop(by_weight.index)
+    right.plot(by_weight["psnr"], by_weight["rfd_classifier"], "o-", color=colours(3)[2])
+    right.plot(others["psnr"], others["rfd_classifier"], "s", color=colours(4)[3])
+    for arm, row in means.iterrows():
+        label = f"{weight_of_arm[arm]:g}" if arm in weight_of_arm else str(arm)
+        right.annotate(label, (row["psnr"], row["rfd_classifier"]), textcoords="offset points", xytext=(5, 5))
+    right.margins(0.25)
     right.set(xlabel="PSNR (dB), higher is better", ylabel="rFD-classifier, lower is better", title="label: weight")
     return figure
 

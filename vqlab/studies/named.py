@@ -86,8 +86,18 @@ def _collapsing_arms(profile: str) -> Arms:
     return {arm: {**TRANSPORTS[arm], **_COLLAPSE} for arm in _PAPER_TRANSPORTS}
 
 
+# From the middle of the training on, as the discriminator needs reconstructions that are worth a judgement.
+_ADVERSARIAL = {"loss.adversarial": 0.3, "loss.adversarial_start": 0.5}
+
+
 def _perceptual_arms(profile: str) -> Arms:
-    return {f"weight {weight:g}": {"loss.classifier": weight} for weight in perceptual_weights(profile)}
+    weights = perceptual_weights(profile)
+    middle = weights[len(weights) // 2]
+    return {
+        **{f"weight {weight:g}": {"loss.classifier": weight} for weight in weights},
+        "adversarial": _ADVERSARIAL,
+        f"weight {middle:g} + adversarial": {"loss.classifier": middle, **_ADVERSARIAL},
+    }
 
 
 _STUDIES = {
@@ -109,9 +119,9 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
         name: ``reconstruction`` (RRT and straight-through: the paper's Table 2), ``transports`` (its Table 3, with the
             Rodrigues form and the reflection added), ``collapsing`` (Table 3 with an initialisation that collapses
             the codebook and without restarts), ``generation`` (the VQ-VAE, a VAE and a GAN of paper §4.1.3, and two
-            priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3), ``factors``
-            (straight-through, the rotation, and each of its two factors alone) or ``recipe`` (what each ingredient
-            of the profile ``best`` is worth, on validation images).
+            priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3, and the adversarial term
+            of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, and each of its two factors
+            alone) or ``recipe`` (what each ingredient of the profile ``best`` is worth, on validation images).
         profile: the profile of the base Config: ``quick``, ``paper``, ``best`` or ``gpu``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.

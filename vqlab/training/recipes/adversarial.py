@@ -44,7 +44,7 @@ class AdversarialTerm:
     hinge loss of real images and reconstructions.
 
     Args:
-        config: the Config; ``config.loss`` has the weight, the first step and the discriminator's settings.
+        config: the Config; ``config.loss`` has the weight and the discriminator's settings.
         decoder: the decoder; its last convolution has the gradients of ``adaptive_weight``.
         device: the torch device that trains.
 
@@ -62,17 +62,6 @@ class AdversarialTerm:
             self.discriminator.parameters(), lr=config.loss.discriminator_learning_rate, betas=_BETAS
         )
         self._values: dict[str, Tensor] = {}
-
-    def starts_by(self, step: int) -> bool:
-        """Whether a step has the term.
-
-        Args:
-            step: number of steps before this one.
-
-        Returns:
-            True from ``loss.adversarial_start`` on.
-        """
-        return step >= self._config.adversarial_start
 
     def generator_term(self, reconstruction: Tensor, reconstruction_loss: Tensor) -> Tensor:
         """Compute the weighted term for the autoencoder.

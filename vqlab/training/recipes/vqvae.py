@@ -76,17 +76,8 @@ class VQVAERecipe(Recipe):
             reconstruction = self.criterion(output.reconstruction, images)
         records = gradient_records(reconstruction.total, output) if logging and not decoder_only else {}
         loss = reconstruction.total + output.quantized.loss
-        adversarial = self.adversarial if self.adversarial and self.adversarial.starts_by(context.step) else None
-        if adversarial:
-            loss = loss + adversarial.generator_term(output.reconstruction, reconstruction.total)
-        self.optimizer_step(loss, self.model_optimizers, context)
-        if adversarial:
-            d_loss = adversarial.discriminator_term(output.reconstruction.detach(), images)
-            self.optimizer_step(d_loss, {"adam": adversarial.optimizer}, context)
-        indices = output.quantized.indices.flatten()
-        window = context.step * self.windows_per_epoch // self.steps_per_epoch
-        self.usage[window] += torch.bincount(indices, minlength=self.usage.shape[1]).cpu().numpy()
-        self.restarts = float(output.quantized.stats["restarts"])
+        self._optimize(loss, reconstruction.total, output, images, context)
+        self._count_usage(output, context)
         return self._step_metrics(images, output, reconstruction, loss, records) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
@@ -100,6 +91,25 @@ class VQVAERecipe(Recipe):
     def on_epoch_end(self) -> None:
         """Write ``codebook.npz``: usage counts and the codebook."""
         write_atomic(self.run.folder / "codebook.npz", self._write_codebook)
+
+    def _optimize(
+        self, loss: Tensor, reconstruction_loss: Tensor, output: VQVAEOutput, images: Tensor, context: StepContext
+    ) -> None:
+        """One step of the model and, from its start on, one of the discriminator."""
+        term = self.adversarial
+        if term is None or context.step < self.config.loss.adversarial_start * context.total_steps:
+            self.optimizer_step(loss, self.model_optimizers, context)
+            return
+        adversarial_loss = term.generator_term(output.reconstruction, reconstruction_loss)
+        self.optimizer_step(loss + adversarial_loss, self.model_optimizers, context)
+        discriminator_loss = term.discriminator_term(output.reconstruction.detach(), images)
+        self.optimizer_step(discriminator_loss, {"adam": term.optimizer}, context)
+
+    def _count_usage(self, output: VQVAEOutput, context: StepContext) -> None:
+        window = context.step * self.windows_per_epoch // self.steps_per_epoch
+        counts = torch.bincount(output.quantized.indices.flatten(), minlength=self.usage.shape[1])
+        self.usage[window] += counts.cpu().numpy()
+        self.restarts = float(output.quantized.stats["restarts"])
 
     def _unquantized_step(self, images: Tensor, context: StepContext, *, logging: bool) -> StepMetrics | None:
         with self.autocast():
