@@ -58,7 +58,7 @@ def _table_path(path: Path | None) -> Path | None:
 
 
 Profile = Annotated[
-    str, typer.Option(help="named settings: quick, paper, best or gpu", autocompletion=_complete_profile)
+    str, typer.Option(help="named settings: quick, paper, best, best-long or gpu", autocompletion=_complete_profile)
 ]
 Data = Annotated[str, typer.Option(help="photos, cifar10 or folder:PATH (folder or .tar.gz with train/ and test/)")]
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from vqlab.errors import InputError
 
-PROFILES = ("quick", "paper", "best", "gpu")
+PROFILES = ("quick", "paper", "best", "best-long", "gpu")
 
 # Part of every id. To be raised with a changed default, so that old and new Runs never share an id.
 DEFAULTS_VERSION = 1
@@ -322,8 +322,8 @@ class Config(ConfigSection):
 
         Args:
             name: ``quick`` (small models, minutes on a CPU), ``paper`` (the paper's settings), ``best`` (the same
-                images, codes and epochs with a better network and optimizer) or ``gpu`` (a wider model, 100 epochs,
-                bf16, compiled).
+                images, codes and epochs with a better network and optimizer), ``best-long`` (the same with more blocks
+                and 15 epochs) or ``gpu`` (a wider model, 100 epochs, bf16, compiled).
             **changes: values by dotted field, as for ``replace``.
 
         Returns:
@@ -363,6 +363,21 @@ class Config(ConfigSection):
         return summary_html(f"Config {self.id}: {self.kind}", numbers)
 
 
+_BEST: dict[str, Any] = {
+    "model.block": "prenorm",
+    "model.residual_blocks": 3,
+    "model.fine_blocks": 1,
+    "quantizer.transport": "straight_through",
+    "quantizer.code_dim": 8,
+    "quantizer.beta": 1.0,
+    "quantizer.restart_share": 0.3,
+    "data.crop_padding": 0,
+    "optim.batch_size": 32,
+    "optim.optimizer": "muon",
+    "optim.learning_rate": 2e-3,
+    "optim.schedule": "linear",
+    "optim.warmup": 0.03,
+}
 _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
     "quick": {
         "model.hidden": 64,
@@ -375,21 +390,8 @@ _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
         "optim.epochs": 2,
     },
     "paper": {},
-    "best": {
-        "model.block": "prenorm",
-        "model.residual_blocks": 3,
-        "model.fine_blocks": 1,
-        "quantizer.transport": "straight_through",
-        "quantizer.code_dim": 8,
-        "quantizer.beta": 1.0,
-        "quantizer.restart_share": 0.3,
-        "data.crop_padding": 0,
-        "optim.batch_size": 32,
-        "optim.optimizer": "muon",
-        "optim.learning_rate": 2e-3,
-        "optim.schedule": "linear",
-        "optim.warmup": 0.03,
-    },
+    "best": _BEST,
+    "best-long": {**_BEST, "model.residual_blocks": 4, "model.fine_blocks": 2, "optim.epochs": 15},
     "gpu": {"optim.epochs": 100, "optim.precision": "bf16", "optim.compile": True, "model.hidden": 256},
 }
 

@@ -34,6 +34,11 @@ COLUMNS = {
     "seconds": "training (s)",
 }
 MISSING = "–"
+# With any profile: the settings of the VQ-VAE's optimizer do not suit two networks against each other.
+_GAN: dict[str, Any] = {
+    "model.kind": "gan", "gan.discriminator": "sngan", "optim.optimizer": "adam", "optim.learning_rate": 2e-4,
+    "optim.schedule": "linear", "optim.warmup": 0.0, "optim.batch_size": 32, "optim.ema": 0.99,
+}  # fmt: skip
 _IN_THOUSANDTHS = ("sample_kd_classifier", "sample_kid")
 
 
@@ -52,11 +57,12 @@ def generation_arms(profile: str) -> dict[str, dict[str, Any]]:
         ['VQ-VAE', 'VAE', 'GAN', 'VQ-VAE + transformer', 'VQ-VAE + diffusion']
     """
     small = profile == "quick"
+    gan = {**_GAN, "gan.width": 16 if small else 32}
     prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 3, "prior.sample_steps": 25} if small else {}
     return {
         "VQ-VAE": {},
         "VAE": {"model.kind": "vae"},
-        "GAN": {"model.kind": "gan", **({"gan.width": 24} if small else {})},
+        "GAN": gan,
         "VQ-VAE + transformer": {"prior.kind": "transformer", **prior},
         "VQ-VAE + diffusion": {"prior.kind": "diffusion", **prior, "prior.width": 32 if small else 64},
     }

@@ -122,7 +122,7 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
             priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3, and the adversarial term
             of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, and each of its two factors
             alone) or ``recipe`` (what each ingredient of the profile ``best`` is worth, on validation images).
-        profile: the profile of the base Config: ``quick``, ``paper``, ``best`` or ``gpu``.
+        profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.
 
