@@ -6,12 +6,11 @@ from typing import Any, Protocol
 
 import ipywidgets as w
 import numpy as np
-import plotly.graph_objects as go
 from jaxtyping import Int64
 
 from vqlab.analysis.pictures import encode_png, tile_images
 from vqlab.analysis.tokenizer import Tokenizer
-from vqlab.widgets.charts import BLUE, ORANGE, make_chart, redraw
+from vqlab.widgets.chart import BLUE, ORANGE, Chart
 from vqlab.widgets.choices import MAX_PATCHES
 from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.view import ExplorerState, View
@@ -70,8 +69,7 @@ class CodebookView(View):
         )
 
     def _create_pictures(self) -> None:
-        traces = [go.Bar(marker={"line": {"width": 0}})]
-        self.bars = with_class("usage", make_chart(traces, "", "rank of the code by usage", "tokens in the epoch"))
+        self.bars = with_class("usage", Chart([("rank of the code by usage", "tokens in the epoch")]))
         size = {"width": f"{_PATCH_WIDTH}px", "height": f"{_PATCH_WIDTH}px"}
         self.code_picture = with_class("code-picture", w.Image(format="png", layout=size))
         self.patches = with_class("patches", w.Image(format="png"))
@@ -85,12 +83,11 @@ class CodebookView(View):
             self.bind(control, key)
         self.on_click(self.more_used, lambda: explorer.move_rank(-1))
         self.on_click(self.less_used, lambda: explorer.move_rank(1))
-        self.bars.data[0].on_click(lambda _, points, __: self._on_bar_click(points.point_inds))
+        self.bars.on_point_click(self._on_bar_click)
 
-    def _on_bar_click(self, ranks: list[int]) -> None:
-        if ranks:
-            order, _ = self.explorer.usage()
-            self.explorer.update_state(code=int(order[ranks[0]]))
+    def _on_bar_click(self, trace: int, rank: int) -> None:
+        order, _ = self.explorer.usage()
+        self.explorer.update_state(code=int(order[rank]))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw the usage chart, and the patches if another code is selected."""
@@ -104,14 +101,13 @@ class CodebookView(View):
         order, counts = self.explorer.usage()
         code_rank = int(np.flatnonzero(order == state["code"])[0])
         used = int((counts > 0).sum())
-        with redraw(self.bars) as figure:
-            bars = figure.data[0]
-            bars.x, bars.y = list(range(len(order))), counts.tolist()
-            bars.marker.color = [ORANGE if rank == code_rank else BLUE for rank in range(len(order))]
-            bars.hovertext = [f"code {code}" for code in order]
-            figure.layout.title.text = (
-                f"Epoch {state['epoch']}: {used} of {len(order)} codes used; orange: the selected code"
-            )
+        colours = [ORANGE if rank == code_rank else BLUE for rank in range(len(order))]
+        bars = {
+            "type": "bar", "x": list(range(len(order))), "y": counts.tolist(),
+            "marker": {"color": colours, "line": {"width": 0}}, "hovertext": [f"code {code}" for code in order],
+        }  # fmt: skip
+        title = f"Epoch {state['epoch']}: {used} of {len(order)} codes used; orange: the selected code"
+        self.bars.show([bars], title_text=title)
         share = counts[code_rank] / max(1, counts.sum())
         self.code_caption.value = f"code {state['code']}, rank {code_rank}<br>{counts[code_rank]} tokens ({share:.2%})"
 

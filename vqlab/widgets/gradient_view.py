@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import ipywidgets as w
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from jaxtyping import Float, Int64
 
-from vqlab.widgets.charts import BLUE, make_chart, redraw
+from vqlab.widgets.chart import BLUE, Chart
 from vqlab.widgets.choices import LOGGED, QUANTITIES
 from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.plane import PlaneExplorer
@@ -63,7 +62,7 @@ class GradientView(View):
         self.step = with_class("step", w.IntSlider(description="logged step", min=0, max=0, **wide))
         for key in ("run", "transport", "quantity", "step"):
             self.bind(getattr(self, key), key)
-        self.bars = with_class("angles", make_chart([go.Bar(marker={"color": BLUE})], "", "", "tokens"))
+        self.bars = with_class("angles", Chart([("", "tokens")]))
         self.box = column(
             row(self.run, self.transport, self.quantity, self.step), self.bars, explorer.plane_explorer.view
         )
@@ -73,11 +72,13 @@ class GradientView(View):
         self.step.max = len(self.explorer.logged_histograms(state["run"])) - 1
         self.step.disabled = state["transport"] != LOGGED
         centres, counts, caption = self.explorer.histogram()
-        with redraw(self.bars) as figure:
-            figure.data[0].x, figure.data[0].y = centres.tolist(), counts.tolist()
-            figure.layout.title.text = f"{counts.sum()} tokens, {caption}"
-            figure.layout.xaxis.title.text = QUANTITIES[state["quantity"]]
-            occupied = centres[counts > 0]
-            if len(occupied):
-                margin = (centres[1] - centres[0]) * 2
-                figure.layout.xaxis.range = [float(occupied[0] - margin), float(occupied[-1] + margin)]
+        bars = {"type": "bar", "x": centres.tolist(), "y": counts.tolist(), "marker": {"color": BLUE}}
+        layout: dict[str, Any] = {
+            "title_text": f"{counts.sum()} tokens, {caption}",
+            "xaxis_title_text": QUANTITIES[state["quantity"]],
+        }
+        occupied = centres[counts > 0]
+        if len(occupied):
+            margin = (centres[1] - centres[0]) * 2
+            layout["xaxis_range"] = [float(occupied[0] - margin), float(occupied[-1] + margin)]
+        self.bars.show([bars], **layout)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import ipywidgets as w
-import plotly.graph_objects as go
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vqlab.analysis.pictures import encode_png, tile_images, to_uint8
 from vqlab.config import Config
-from vqlab.widgets.charts import BLUE, GREEN, ORANGE, make_chart_pair, redraw
+from vqlab.widgets.chart import BLUE, GREEN, ORANGE, Chart, chart_title
 from vqlab.widgets.choices import CURVES
 from vqlab.widgets.layout import column, row, with_class
 from vqlab.widgets.view import ExplorerState, View
@@ -84,9 +83,8 @@ class LiveView(View):
             "curve", w.Dropdown(options=options, description="curve", layout=w.Layout(width="380px"))
         )
         self.bind(self.curve, "curve")
-        curves = [go.Scatter(mode="lines", line={"color": BLUE}), go.Scatter(mode="markers", marker={"color": ORANGE})]
         labels = (("step", ""), ("rank of the code by usage", "tokens"))
-        self.curves = with_class("curves", make_chart_pair(curves, [go.Bar(marker={"color": GREEN})], labels))
+        self.curves = with_class("curves", Chart(labels, width=980))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw everything: the content of a training changes between any two calls."""
@@ -111,14 +109,24 @@ class LiveView(View):
 
     def _draw_curves(self, key: str) -> None:
         rows = [row for row in self.explorer.rows if key in row]
-        with redraw(self.curves) as figure:
-            for trace, kind in zip(figure.data[:2], ("train", "epoch"), strict=True):
-                points = [row for row in rows if row["kind"] == kind]
-                trace.x, trace.y = [row["step"] for row in points], [row[key] for row in points]
-            figure.layout.annotations[0].text = "line: training batches, dots: test set"
-            figure.layout.yaxis.title.text = CURVES[key]
-            counts = self.explorer.code_counts
-            if counts is not None:
-                figure.data[2].x, figure.data[2].y = list(range(len(counts))), counts.sort(descending=True)[0].tolist()
-                used = int((counts > 0).sum())
-                figure.layout.annotations[1].text = f"{used} of {len(counts)} codes used in 64 test images"
+        traces = [_curve(rows, "train", key), _curve(rows, "epoch", key)]
+        titles = [chart_title(0, "line: training batches, dots: held-out images")]
+        counts = self.explorer.code_counts
+        if counts is not None:
+            ordered = counts.sort(descending=True)[0].tolist()
+            traces.append({
+                "type": "bar", "x": list(range(len(ordered))), "y": ordered, "marker": {"color": GREEN},
+                "xaxis": "x2", "yaxis": "y2",
+            })  # fmt: skip
+            used = int((counts > 0).sum())
+            titles.append(chart_title(1, f"{used} of {len(counts)} codes used in 64 test images"))
+        self.curves.show(traces, annotations=titles, yaxis_title_text=CURVES[key])
+
+
+def _curve(rows: list[dict[str, Any]], kind: str, key: str) -> dict[str, Any]:
+    """Trace of a column: a line for training steps, markers for epochs."""
+    points = [row for row in rows if row["kind"] == kind]
+    style = {"mode": "lines", "line": {"color": BLUE}} if kind == "train" else {
+        "mode": "markers", "marker": {"color": ORANGE}
+    }  # fmt: skip
+    return {"type": "scatter", "x": [row["step"] for row in points], "y": [row[key] for row in points], **style}

@@ -1,0 +1,134 @@
+"""Widget that shows a plotly figure; the whole figure is one synchronised value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+_STATIC = Path(__file__).parent / "static"
+# Colour-blind palette of Okabe and Ito (2008).
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+_LAYOUT = {
+    "width": 760, "height": 320, "margin": {"l": 60, "r": 20, "t": 45, "b": 50}, "showlegend": False, "bargap": 0,
+    "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "title": {"font": {"size": 14}},
+}  # fmt: skip
+
+
+class PlotlyScript(ipywidgets.Widget):  # type: ignore[misc]  # ipywidgets has no types
+    """The source of plotly.js (5 MB), which all charts of a kernel share.
+
+    Attributes:
+        source: the script.
+    """
+
+    source = traitlets.Unicode(help="the script").tag(sync=True)
+
+
+@cache
+def _cached_script() -> PlotlyScript:
+    from plotly.offline import get_plotlyjs
+
+    return PlotlyScript(source=get_plotlyjs())
+
+
+def _plotly_script() -> PlotlyScript:
+    """The shared model; a new one after ``Widget.close_all``."""
+    if _cached_script().comm is None:
+        _cached_script.cache_clear()
+    return _cached_script()
+
+
+class Chart(anywidget.AnyWidget):
+    """A plotly chart with a transparent background, readable in the light and the dark theme.
+
+    ``plotly.graph_objects.FigureWidget`` synchronises a figure piece by piece, and a page that misses one piece shows
+    empty axes. Here the browser receives the whole figure at each change, and draws the one it has whenever the chart
+    becomes visible.
+
+    Args:
+        axes: labels (horizontal, vertical) of each chart, from left to right, with their units.
+        **layout: other values of plotly's layout, such as ``width``, pixels.
+
+    Attributes:
+        figure: ``data`` and ``layout`` of the figure, as plotly.js takes them.
+        script: the model that holds plotly.js.
+        revision: number of figures so far; the element on the page has it as ``data-revision`` once it is drawn.
+    """
+
+    _esm = _STATIC / "chart.js"
+    figure: traitlets.Dict[str, Any] = traitlets.Dict(help="data and layout, as plotly.js takes them").tag(sync=True)
+    script = traitlets.Instance(PlotlyScript, help="plotly.js").tag(sync=True, **ipywidgets.widget_serialization)
+    revision = traitlets.Int(0, help="number of figures so far").tag(sync=True)
+
+    def __init__(self, axes: Sequence[tuple[str, str]], **layout: Any) -> None:
+        self._layout = {**_LAYOUT, **_axes(axes), **layout}
+        script = _plotly_script()
+        super().__init__(script=script, figure={"data": [], "layout": self._layout})
+
+    def show(self, traces: Sequence[dict[str, Any]], **layout: Any) -> None:
+        """Replace the figure.
+
+        Args:
+            traces: plotly traces as dicts of JSON values, such as ``{"type": "bar", "x": [0, 1], "y": [3, 4]}``.
+            **layout: values of plotly's layout for this figure, by their path with ``_`` between names, such as
+                ``title_text``.
+        """
+        merged = dict(self._layout)
+        for path, value in layout.items():
+            merged = _with_value(merged, path.split("_"), value)
+        with self.hold_sync():
+            self.revision += 1
+            self.figure = {"data": list(traces), "layout": merged}
+
+    def on_point_click(self, callback: Callable[[int, int], None]) -> None:
+        """Register a function that is called when a bar or a point is clicked.
+
+        Args:
+            callback: called with the index of the trace and the index of the point, both from 0.
+        """
+        self.on_msg(lambda _, clicked, __: callback(clicked["trace"], clicked["point"]))
+
+
+def chart_title(index: int, text: str) -> dict[str, Any]:
+    """Title above one of several charts, for ``Chart.show(..., annotations=[...])``.
+
+    Args:
+        index: which chart, from 0.
+        text: the title.
+
+    Returns:
+        An annotation of plotly's layout.
+    """
+    suffix = "" if index == 0 else str(index + 1)
+    return {
+        "text": text, "showarrow": False, "xref": f"x{suffix} domain", "yref": f"y{suffix} domain",
+        "x": 0.5, "y": 1.0, "xanchor": "center", "yanchor": "bottom", "font": {"size": 14},
+    }  # fmt: skip
+
+
+def _axes(labels: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Horizontal and vertical axes of charts side by side, the first a little wider than the others."""
+    layout: dict[str, Any] = {}
+    widths = [1.4 if index == 0 and len(labels) > 1 else 1.0 for index in range(len(labels))]
+    gap = 0.1
+    total = sum(widths) / (1 - gap * (len(labels) - 1))
+    start = 0.0
+    for index, ((x, y), width) in enumerate(zip(labels, widths, strict=True)):
+        suffix = "" if index == 0 else str(index + 1)
+        end = min(1.0, start + width / total)
+        layout[f"xaxis{suffix}"] = {"title": {"text": x}, "domain": [start, end], "anchor": f"y{suffix}"}
+        layout[f"yaxis{suffix}"] = {"title": {"text": y}, "anchor": f"x{suffix}"}
+        start = end + gap
+    return layout
+
+
+def _with_value(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy with one nested value replaced."""
+    name, *rest = path
+    return {**values, name: _with_value(values.get(name, {}), rest, value) if rest else value}

@@ -1,0 +1,102 @@
+// A plotly chart whose whole figure is one synchronised value, so that no message can leave it without its data.
+
+const LIBRARY = Symbol.for("vqlab.plotly");
+const CONFIG = { displaylogo: false, responsive: false, displayModeBar: false };
+
+// plotly.js is one model for the whole kernel; the page reads and runs it once.
+function loadPlotly(model) {
+  globalThis[LIBRARY] ??= readScript(model).catch((error) => {
+    delete globalThis[LIBRARY];
+    throw error;
+  });
+  return globalThis[LIBRARY];
+}
+
+async function readScript(model) {
+  const id = model.get("script").replace("IPY_MODEL_", "");
+  const script = await model.widget_manager.get_model(id);
+  const exports = { exports: {} };
+  // Its own module object: plotly.js then neither reads nor replaces names of the page.
+  new Function("module", "exports", script.get("source"))(exports, exports.exports);
+  return exports.exports;
+}
+
+function themeColours(element) {
+  const style = getComputedStyle(element);
+  const colour = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
+  return { font: colour("--jp-ui-font-color1", "#222"), grid: colour("--jp-border-color2", "#ddd") };
+}
+
+function themed(layout, element) {
+  const { font, grid } = themeColours(element);
+  const result = { ...layout, font: { ...layout.font, color: font } };
+  for (const key of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
+    result[key] = { gridcolor: grid, zerolinecolor: grid, ...layout[key] };
+  }
+  return result;
+}
+
+function render({ model, el }) {
+  const chart = document.createElement("div");
+  chart.className = "vqlab-chart";
+  el.append(chart);
+  let requested = 0; // number of drawings asked for
+  let drawn = -1; // the last of them that is on the page
+  let busy = false;
+  let closed = false;
+
+  // JupyterLab takes outputs that are scrolled away out of the page, and text cannot be measured there.
+  const visible = () => chart.isConnected && chart.getClientRects().length > 0;
+
+  async function draw() {
+    if (busy) return;
+    busy = true;
+    try {
+      const plotly = await loadPlotly(model);
+      while (!closed && drawn !== requested && visible()) {
+        const target = requested;
+        const revision = model.get("revision");
+        const { data, layout } = structuredClone(model.get("figure"));
+        await plotly.react(chart, data, themed(layout, chart), CONFIG);
+        drawn = target;
+        if (!chart.dataset.revision) chart.on("plotly_click", onClick);
+        chart.dataset.revision = revision;
+      }
+    } catch (error) {
+      chart.textContent = `chart not drawn: ${error.message}`;
+    } finally {
+      busy = false;
+    }
+  }
+
+  function request() {
+    requested += 1;
+    const { width, height } = model.get("figure").layout ?? {};
+    chart.style.cssText = `width:${width}px;height:${height}px`;
+    draw();
+  }
+
+  function onClick({ points }) {
+    try {
+      model.send({ trace: points[0].curveNumber, point: points[0].pointNumber });
+    } catch {
+      chart.title = "the kernel was restarted: run the cell again";
+    }
+  }
+
+  const onVisibility = new IntersectionObserver(draw);
+  onVisibility.observe(chart);
+  const onTheme = new MutationObserver(request);
+  onTheme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
+  model.on("change:figure", request);
+  request();
+  return () => {
+    closed = true;
+    onVisibility.disconnect();
+    onTheme.disconnect();
+    model.off("change:figure", request);
+    globalThis[LIBRARY]?.then((plotly) => plotly.purge(chart));
+  };
+}
+
+export default { render };
