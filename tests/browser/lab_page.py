@@ -158,6 +158,10 @@ class Notebook(MonitoredPage):
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, server.root / name)
         self.page.goto(server.url(name), wait_until="domcontentloaded", timeout=60_000)
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the notebook is shown and its kernel is ready."""
         self.page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=90_000)
         self.page.wait_for_function(KERNEL_READY, timeout=120_000)
         self.page.evaluate("() => { window.jupyterapp.shell.collapseLeft(); }")
@@ -167,10 +171,10 @@ class Notebook(MonitoredPage):
         """Start a JupyterLab command without waiting for its end."""
         self.page.evaluate("name => { window.jupyterapp.commands.execute(name); }", name)
 
-    def run_all(self) -> None:
+    def run_all(self, seconds: float = 120) -> None:
         """Run every cell and wait; raise AssertionError if a cell fails."""
         self.start_command("notebook:run-all-cells")
-        self.page.wait_for_function(CELLS_FINISHED, timeout=120_000, polling=100)
+        self.page.wait_for_function(CELLS_FINISHED, timeout=seconds * 1000, polling=100)
         assert self.page.evaluate(CELL_ERRORS) == []
 
     def execute(self, code: str) -> str:
