@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -36,12 +38,13 @@ def test_a_failed_notebook_stays_in_the_report_with_its_cell(tmp_path: Path) -> 
     )  # fmt: skip
     lines: list[str] = []
     index, failed = run_notebooks(
-        {"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, figures=tmp_path / "figures"
+        {"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, figures=tmp_path / "figures", processes=1
     )
     page = index.read_text()
     assert failed == 1
-    assert "ZeroDivisionError" in lines[0]
-    assert "ok" in lines[1]
+    assert lines[0] == f"report: {index}"
+    assert lines[1].startswith("[1/2] 00_fails: FAILED: cell 3: ZeroDivisionError: division by zero")
+    assert lines[2].startswith("[2/2] 01_works: ok")
     assert "1 / (seed - 7)" in page
     assert "ZeroDivisionError" in page
     assert "About 01_works" in page
@@ -55,10 +58,59 @@ def test_only_the_requested_notebooks_are_executed(tmp_path: Path) -> None:
     for name in ("00_first", "07_second", "12_third"):
         _write(tmp_path, name, "seed")
     lines: list[str] = []
-    run_notebooks({"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, only=["12", "07"])
-    assert [line.split(":")[0] for line in lines] == ["[1/2] 07_second", "[2/2] 12_third"]
+    run_notebooks({"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, only=["12", "07"], processes=1)
+    assert [line.split(":")[0] for line in lines[1:]] == ["[1/2] 07_second", "[2/2] 12_third"]
     with pytest.raises(InputError, match=r"only=13: must be one of 00, 07, 12"):
         run_notebooks({"seed": 7}, tmp_path / "report", print, folder=tmp_path, only=["13"])
+
+
+def test_the_index_page_exists_from_the_start_and_follows_the_notebooks(tmp_path: Path) -> None:
+    _write(tmp_path, "00_first", "seed")
+    _write(tmp_path, "01_second", "seed")
+    pages: list[str] = []
+
+    def log(line: str) -> None:
+        pages.append((tmp_path / "report" / "index.html").read_text())
+
+    run_notebooks({"seed": 7}, tmp_path / "report", log, folder=tmp_path, processes=1)
+    classes = [re.findall(r'class="card (\w+)"', page) for page in pages]
+    assert classes == [["waiting", "waiting"], ["ok", "waiting"], ["ok", "ok"]]
+    assert not list((tmp_path / "report").glob("*.log"))
+    assert not list((tmp_path / "report").glob("*.json"))
+
+
+def test_a_dead_kernel_and_an_unreadable_notebook_fail_alone(tmp_path: Path) -> None:
+    _write(tmp_path, "00_dies", "import os\nos._exit(3)")
+    (tmp_path / "01_damaged.ipynb").write_text('{"cells": [')
+    _write(tmp_path, "02_works", "seed")
+    lines: list[str] = []
+    index, failed = run_notebooks({"seed": 7}, tmp_path / "report", lines.append, folder=tmp_path, processes=3)
+    outcomes = {line.split("] ")[1].split(":")[0]: line for line in lines[1:]}
+    assert failed == 2
+    assert "FAILED: DeadKernelError" in outcomes["00_dies"]
+    assert "FAILED: NotJSONError" in outcomes["01_damaged"]
+    assert ": ok" in outcomes["02_works"]
+    page = index.read_text()
+    assert "DeadKernelError" in page
+    assert "NotJSONError" in page
+    assert 'href="02_works.html"' in page
+    assert 'href="01_damaged.html"' not in page
+
+
+def test_notebooks_run_in_this_python_whatever_kernels_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "Foreign", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    _write(tmp_path, "00_where", "import sys\nsys.executable", "import os\nos.environ['OMP_NUM_THREADS']")
+    _, failed = run_notebooks({"seed": 7}, tmp_path / "report", print, folder=tmp_path)
+    executed = nbformat.read(tmp_path / "report" / "00_where.ipynb", as_version=4)
+    assert not failed
+    assert executed.cells[-2].outputs[0].data["text/plain"] == repr(sys.executable)
+    assert executed.metadata["kernelspec"]["name"] == "python3"
+    assert int(eval(executed.cells[-1].outputs[0].data["text/plain"])) == len(os.sched_getaffinity(0))
 
 
 def test_pages_are_small_and_load_nothing_from_a_server(tmp_path: Path) -> None:

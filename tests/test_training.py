@@ -60,8 +60,9 @@ def test_a_training_stopped_by_should_stop_resumes_to_the_same_weights(run: Run,
     assert same_weights(run, train(tiny(), tmp_path, "cpu"))
 
 
-@pytest.mark.filterwarnings("ignore:run .* is being trained by another")
-def test_a_second_training_of_one_config_waits_for_the_first(run: Run, tmp_path: Path) -> None:
+def test_a_second_training_of_one_config_waits_for_the_first(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     started, resume = threading.Event(), threading.Event()
 
     def hold(row: dict[str, object]) -> None:
@@ -71,9 +72,10 @@ def test_a_second_training_of_one_config_waits_for_the_first(run: Run, tmp_path:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(train, tiny(), tmp_path, "cpu", hold)
         assert started.wait(60)
-        with pytest.warns(UserWarning, match="is being trained by another thread or process"):
-            stopped = train(tiny(), tmp_path, "cpu", should_stop=lambda: True)
+        stopped = train(tiny(), tmp_path, "cpu", should_stop=lambda: True)
         assert not stopped.finished
+        line = f"run {run.config.id}: is being trained by another thread or process; waiting for it\n"
+        assert capfd.readouterr().err == line
         resume.set()
         second = train(tiny(), tmp_path, "cpu")
         assert second.finished

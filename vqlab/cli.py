@@ -91,8 +91,10 @@ def run(
     output: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
     only: Annotated[list[str] | None, typer.Option(help="number of a notebook, as 07; repeatable")] = None,
     figures: Annotated[Path | None, typer.Option(help="folder for the main figure of each notebook")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="notebooks at a time; one for each core")] = None,
+    open_index: Annotated[bool, typer.Option("--open", help="open the report in a browser at the start")] = False,
 ) -> None:  # fmt: skip
-    """Execute the notebooks in order and write an offline report."""
+    """Execute the notebooks, several at a time, and write an offline report."""
     from vqlab.config import Config
     from vqlab.data import load_data
     from vqlab.report import run_notebooks
@@ -100,8 +102,13 @@ def run(
     # Unreadable data are reported once, before any notebook runs.
     load_data(Config.profile(profile, **{"data.source": data, "seed": seed}).data)
     parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
-    index, failed = run_notebooks(parameters, output, print, figures=figures, only=only)
-    print(f"report: {index}")
+
+    def log(line: str) -> None:
+        _print_now(line)
+        if open_index and line.startswith("report: "):
+            typer.launch(line.removeprefix("report: "))
+
+    _, failed = run_notebooks(parameters, output, log, figures=figures, only=only, processes=processes)
     if failed:
         raise typer.Exit(1)
 

@@ -33,10 +33,11 @@ class NotebookResult:
         name: file name without ``.ipynb``; starts with the two digits of the notebook's number.
         title: first heading.
         seconds: execution time.
-        error: the failed cell's number, exception and message; None if all cells succeeded.
+        error: the reason of a failure, as the failed cell's number, exception and message; None without a failure.
         failing_cell: source of the failed cell, or an empty string.
         picture: PNG of the first picture of the cells tagged ``headline``, or None.
         table: HTML of their first table, or an empty string.
+        pending: ``waiting`` or ``running`` before the notebook has ended, then an empty string.
     """
 
     name: str
@@ -46,6 +47,25 @@ class NotebookResult:
     failing_cell: str
     picture: bytes | None
     table: str
+    pending: str = ""
+
+    @classmethod
+    def unfinished(cls, name: str, pending: str) -> NotebookResult:
+        """Describe a notebook that has not ended.
+
+        Args:
+            name: file name without ``.ipynb``.
+            pending: ``waiting`` or ``running``.
+
+        Returns:
+            A result without content.
+        """
+        return cls(name, name, 0.0, None, "", None, "", pending)
+
+    @property
+    def state(self) -> str:
+        """``waiting``, ``running``, ``ok`` or ``FAILED``."""
+        return self.pending or ("ok" if self.error is None else "FAILED")
 
 
 def notebook_title(notebook: NotebookNode, default: str) -> str:
@@ -104,7 +124,7 @@ def index_page(results: list[NotebookResult], parameters: dict[str, Any]) -> str
 
 
 def _card_html(result: NotebookResult) -> str:
-    status, title = "ok" if result.error is None else "failed", html.escape(result.title)
+    title = html.escape(result.title)
     picture = (
         f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(result.picture).decode()}">'
         if result.picture
@@ -115,6 +135,10 @@ def _card_html(result: NotebookResult) -> str:
         if result.error
         else ""
     )
-    link = f'<a href="{result.name}.html">{html.escape(result.name[:2])} {title}</a>'
-    body = f"<h2>{link}</h2><p>{status}, {result.seconds:.0f} s</p>{failure}{picture}{result.table}"
-    return f'<section class="card {status}">{body}</section>'
+    heading = f"{html.escape(result.name[:2])} {title}"
+    # A notebook that could not be read has no page.
+    has_page = not result.pending and (result.error is None or bool(result.failing_cell))
+    link = f'<a href="{result.name}.html">{heading}</a>' if has_page else heading
+    state = result.state if result.pending else f"{result.state}, {result.seconds:.0f} s"
+    body = f"<h2>{link}</h2><p>{state}</p>{failure}{picture}{result.table}"
+    return f'<section class="card {result.state.lower()}">{body}</section>'

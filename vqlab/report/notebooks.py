@@ -1,21 +1,24 @@
-"""Execution of the numbered notebooks with papermill: an offline page of each, and an index page."""
+"""Execution of the numbered notebooks, several at a time: an offline page of each, and an index page."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vqlab.errors import InputError
-from vqlab.report.index import NotebookResult, headline_outputs, index_page, notebook_title
-from vqlab.report.pages import write_page
+from vqlab.report.execution import NotebookJob, job_result, start_job
+from vqlab.report.index import NotebookResult, index_page
+from vqlab.report.run_table import run_table
+from vqlab.training.files import write_atomic
 
-# Widgets show static figures, and plotly stores its data without 5 MB of plotly.js in every notebook.
-_ENVIRONMENT = {"VQLAB_HEADLESS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
+# The first picture comes first; then what takes longest; the notebooks whose Runs these train come last.
+_ORDER = ("00", "04", "10", "03", "07", "08", "12", "09", "11", "05", "06", "02", "01", "13")
+_POLL_SECONDS = 0.1
 
 
 def notebooks_folder() -> Path:
@@ -70,19 +73,23 @@ def run_notebooks(
     folder: Path | None = None,
     figures: Path | None = None,
     only: Sequence[str] | None = None,
+    processes: int | None = None,
 ) -> tuple[Path, int]:
     """Execute the numbered notebooks, and write each as a page with an index page over all.
 
-    A failed notebook stays in the report with the failed cell and its error, and the others are executed.
+    Each notebook runs in processes of its own, with an equal share of the cores. The index page exists from the start
+    and is written again when a notebook starts or ends. A notebook that fails, whose kernel dies or that cannot be
+    read stays in the report with the reason, and the others are executed.
 
     Args:
         parameters: values of the cell tagged ``parameters``, by name; every notebook must have each of them.
         output: folder of the report, created if missing.
-        log: called with one line for each executed notebook.
+        log: called with one line for the index page and one for each executed notebook.
         folder: folder of the notebooks ``NN_name.ipynb``; None (default) uses the project's own.
         figures: folder that receives the first picture of each notebook's cells tagged ``headline``, as
             ``NN_name.png``; None (default) writes none.
         only: two-digit numbers of the notebooks to execute, such as ``["07"]``; None (default) executes all.
+        processes: notebooks that run at a time, at least 1; None (default) runs one for each core.
 
     Returns:
         The index page, and the number of failed notebooks.
@@ -99,19 +106,88 @@ def run_notebooks(
     for source in sources:
         _check_parameters(source, parameters)
     output.mkdir(parents=True, exist_ok=True)
-    results = []
-    for number, source in enumerate(sources, 1):
-        with _environment():
-            result = _execute(source, output / source.name, parameters)
-        outcome = "ok" if result.error is None else f"FAILED: {result.error}"
-        log(f"[{number}/{len(sources)}] {result.name}: {outcome} ({result.seconds:.0f} s)")
-        results.append(result)
-        if figures and result.picture:
-            figures.mkdir(parents=True, exist_ok=True)
-            (figures / f"{result.name}.png").write_bytes(result.picture)
-    index = output.resolve() / "index.html"
-    index.write_text(index_page(results, parameters))
-    return index, sum(result.error is not None for result in results)
+    jobs = [NotebookJob(source, output / source.name, parameters) for source in sources]
+    run = _ReportRun(jobs, parameters, output.resolve() / "index.html", log, figures)
+    run.execute(min(processes or _available_cores(), len(jobs)))
+    return run.index, sum(result.error is not None for result in run.results.values())
+
+
+class _ReportRun:
+    """The jobs of one report: which run, which have ended, and the index page over them."""
+
+    def __init__(
+        self,
+        jobs: list[NotebookJob],
+        parameters: dict[str, Any],
+        index: Path,
+        log: Callable[[str], None],
+        figures: Path | None,
+    ) -> None:
+        self.jobs, self.parameters, self.index, self.log, self.figures = jobs, parameters, index, log, figures
+        self.waiting = sorted(jobs, key=_rank)
+        self.running: dict[str, tuple[NotebookJob, subprocess.Popen[bytes], float]] = {}
+        self.results: dict[str, NotebookResult] = {}
+
+    def execute(self, processes: int) -> None:
+        """Execute all jobs, ``processes`` at a time; on an error, Ctrl-C for one, end those that run."""
+        threads = max(1, _available_cores() // processes)
+        self._write_index()
+        self.log(f"report: {self.index}")
+        with run_table(self.states) as update:
+            try:
+                while self.waiting or self.running:
+                    while self.waiting and len(self.running) < processes:
+                        job = self.waiting.pop(0)
+                        self.running[job.source.stem] = (job, start_job(job, threads), time.perf_counter())
+                        self._write_index()
+                    self._collect()
+                    update()
+                    time.sleep(_POLL_SECONDS)
+            finally:
+                for _, process, _ in self.running.values():
+                    process.terminate()
+
+    def states(self) -> list[tuple[str, str, float | None]]:
+        """Name, state and seconds of each notebook; no seconds before its start."""
+        rows: list[tuple[str, str, float | None]] = []
+        for job in self.jobs:
+            name = job.source.stem
+            if name in self.results:
+                rows.append((name, self.results[name].state, self.results[name].seconds))
+            elif name in self.running:
+                rows.append((name, "running", time.perf_counter() - self.running[name][2]))
+            else:
+                rows.append((name, "waiting", None))
+        return rows
+
+    def _collect(self) -> None:
+        for name, (job, process, _) in list(self.running.items()):
+            returncode = process.poll()
+            if returncode is None:
+                continue
+            del self.running[name]
+            result = self.results[name] = job_result(job, returncode)
+            if self.figures and result.picture:
+                self.figures.mkdir(parents=True, exist_ok=True)
+                (self.figures / f"{name}.png").write_bytes(result.picture)
+            self._write_index()
+            reason = f": {result.error}" if result.error else ""
+            self.log(f"[{len(self.results)}/{len(self.jobs)}] {name}: {result.state}{reason} ({result.seconds:.0f} s)")
+
+    def _write_index(self) -> None:
+        states = {name: state for name, state, _ in self.states()}
+        cards = [self.results.get(name, NotebookResult.unfinished(name, state)) for name, state in states.items()]
+        page = index_page(cards, self.parameters)
+        write_atomic(self.index, lambda temporary: temporary.write_text(page))
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _rank(job: NotebookJob) -> tuple[int, str]:
+    number = job.source.name[:2]
+    return (_ORDER.index(number) if number in _ORDER else len(_ORDER), number)
 
 
 def _select(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
@@ -122,52 +198,15 @@ def _select(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
     return [source for number, source in by_number.items() if not only or number in only]
 
 
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Set _ENVIRONMENT for the kernels that start in the ``with`` block."""
-    previous = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
 def _check_parameters(source: Path, parameters: dict[str, Any]) -> None:
     """Raise InputError for an unknown parameter, for which papermill only prints a warning."""
     import papermill
 
-    allowed = papermill.inspect_notebook(str(source))
+    try:
+        allowed = papermill.inspect_notebook(str(source))
+    except Exception:
+        return  # The notebook cannot be read; its execution reports the reason.
     unknown = set(parameters) - set(allowed)
     if unknown:
         names = ", ".join(sorted(unknown))
         raise InputError(f"{source.name}: has no parameter {names}; allowed: {', '.join(allowed)}")
-
-
-def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> NotebookResult:
-    import nbformat
-    import papermill
-
-    start_time = time.perf_counter()
-    error, failing_cell = None, ""
-    try:
-        papermill.execute_notebook(
-            str(source), str(target), parameters, kernel_name="python3",
-            progress_bar={"desc": source.stem, "disable": None, "leave": False},
-            # Without this the kernel warns on every start about its loopback socket.
-            extra_arguments=["--IPKernelApp.log_level=40"],
-        )  # fmt: skip
-    except papermill.PapermillExecutionError as failure:
-        error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}"
-        failing_cell = failure.source
-    notebook = nbformat.read(target, as_version=4)
-    # A page with the widgets' state would load its script from a server; the outputs hold static figures instead.
-    if notebook.metadata.pop("widgets", None):
-        nbformat.write(notebook, target)
-    write_page(notebook, target.with_suffix(".html"))
-    seconds = time.perf_counter() - start_time
-    title = notebook_title(notebook, source.stem)
-    return NotebookResult(source.stem, title, seconds, error, failing_cell, *headline_outputs(notebook))

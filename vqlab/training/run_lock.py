@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -18,7 +18,7 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
     """Acquire the lock of a Run, and release it at the end of the ``with`` block.
 
     The lock is a file lock (``.lock`` in the folder of the Run): the operating system releases it if the process is
-    killed. A wait is announced by one UserWarning.
+    killed. A wait is announced by one line on standard error.
 
     Args:
         run: the Run to train.
@@ -37,9 +37,8 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
             break
         except Timeout:
             if not warned:
-                warnings.warn(
-                    f"run {run.config.id}: is being trained by another thread or process; waiting for it", stacklevel=4
-                )
+                line = f"run {run.config.id}: is being trained by another thread or process; waiting for it"
+                print(line, file=sys.stderr, flush=True)
                 warned = True
             if should_stop():
                 yield False

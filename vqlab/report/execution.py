@@ -1,0 +1,158 @@
+"""Execution of one notebook in a process of its own, so that neither a dead kernel nor its memory reaches others.
+
+``python -m vqlab.report.execution JOB`` executes the notebook of a job, given as JSON, and writes its result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vqlab.report.index import NotebookResult, headline_outputs, notebook_title
+from vqlab.report.pages import write_page
+from vqlab.training.files import read_json, write_json
+
+_KERNEL = "vqlab"
+# Widgets show static figures, and plotly stores its data without 5 MB of plotly.js in every notebook.
+_HEADLESS = {"VQLAB_HEADLESS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class NotebookJob:
+    """A notebook to execute.
+
+    Attributes:
+        source: the notebook.
+        target: the executed copy; the page beside it has the ending ``.html``, the result ``.json``.
+        parameters: values of the cell tagged ``parameters``, by name.
+    """
+
+    source: Path
+    target: Path
+    parameters: dict[str, Any]
+
+    @property
+    def result(self) -> Path:
+        """The file that holds the result."""
+        return self.target.with_suffix(".json")
+
+
+def start_job(job: NotebookJob, threads: int) -> subprocess.Popen[bytes]:
+    """Start a process that executes a notebook in the Python that runs this function.
+
+    Args:
+        job: the notebook.
+        threads: number of threads for arithmetic in the notebook's kernel, at least 1.
+
+    Returns:
+        The process; its standard output and error go to the file of the target with the ending ``.log``.
+    """
+    job.result.unlink(missing_ok=True)
+    description = {**asdict(job), "source": str(job.source), "target": str(job.target)}
+    environment = {**os.environ, **_HEADLESS, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    with job.target.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "vqlab.report.execution", json.dumps(description)],
+            stdout=log, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+
+
+def job_result(job: NotebookJob, returncode: int) -> NotebookResult:
+    """Read the result of a job whose process has ended.
+
+    Args:
+        job: the notebook.
+        returncode: exit status of the process.
+
+    Returns:
+        The result; without one, a failure that names the exit status and the last line of the log.
+    """
+    log = job.target.with_suffix(".log")
+    if not job.result.is_file():
+        lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
+        reason = f"its process ended with status {returncode}: {lines[-1]}"
+        return NotebookResult(job.source.stem, job.source.stem, 0.0, reason, "", None, "")
+    values = read_json(job.result)
+    job.result.unlink()
+    log.unlink(missing_ok=True)
+    picture = bytes.fromhex(values.pop("picture"))
+    return NotebookResult(**values, picture=picture or None)
+
+
+def execute_notebook(job: NotebookJob) -> NotebookResult:
+    """Execute a notebook with papermill and write its page.
+
+    Args:
+        job: the notebook.
+
+    Returns:
+        The result; an error of a cell, a kernel that died or a notebook that cannot be read is its ``error``.
+    """
+    start_time = time.perf_counter()
+    error, failing_cell = _run_papermill(job)
+    title, picture, table = job.source.stem, None, ""
+    if job.target.is_file():
+        import nbformat
+
+        notebook = nbformat.read(job.target, as_version=4)
+        # A page with the widgets' state would load its script from a server; the outputs hold static figures instead.
+        notebook.metadata.pop("widgets", None)
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, job.target)
+        write_page(notebook, job.target.with_suffix(".html"))
+        title = notebook_title(notebook, job.source.stem)
+        picture, table = headline_outputs(notebook)
+    seconds = time.perf_counter() - start_time
+    return NotebookResult(job.source.stem, title, seconds, error, failing_cell, picture, table)
+
+
+def _run_papermill(job: NotebookJob) -> tuple[str | None, str]:
+    """Execute the notebook; return what failed, or None, and the source of the failed cell."""
+    import papermill
+
+    job.target.unlink(missing_ok=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _install_kernel(Path(folder))
+            papermill.execute_notebook(
+                str(job.source), str(job.target), job.parameters, kernel_name=_KERNEL, progress_bar=False
+            )
+    except papermill.PapermillExecutionError as failure:
+        return f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}", failure.source
+    except Exception as failure:
+        return " ".join(f"{type(failure).__name__}: {failure}".split()), ""
+    return None, ""
+
+
+def _install_kernel(folder: Path) -> None:
+    """Add a kernel of this Python to Jupyter's path: ``python3`` may be another Python, or missing."""
+    specification = {
+        # Without the level the kernel warns on every start about its loopback socket.
+        "argv": [
+            sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40"
+        ],
+        "display_name": "Python 3", "language": "python",
+    }  # fmt: skip
+    path = folder / "kernels" / _KERNEL / "kernel.json"
+    path.parent.mkdir(parents=True)
+    write_json(path, specification)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH", "")]))
+
+
+def _main(description: str) -> None:
+    values = json.loads(description)
+    job = NotebookJob(Path(values["source"]), Path(values["target"]), values["parameters"])
+    result = asdict(execute_notebook(job))
+    write_json(job.result, {**result, "picture": (result["picture"] or b"").hex()})
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
