@@ -60,7 +60,7 @@ KINDS = {
 
 def config_of(kind: str) -> Config:
     """The tiny Config of one entry of KINDS."""
-    return Config.profile("quick", **{**TINY, **KINDS[kind]})
+    return Config.profile("paper", **{**TINY, **KINDS[kind]})
 
 
 def described(run: Run) -> dict[str, object]:

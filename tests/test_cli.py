@@ -22,7 +22,7 @@ def test_help_names_the_commands() -> None:
     ("words", "told"),
     [
         (["train", "--set", "quantizer.num_codes=0"], "quantizer.num_codes=0"),
-        (["train", "--profile", "huge"], "quick, paper, best, gpu"),
+        (["train", "--profile", "huge"], "quick, paper, best, best-long, gpu"),
         (["train", "--data", "folder:nowhere"], "no such folder"),
         (["run", "--data", "folder:nowhere"], "no such folder"),
         (["evaluate", "nowhere"], "no config.json"),

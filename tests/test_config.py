@@ -16,11 +16,17 @@ from vqlab.cli import app
 from vqlab.config import PROFILES, describe_fields
 
 
-@pytest.mark.parametrize(
-    ("profile", "config_id"), [("quick", "6d280a1b6393"), ("paper", "7674a781fc38"), ("gpu", "c84a5f7f61ca")]
-)
+@pytest.mark.parametrize(("profile", "config_id"), [("paper", "7674a781fc38"), ("gpu", "c84a5f7f61ca")])
 def test_the_ids_of_version_0_1_are_kept(profile: str, config_id: str) -> None:
     assert Config.profile(profile).id == config_id
+
+
+def test_the_id_of_the_profile_quick_of_version_0_1_is_kept_for_its_settings() -> None:
+    settings = {
+        "model.hidden": 64, "model.residual_hidden": 32, "quantizer.num_codes": 256, "quantizer.dim": 32,
+        "optim.batch_size": 32, "data.train_limit": 2560, "data.test_limit": 512, "optim.epochs": 2,
+    }  # fmt: skip
+    assert Config.profile("paper", **settings).id == "6d280a1b6393"
 
 
 def test_every_field_is_described_with_its_default_and_what_is_allowed() -> None:

@@ -37,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_run(root: Path, **changes: object) -> Run:
-    return train(Config.profile("quick", **{**BASE, **changes}), root, "cpu")
+    return train(Config.profile("paper", **{**BASE, **changes}), root, "cpu")
 
 
 @pytest.fixture(scope="module")

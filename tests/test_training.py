@@ -26,7 +26,7 @@ TINY = {
 
 
 def tiny(**changes: object) -> Config:
-    return Config.profile("quick", **{**TINY, **changes})
+    return Config.profile("paper", **{**TINY, **changes})
 
 
 def same_weights(one: Run, other: Run) -> bool:
@@ -150,7 +150,7 @@ def test_an_unavailable_device_is_refused(tmp_path: Path) -> None:
 )
 def test_an_invalid_config_is_reported_in_one_line(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        Config.profile("quick", **changes)
+        Config.profile("paper", **changes)
     assert "\n" not in str(error.value)
 
 

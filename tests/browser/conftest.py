@@ -54,7 +54,7 @@ def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """Train a Run for each of two transports."""
     changes = LONGER if "VQLAB_FIGURES" in os.environ else SMALL
     root = os.environ.get("VQLAB_RUNS") or tmp_path_factory.mktemp("runs")
-    base = Config.profile("quick", **changes)
+    base = Config.profile("paper", **changes)
     kinds = {"rotation": "rotation", "straight-through": "straight_through"}
     return {name: train(base.replace(**{"quantizer.transport": kind}), root, "cpu") for name, kind in kinds.items()}
 

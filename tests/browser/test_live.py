@@ -38,7 +38,7 @@ def test_a_training_paused_resumed_and_reloaded_gives_the_same_weights(
     changes = {**SMALL, "optim.epochs": 6}
     page = notebook(
         "from vqlab import Config\nfrom vqlab.widgets import LiveTraining\n"
-        f"live = LiveTraining(Config.profile('quick', **{changes!r}), {str(tmp_path)!r}, 'cpu')\nlive"
+        f"live = LiveTraining(Config.profile('paper', **{changes!r}), {str(tmp_path)!r}, 'cpu')\nlive"
     )
     status = page.widget("live-status")
     page.page.get_by_role("button", name="start", exact=True).click()
@@ -60,7 +60,7 @@ def test_a_training_paused_resumed_and_reloaded_gives_the_same_weights(
     page.wait_until(f"() => [...document.querySelectorAll('.js-plotly-plot')].some({drawn})")
     save_screenshot(page, "live_after_reload")
 
-    config = Config.profile("quick", **changes)
+    config = Config.profile("paper", **changes)
     uninterrupted = train(config, tmp_path / "uninterrupted", "cpu")
     live = Run.open(tmp_path / config.id)
     one, other = (read_tensors(run.folder / "model.safetensors")[0] for run in (uninterrupted, live))

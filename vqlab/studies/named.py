@@ -9,7 +9,7 @@ from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
-from vqlab.studies.ingredients import recipe_arms, recipe_base, recipe_budget
+from vqlab.studies.ingredients import recipe_arms, recipe_budget
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
 
@@ -46,11 +46,11 @@ def _two_epochs(profile: str) -> dict[str, Any]:
 
 
 class _NamedStudy(NamedTuple):
-    """A study by profile: its arms, changes to the profile, the profile of the base Config, and what is measured."""
+    """A study by profile: arms, changes to the profile, another profile for the base Config, what is measured."""
 
     arms: Callable[[str], Arms]
     changes: Callable[[str], dict[str, Any]] = _no_changes
-    base: Callable[[str], str] = str
+    base: str | None = None
     held_out: bool = False
 
 
@@ -107,7 +107,7 @@ _STUDIES = {
     "generation": _NamedStudy(generation_arms),
     "perceptual": _NamedStudy(_perceptual_arms),
     "factors": _NamedStudy(_factor_arms),
-    "recipe": _NamedStudy(recipe_arms, recipe_budget, recipe_base, held_out=True),
+    "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
 }
 STUDY_NAMES = tuple(_STUDIES)
 
@@ -139,7 +139,7 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
     if name not in _STUDIES:
         raise InputError(f"study={name!r}: must be one of {', '.join(_STUDIES)}")
     study = _STUDIES[name]
-    base = Config.profile(study.base(profile), **{**study.changes(profile), **changes})
+    base = Config.profile(study.base or profile, **{**study.changes(profile), **changes})
     return Study(base, study.arms(profile), seeds or profile_seeds(profile), held_out=study.held_out)
 
 
@@ -238,7 +238,7 @@ _QUICK_GRIDS: dict[str, Axes] = {
 }
 QUICK_CHANGES = {
     "model.hidden": 32, "model.residual_hidden": 16,
-    "optim.epochs": 1, "optim.batch_size": 16, "data.train_limit": 1280, "data.test_limit": 128,
+    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 1280, "data.test_limit": 256,
 }  # fmt: skip
 
 
