@@ -19,7 +19,8 @@ from vector_quantize_pytorch import VectorQuantize
 import vqlab
 from vqlab import InputError, VectorQuantizer
 from vqlab.plots import probe_histograms
-from vqlab.probe import COLUMNS, angles
+from vqlab.probe import COLUMNS, angles, token_records
+from vqlab.quantize import transport_gradient
 
 
 def z_e(*shape: int) -> Tensor:
@@ -231,3 +232,21 @@ def test_the_package_is_callable_after_every_order_of_imports() -> None:
 def test_the_callable_package_documents_the_function() -> None:
     assert vqlab.probe.__call__.__doc__ == vqlab.probe.probe.__doc__
     assert inspect.signature(vqlab.probe) == inspect.signature(vqlab.probe.probe)
+
+
+def test_a_layer_with_projections_is_recorded_in_the_space_of_its_codes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = VectorQuantizer(16, 12, code_dim=3, transport="rotation", channel_dim=-1).double().eval()
+    z_e = torch.randn(40, 12, generator=generator, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(40, 12, generator=generator, dtype=torch.float64)
+    with vqlab.probe(layer) as probe:
+        out = layer(z_e)
+        out.z_q.backward(g)
+    e = layer.project_in(z_e).detach()
+    q = layer.codebook.detach()[out.indices]
+    g_q = g @ layer.project_out.weight.detach()
+    expected = token_records(e, q, g_q, transport_gradient(g_q, e, q, "rotation"))
+    records = probe.records()
+    for name, values in expected.items():
+        torch.testing.assert_close(records[name], values.cpu(), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(records["angle_at_e"], records["angle_at_q"], rtol=0, atol=1e-2)

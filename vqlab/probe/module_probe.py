@@ -14,6 +14,7 @@ from vqlab.errors import InputError
 from vqlab.probe.module_io import find_channel_dim, find_z_e, find_z_q
 from vqlab.probe.records import COLUMNS, PerToken, Rows, token_records
 from vqlab.quantize.display import bar_chart_svg, summary_html
+from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +147,11 @@ class Probe:
     def _record(self, call: int, z_e: Tensor, z_q: Tensor, *gradients: Tensor) -> None:
         rows = [self._to_rows(tensor) for tensor in (z_e, z_q, *gradients)]
         step = max(1, -(-len(rows[0]) // self.max_tokens))
-        records = token_records(*(part[::step] for part in rows))
+        rows = [part[::step] for part in rows]
+        if isinstance(self.module, VectorQuantizer):
+            records = token_records(*self.module.to_code_space(*rows))
+        else:
+            records = token_records(*rows)
         on_cpu = {name: value.cpu() for name, value in records.items()}
         self._records.append({"call": torch.full((len(on_cpu["rescale"]),), float(call)), **on_cpu})
 
@@ -232,9 +237,10 @@ def probe(module: nn.Module, *, channel_dim: int | None = None, max_tokens: int 
 
     Use it in a ``with`` statement around forward and backward passes, then read ``table``, ``summary`` or ``records``.
     The recorded gradient at z_e is the one through z_q alone, without a commitment term. Training under a probe gives
-    the same gradients. After the ``with`` statement no hook stays on the module and no tensor of the model stays
-    alive. Works under autocast, for a module that ``torch.compile`` compiles while the probe is open, and for a
-    compiled quantizer as a whole.
+    the same gradients. For a ``vqlab.VectorQuantizer`` with ``code_dim``, the vectors, codes and gradients are those
+    inside its projections, where the transport acts. After the ``with`` statement no hook stays on the module and no
+    tensor of the model stays alive. Works under autocast, for a module that ``torch.compile`` compiles while the probe
+    is open, and for a compiled quantizer as a whole.
 
     Args:
         module: The module that maps z_e to z_q, of any library. Its first floating-point input with at least two

@@ -289,6 +289,34 @@ class VectorQuantizer(nn.Module):
         output = self.project_out(self.project_in(self._channel_last(z_e)))
         return output.movedim(-1, 1) if self.channel_dim == 1 else output
 
+    @torch.no_grad()
+    def to_code_space(
+        self, z_e: Tensor, z_q: Tensor, grad_z_q: Tensor | None = None, grad_z_e: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Map rows outside the projections of ``code_dim`` to the space of the codes, where the transport acts.
+
+        With e = W z_e + b and z_q = V q + d, the gradients are ∇q = Vᵀ ∇z_q and ∇z_e = Wᵀ ∇e. Angles and lengths of
+        vectors and gradients are those of the transport in this space only. q and ∇e are solutions of overdetermined
+        systems, exact for z_q and ∇z_e of this layer.
+
+        Args:
+            z_e: Encoder vectors, (N, D).
+            z_q: The layer's output for them, (N, D).
+            grad_z_q: Gradients at z_q, (N, D). Default None.
+            grad_z_e: Gradients at z_e through z_q, without that of the loss, (N, D). Default None.
+
+        Returns:
+            e, q, ∇q and ∇e, (N, C) each, or None for a gradient that is not given; the arguments themselves without
+            ``code_dim``.
+        """
+        if not isinstance(self.project_in, nn.Linear) or not isinstance(self.project_out, nn.Linear):
+            return z_e, z_q, grad_z_q, grad_z_e
+        w, v, d = self.project_in.weight, self.project_out.weight, self.project_out.bias
+        e, q = self.project_in(z_e.to(w.dtype)), (z_q.to(v.dtype) - d) @ torch.linalg.pinv(v).T
+        grad_q = None if grad_z_q is None else grad_z_q.to(v.dtype) @ v
+        grad_e = None if grad_z_e is None else grad_z_e.to(w.dtype) @ torch.linalg.pinv(w)
+        return e, q, grad_q, grad_e
+
     def decode(self, indices: Int[Tensor, " *shape"]) -> Tensor:
         """Look up z_q for indices, including the projection of ``code_dim``.
 

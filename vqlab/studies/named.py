@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Arms = dict[str, dict[str, Any]]
 Axes = Mapping[str, Sequence[Value]]
 
+# Grids and studies of many Runs at profile ``quick``: a few seconds for each.
+QUICK_CHANGES = {
+    "model.hidden": 32, "model.residual_hidden": 16,
+    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 1280, "data.test_limit": 256,
+}  # fmt: skip
+
 TRANSPORTS: Arms = {
     "RRT": {"quantizer.transport": "rotation"},
     "straight-through": {"quantizer.transport": "straight_through"},
@@ -41,8 +47,12 @@ def _no_changes(profile: str) -> dict[str, Any]:
     return {}
 
 
+def _smaller_if_quick(profile: str) -> dict[str, Any]:
+    return QUICK_CHANGES if profile == "quick" else {}
+
+
 def _two_epochs(profile: str) -> dict[str, Any]:
-    return {"optim.epochs": 2}
+    return {**_smaller_if_quick(profile), "optim.epochs": 2}
 
 
 class _NamedStudy(NamedTuple):
@@ -105,8 +115,8 @@ _STUDIES = {
     "transports": _NamedStudy(_transport_arms, _two_epochs),
     "collapsing": _NamedStudy(_collapsing_arms, _two_epochs),
     "generation": _NamedStudy(generation_arms),
-    "perceptual": _NamedStudy(_perceptual_arms),
-    "factors": _NamedStudy(_factor_arms),
+    "perceptual": _NamedStudy(_perceptual_arms, _smaller_if_quick),
+    "factors": _NamedStudy(_factor_arms, _smaller_if_quick),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
 }
 STUDY_NAMES = tuple(_STUDIES)
@@ -236,10 +246,6 @@ _QUICK_GRIDS: dict[str, Axes] = {
     "scaling": {"quantizer.num_codes": (64, 256, 1024), "quantizer.dim": (16, 32)},
     "initialisation": {**GRIDS["initialisation"], "quantizer.init": ("normal", "kmeans")},
 }
-QUICK_CHANGES = {
-    "model.hidden": 32, "model.residual_hidden": 16,
-    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 1280, "data.test_limit": 256,
-}  # fmt: skip
 
 
 def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
@@ -265,7 +271,7 @@ def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
     if name not in GRIDS:
         raise InputError(f"grid={name!r}: must be one of {', '.join(GRIDS)}, or give axes of your own")
     quick = profile == "quick"
-    base = Config.profile(profile, **{**(QUICK_CHANGES if quick else {}), **changes})
+    base = Config.profile(profile, **{**_smaller_if_quick(profile), **changes})
     return Grid(name, base, (_QUICK_GRIDS if quick else GRIDS)[name])
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vqlab.models import VQVAEOutput
 from vqlab.probe import token_records
+from vqlab.quantize import VectorQuantizer
 
 # Bin edges of each logged histogram: degrees, or the logarithm to base 10 of a ratio.
 HISTOGRAM_EDGES = {
@@ -27,15 +28,17 @@ _MEAN_COLUMNS = {
 }
 
 
-def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput) -> dict[str, Tensor]:
+def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput, quantizer: VectorQuantizer) -> dict[str, Tensor]:
     """Measure the gradients of a training step at the quantizer, token by token.
 
-    The commitment share is ‖g_c‖ / (‖g_c‖ + ‖g_r‖), where g_c and g_r are the gradients of the VQ loss and of the
+    Vectors, codes and their gradients are those inside the projections of ``code_dim``, where the transport acts. The
+    commitment share is ‖g_c‖ / (‖g_c‖ + ‖g_r‖), where g_c and g_r are the gradients of the VQ loss and of the
     reconstruction loss at z_e: 0 without commitment, 1 if only the commitment term moves the encoder.
 
     Args:
         reconstruction_loss: scalar of the step, with its graph, which stays usable for ``backward``.
         output: the model's output for the same step, with its graph.
+        quantizer: the layer that gave it.
 
     Returns:
         The columns of ``vqlab.probe.COLUMNS`` and ``commitment_share``, each float (tokens,); NaN where a value is
@@ -48,7 +51,7 @@ def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput) -> dict[s
     e, q, g_q, g_e = (t.detach().movedim(1, -1).reshape(-1, t.shape[1]) for t in (z_e, z_q, grad_z_q, grad_z_e))
     commitment_norm = grad_vq.movedim(1, -1).reshape(-1, e.shape[1]).norm(dim=1)
     share = commitment_norm / (commitment_norm + g_e.norm(dim=1))
-    return {**token_records(e, q, g_q, g_e), "commitment_share": share}
+    return {**token_records(*quantizer.to_code_space(e, q, g_q, g_e)), "commitment_share": share}
 
 
 def gradient_histograms(records: dict[str, Tensor]) -> dict[str, list[int]]:

@@ -74,7 +74,9 @@ class VQVAERecipe(Recipe):
         with self.autocast():
             output = self._frozen_forward(images) if decoder_only else self.forward(images)
             reconstruction = self.criterion(output.reconstruction, images)
-        records = gradient_records(reconstruction.total, output) if logging and not decoder_only else {}
+        records = {}
+        if logging and not decoder_only:
+            records = gradient_records(reconstruction.total, output, self.model.quantizer)
         loss = reconstruction.total + output.quantized.loss
         self._optimize(loss, reconstruction.total, output, images, context)
         self._count_usage(output, context)
