@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, BrowserContext
 from vqlab.report import notebooks_folder
 
 pytestmark = pytest.mark.browser
-NUMBERS = ("00", "03", "05", "07", "11", "13")
+# Two in every run of the tests; the others take minutes more (pytest -m slow).
+NUMBERS = ["05", "13", *(pytest.param(number, marks=pytest.mark.slow) for number in ("00", "03", "07", "11"))]
 # Height that one turn of a mouse wheel scrolls, and the time in which what came into view must be drawn.
 WHEEL, PATIENCE = 450, 60
 # What is wrong with the charts and pictures of the notebook that are in view, and the charts in view by their content.
