@@ -120,6 +120,8 @@ def test_pages_are_small_and_load_nothing_from_a_server(tmp_path: Path) -> None:
     run_notebooks({"seed": 7}, tmp_path / "report", print, folder=tmp_path)
     page = (tmp_path / "report" / "00_live.html").read_text()
     assert page.count('<script src="plotly.min.js">') == 1
+    # The code of four cells and of the parameters that papermill added; their defaults are not shown.
+    assert page.count('<details class="vqlab-code">') == 5
     assert page.count("Plotly.newPlot(") == 2
     assert not re.findall(r"""(?:src|href|from|import)\s*\(?=?\s*["'](?:https?:)?//[^"']+["']""", page)
     assert (tmp_path / "report" / "plotly.min.js").stat().st_size > 1e6

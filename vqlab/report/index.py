@@ -7,6 +7,8 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vqlab.training.provenance import package_version
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -106,7 +108,7 @@ def headline_outputs(notebook: NotebookNode) -> tuple[bytes | None, str]:
 
 
 def index_page(results: list[NotebookResult], parameters: dict[str, Any]) -> str:
-    """Create the index page: the parameters, and for each notebook a card that links to its page.
+    """Create the index page: the parameters, the versions, and for each notebook a card that links to its page.
 
     Args:
         results: one entry for each notebook, in the order of the cards.
@@ -116,11 +118,16 @@ def index_page(results: list[NotebookResult], parameters: dict[str, Any]) -> str
         The HTML document.
     """
     settings = html.escape(", ".join(f"{key} = {value}" for key, value in parameters.items() if key != "runs"))
+    versions = html.escape(", ".join(f"{name} {version}" for name, version in _versions().items()))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>vqlab report</title>'
-        f'<style>{_STYLE}</style><h1>vqlab report</h1><p>{settings}</p><div class="cards">'
+        f'<style>{_STYLE}</style><h1>vqlab report</h1><p>{settings}<br>{versions}</p><div class="cards">'
         f"{''.join(map(_card_html, results))}</div></html>\n"
     )
+
+
+def _versions() -> dict[str, str | None]:
+    return {name: package_version(name) for name in ("vqlab", "torch", "torchvision")}
 
 
 def _card_html(result: NotebookResult) -> str:

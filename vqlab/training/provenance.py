@@ -27,7 +27,7 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
         ``threads`` (torch's CPU threads), ``seed`` and ``data_fingerprint``.
     """
     return {
-        "packages": {name: _package_version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "git": _git_commit(),
         "device": device,
@@ -37,7 +37,19 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
     }
 
 
-def _package_version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """Find the version of an installed package.
+
+    Args:
+        name: name of the distribution.
+
+    Returns:
+        The version, or None if it is not installed.
+
+    Example:
+        >>> package_version("no-such-package") is None
+        True
+    """
     try:
         return version(name)
     except PackageNotFoundError:
