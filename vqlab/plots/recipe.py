@@ -35,7 +35,9 @@ def ingredient_effects(table: StudyTable, measure: str = "psnr") -> Figure:
     """
     summary = table.summary([measure])
     count = max(len(_ingredients(table, prefix)) for _, prefix in _SIDES)
-    title = f"What each ingredient is worth: change of {MEASURES[measure]}, mean and 95 % interval over seeds"
+    seeds = int(summary["n"].max())
+    values = "mean and 95 % interval over seeds" if seeds > 1 else "one seed"
+    title = f"What each ingredient is worth: change of {MEASURES[measure]}, {values}"
     figure, panels = make_axes(2, title, width=5.5, height=0.36 * count + 1.8)
     verbs = ("left out of", "added to")
     for axis, (base, prefix), verb, colour in zip(panels, _SIDES, verbs, colours(2), strict=True):

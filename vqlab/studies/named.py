@@ -52,7 +52,8 @@ def _smaller_if_quick(profile: str) -> dict[str, Any]:
 
 
 def _two_epochs(profile: str) -> dict[str, Any]:
-    return {**_smaller_if_quick(profile), "optim.epochs": 2}
+    half = {"data.train_limit": 640} if profile == "quick" else {}
+    return {**_smaller_if_quick(profile), **half, "optim.epochs": 2}
 
 
 class _NamedStudy(NamedTuple):
