@@ -193,7 +193,7 @@ def test_an_evaluation_without_these_columns_is_returned_if_the_images_are_missi
     with pytest.raises(InputError, match="no such folder"):
         run.evaluation("cpu")
     (run.folder / "evaluation.json").write_text(json.dumps({"mse": 1.0}))
-    assert run.evaluation("cpu") == {"mse": 1.0}
+    assert run.evaluation("cpu") == {"mse": 1.0, "psnr_pooled": 0.0}
 
 
 def test_inception_is_downloaded_only_on_request_and_the_failure_is_stored(

@@ -330,6 +330,9 @@ def test_householder_equals_rodrigues_and_differs_from_reflection(dtype: torch.d
 def test_the_rotation_preserves_angles_and_the_scalar_product(seed: int, dim: int, scale: float) -> None:
     g, e, q, _ = rows(seed, dim=dim)
     e = e * scale
+    # In the plane a random pair is sometimes nearly opposite, where the gradient is straight-through.
+    unique = ~get_transport("rotation").undefined(e, q)
+    g, e, q = g[unique], e[unique], q[unique]
     gradient = transport_gradient(g, e, q, "rotation")
     cosine = torch.nn.functional.cosine_similarity
     torch.testing.assert_close(cosine(gradient, e), cosine(g, q), rtol=1e-6, atol=1e-6)

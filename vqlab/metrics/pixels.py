@@ -60,7 +60,7 @@ def pooled_psnr(mean_mse: float) -> float:
         >>> round(pooled_psnr(0.01), 2)
         20.0
     """
-    return -10 * math.log10(mean_mse) if mean_mse > 0 else math.inf
+    return 10 * math.log10(1 / mean_mse) if mean_mse > 0 else math.inf
 
 
 def ssim(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vqlab.training.files import read_tensors, write_atomic
+from vqlab.training.files import read_tensors, write_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
@@ -37,8 +36,7 @@ def save_checkpoint(folder: Path, step: int, modules: Modules, optimizers: Optim
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
     tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
-    cpu = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    write_atomic(folder / CHECKPOINT_FILE, lambda temporary: save_file(cpu, temporary, {"step": str(step)}))
+    write_tensors(folder / CHECKPOINT_FILE, tensors, {"step": str(step)})
 
 
 def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vqlab.errors import InputError
@@ -29,6 +31,28 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as a safetensors file with ``write_atomic``.
+
+    Args:
+        path: the file to write; its folder must exist.
+        tensors: tensors by name, on any device.
+        metadata: text by name. Default None.
+
+    Raises:
+        OSError: if the file cannot be written, as on a full disk; safetensors raises an error of its own kind.
+    """
+    on_cpu = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(on_cpu, temporary, None if metadata is None else dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from None
+
+    write_atomic(path, write)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from vqlab.config import Config
 from vqlab.data.batches import Batch
 from vqlab.training.checkpoint import load_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
-from vqlab.training.files import write_atomic, write_json
+from vqlab.training.files import write_json, write_tensors
 from vqlab.training.logs import RunLog
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.provenance import collect_provenance
@@ -167,9 +166,7 @@ class _Training:
         folder, recipe = self.run.folder, self.recipe
         save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:
-            state = recipe.evaluated_model.state_dict()
-            weights = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-            write_atomic(folder / "model.safetensors", lambda temporary: save_file(weights, temporary))
+            write_tensors(folder / "model.safetensors", recipe.evaluated_model.state_dict())
         wall_seconds = self.previous_seconds + time.perf_counter() - self.start_time
         write_json(
             folder / "provenance.json",
