@@ -92,6 +92,7 @@ class Server:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 class LabServer(Server):

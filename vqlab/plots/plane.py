@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SHIFTS = (0.0, 1.0, 3.0, 10.0, 100.0)
 _HALF_WIDTH = 2.4
 _ARROW_SCALE = 0.22
-_STEPS = 20
+_STEPS = 15
+# Of the explorer, which holds the field of every transport at every shift.
+_FIELD_SIZE = 13
 
 
 def plane_figure(
@@ -95,7 +97,7 @@ def plane_explorer(kinds: Sequence[str] | None = None, plane: Plane | None = Non
         plane: codes and target; the default Plane if None.
 
     Returns:
-        Lines of −∇ at the encoder with a dot at the head, and paths of 20 gradient steps. The slider has the values
+        Lines of −∇ at the encoder with a dot at the head, and paths of 15 gradient steps. The slider has the values
         ``SHIFTS``.
 
     Raises:
@@ -124,7 +126,7 @@ def _gradient_traces(plane: Plane, kind: str, shift: float) -> list[go.Scatter]:
     import plotly.graph_objects as go
 
     moved = replace(plane, origin=(-shift, -shift))
-    points = square_grid()
+    points = square_grid(_FIELD_SIZE)
     heads = points - _ARROW_SCALE * moved.gradient(points, kind)
     paths = moved.descend(square_grid(5), kind, _STEPS)
     return [
@@ -146,7 +148,7 @@ def _join_paths(paths: Float[Tensor, "S N 2"]) -> dict[str, list[float | None]]:
 def _background_traces(plane: Plane) -> list[go.Scatter]:
     import plotly.graph_objects as go
 
-    size = 160
+    size = 120
     cells = plane.cells(square_grid(size, _HALF_WIDTH)).reshape(size, size).T.numpy()
     line = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, size)
     greys = [[position, f"rgb({shade},{shade},{shade})"] for position, shade in ((0, 205), (1, 250))]
