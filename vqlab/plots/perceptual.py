@@ -25,8 +25,8 @@ def perceptual_tradeoff(table: StudyTable, weights: Sequence[float], title: str)
 
     Returns:
         Three panels: PSNR and rFD-classifier by weight, one dot per seed and a line through the means of the arms,
-        and the means of both measures against each other, labelled with the weight, and for other losses with the
-        arm.
+        and the means of both measures against each other, labelled with the weight; a legend names the other
+        losses, at most four.
     """
     rows = table.rows[table.rows["error"] == ""]
     weight_of_arm = dict(zip(table.rows["arm"].unique(), weights, strict=False))
@@ -41,13 +41,15 @@ def perceptual_tradeoff(table: StudyTable, weights: Sequence[float], title: str)
         axis.plot(measured, by_weight[name], "-", color=colour)
         axis.set(xlabel="weight of the perceptual term", ylabel=label)
         _scale_weights(axis, weights)
-    others = means.drop(by_weight.index)
     right.plot(by_weight["psnr"], by_weight["rfd_classifier"], "o-", color=colours(3)[2])
-    right.plot(others["psnr"], others["rfd_classifier"], "s", color=colours(4)[3])
-    for arm, row in means.iterrows():
-        label = f"{weight_of_arm[arm]:g}" if arm in weight_of_arm else str(arm)
-        right.annotate(label, (row["psnr"], row["rfd_classifier"]), textcoords="offset points", xytext=(5, 5))
-    right.margins(0.25)
+    for weight, (_, row) in zip(measured, by_weight.iterrows(), strict=True):
+        right.annotate(f"{weight:g}", (row["psnr"], row["rfd_classifier"]), textcoords="offset points", xytext=(5, 5))
+    others = means.drop(by_weight.index)
+    for marker, colour, (arm, row) in zip("s^Dv", colours(7)[3:], others.iterrows(), strict=False):
+        right.plot(row["psnr"], row["rfd_classifier"], marker, color=colour, label=str(arm))
+    if len(others):
+        right.legend(fontsize=8)
+    right.margins(0.15)
     right.set(xlabel="PSNR (dB), higher is better", ylabel="rFD-classifier, lower is better", title="label: weight")
     return figure
 
