@@ -72,7 +72,11 @@ def test_the_index_page_exists_from_the_start_and_follows_the_notebooks(tmp_path
     def log(line: str) -> None:
         pages.append((tmp_path / "report" / "index.html").read_text())
 
-    run_notebooks({"seed": 7}, tmp_path / "report", log, folder=tmp_path, processes=1)
+    opened: list[Path] = []
+    index, _ = run_notebooks(
+        {"seed": 7}, tmp_path / "report", log, folder=tmp_path, processes=1, on_index=opened.append
+    )
+    assert opened == [index]
     classes = [re.findall(r'class="card (\w+)"', page) for page in pages]
     assert classes == [["waiting", "waiting"], ["ok", "waiting"], ["ok", "ok"]]
     assert not list((tmp_path / "report").glob("*.log"))

@@ -102,13 +102,10 @@ def run(
     # Unreadable data are reported once, before any notebook runs.
     load_data(Config.profile(profile, **{"data.source": data, "seed": seed}).data)
     parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
-
-    def log(line: str) -> None:
-        _print_now(line)
-        if open_index and line.startswith("report: "):
-            typer.launch(line.removeprefix("report: "))
-
-    _, failed = run_notebooks(parameters, output, log, figures=figures, only=only, processes=processes)
+    on_index = (lambda index: typer.launch(str(index))) if open_index else None
+    _, failed = run_notebooks(
+        parameters, output, _print_now, figures=figures, only=only, processes=processes, on_index=on_index
+    )
     if failed:
         raise typer.Exit(1)
 

@@ -321,7 +321,7 @@ class Config(ConfigSection):
         """Build a named Config.
 
         Args:
-            name: ``quick`` (small models, 20 seconds on one core), ``paper`` (the paper's settings), ``best`` (the same
+            name: ``quick`` (small models, less than a minute), ``paper`` (the paper's settings), ``best`` (the same
                 images, codes and epochs with a better network and optimizer), ``best-long`` (the same with more blocks
                 and 15 epochs) or ``gpu`` (a wider model, 100 epochs, bf16, compiled).
             **changes: values by dotted field, as for ``replace``.
@@ -379,7 +379,7 @@ _BEST: dict[str, Any] = {
     "optim.warmup": 0.03,
 }
 _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
-    # The ingredients of ``best`` but for the transport, in sizes that train in 20 seconds on one core.
+    # The ingredients of ``best`` but for the transport, in sizes that train in less than a minute on one core.
     "quick": {
         **{key: value for key, value in _BEST.items() if key != "quantizer.transport"},
         "model.hidden": 64,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from vqlab.config import Config, GANConfig
+from vqlab.models.prenorm import Scale
 
 # Height and width of the smallest feature map, and the standard deviation of the generator's initial weights.
 _SMALLEST_SIZE = 4
@@ -52,24 +53,6 @@ class Generator(nn.Sequential):
                     nn.init.zeros_(layer.bias)
 
 
-class CentrePixels(nn.Module):
-    """Map pixels from [0, 1] to [−1, 1].
-
-    Without it, the mean of the pixels dominates the output of a layer with spectral normalisation.
-    """
-
-    def forward(self, images: Float[Tensor, "B 3 32 32"]) -> Float[Tensor, "B 3 32 32"]:
-        """Compute 2·images − 1.
-
-        Args:
-            images: in [0, 1].
-
-        Returns:
-            The same images in [−1, 1].
-        """
-        return 2 * images - 1
-
-
 class Discriminator(nn.Sequential):
     """Images (B, 3, 32, 32) in [0, 1] to scores (B,): logits, high for real images.
 
@@ -90,7 +73,8 @@ class Discriminator(nn.Sequential):
     def __init__(self, config: GANConfig) -> None:
         normalise = spectral_norm if config.spectral_norm else nn.Identity()
         fine = config.discriminator == "sngan"
-        layers: list[nn.Module] = [CentrePixels()]
+        # Without centred pixels their mean dominates the output of a layer with spectral normalisation.
+        layers: list[nn.Module] = [Scale(2, -1)]
         channels = 3
         for width in (config.width, 2 * config.width, 4 * config.width):
             if fine:

@@ -74,6 +74,7 @@ def run_notebooks(
     figures: Path | None = None,
     only: Sequence[str] | None = None,
     processes: int | None = None,
+    on_index: Callable[[Path], object] | None = None,
 ) -> tuple[Path, int]:
     """Execute the numbered notebooks, and write each as a page with an index page over all.
 
@@ -90,6 +91,7 @@ def run_notebooks(
             ``NN_name.png``; None (default) writes none.
         only: two-digit numbers of the notebooks to execute, such as ``["07"]``; None (default) executes all.
         processes: notebooks that run at a time, at least 1; None (default) runs one for each core.
+        on_index: called with the index page as soon as it exists; None (default) calls nothing.
 
     Returns:
         The index page, and the number of failed notebooks.
@@ -108,6 +110,10 @@ def run_notebooks(
     output.mkdir(parents=True, exist_ok=True)
     jobs = [NotebookJob(source, output / source.name, parameters) for source in sources]
     run = _ReportRun(jobs, parameters, output.resolve() / "index.html", log, figures)
+    run.write_index()
+    log(f"report: {run.index}")
+    if on_index:
+        on_index(run.index)
     run.execute(min(processes or _available_cores(), len(jobs)))
     return run.index, sum(result.error is not None for result in run.results.values())
 
@@ -131,15 +137,13 @@ class _ReportRun:
     def execute(self, processes: int) -> None:
         """Execute all jobs, ``processes`` at a time; on an error, Ctrl-C for one, end those that run."""
         threads = max(1, _available_cores() // processes)
-        self._write_index()
-        self.log(f"report: {self.index}")
         with run_table(self.states) as update:
             try:
                 while self.waiting or self.running:
                     while self.waiting and len(self.running) < processes:
                         job = self.waiting.pop(0)
                         self.running[job.source.stem] = (job, start_job(job, threads), time.perf_counter())
-                        self._write_index()
+                        self.write_index()
                     self._collect()
                     update()
                     time.sleep(_POLL_SECONDS)
@@ -170,11 +174,12 @@ class _ReportRun:
             if self.figures and result.picture:
                 self.figures.mkdir(parents=True, exist_ok=True)
                 (self.figures / f"{name}.png").write_bytes(result.picture)
-            self._write_index()
+            self.write_index()
             reason = f": {result.error}" if result.error else ""
             self.log(f"[{len(self.results)}/{len(self.jobs)}] {name}: {result.state}{reason} ({result.seconds:.0f} s)")
 
-    def _write_index(self) -> None:
+    def write_index(self) -> None:
+        """Write the index page with the present state of each notebook."""
         states = {name: state for name, state, _ in self.states()}
         cards = [self.results.get(name, NotebookResult.unfinished(name, state)) for name, state in states.items()]
         page = index_page(cards, self.parameters)
