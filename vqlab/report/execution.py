@@ -11,17 +11,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vqlab.report.index import NotebookResult, headline_outputs, notebook_title
 from vqlab.report.pages import write_page
+from vqlab.report.process_server import module_command
 from vqlab.training.files import read_json, write_json
 
 _KERNEL = "vqlab"
 # Widgets show static figures, and plotly stores its data without 5 MB of plotly.js in every notebook.
 _HEADLESS = {"VQLAB_HEADLESS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
+# What the two processes of a notebook import. torch._dynamo: every optimizer imports it at its first step.
+LIBRARIES = {
+    "vqlab.report.execution": ("papermill", "nbconvert", "plotly.io", "vqlab.report"),
+    "ipykernel_launcher": (
+        "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "scipy.stats", "seaborn",
+        "matplotlib.pyplot", "matplotlib_inline.backend_inline", "plotly.graph_objects", "anywidget", "ipywidgets",
+        "ipykernel.kernelapp", "optuna", "vqlab.plots", "vqlab.studies", "vqlab.training", "vqlab.widgets",
+    ),
+}  # fmt: skip
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -45,23 +56,34 @@ class NotebookJob:
         return self.target.with_suffix(".json")
 
 
-def start_job(job: NotebookJob, threads: int) -> subprocess.Popen[bytes]:
+def job_environment(threads: int) -> dict[str, str]:
+    """Environment variables of the processes that execute a notebook.
+
+    Args:
+        threads: number of threads for arithmetic, at least 1.
+
+    Returns:
+        Values by name.
+    """
+    return {**_HEADLESS, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+
+
+def start_job(job: NotebookJob, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a process that executes a notebook in the Python that runs this function.
 
     Args:
         job: the notebook.
-        threads: number of threads for arithmetic in the notebook's kernel, at least 1.
+        environment: environment variables of the process, as ``process_servers`` yields them for ``job_environment``.
 
     Returns:
         The process; its standard output and error go to the file of the target with the ending ``.log``.
     """
     job.result.unlink(missing_ok=True)
     description = {**asdict(job), "source": str(job.source), "target": str(job.target)}
-    environment = {**os.environ, **_HEADLESS, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
     with job.target.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "vqlab.report.execution", json.dumps(description)],
-            stdout=log, stderr=subprocess.STDOUT, env=environment,
+            module_command(environment, "vqlab.report.execution", json.dumps(description)),
+            stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment},
         )  # fmt: skip
 
 
@@ -136,9 +158,9 @@ def _install_kernel(folder: Path) -> None:
     """Add a kernel of this Python to Jupyter's path: ``python3`` may be another Python, or missing."""
     specification = {
         # Without the level the kernel warns on every start about its loopback socket.
-        "argv": [
-            sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40"
-        ],
+        "argv": module_command(
+            os.environ, "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40"
+        ),
         "display_name": "Python 3", "language": "python",
     }  # fmt: skip
     path = folder / "kernels" / _KERNEL / "kernel.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -11,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vqlab.errors import InputError
-from vqlab.report.execution import NotebookJob, job_result, start_job
+from vqlab.report.execution import LIBRARIES, NotebookJob, job_environment, job_result, start_job
 from vqlab.report.index import NotebookResult, index_page
+from vqlab.report.process_server import process_servers
 from vqlab.report.run_table import run_table
 from vqlab.training.files import write_atomic
 
@@ -137,12 +140,13 @@ class _ReportRun:
     def execute(self, processes: int) -> None:
         """Execute all jobs, ``processes`` at a time; on an error, Ctrl-C for one, end those that run."""
         threads = max(1, _available_cores() // processes)
-        with run_table(self.states) as update:
+        servers = process_servers(LIBRARIES, job_environment(threads))
+        with servers as environment, run_table(self.states) as update:
             try:
                 while self.waiting or self.running:
                     while self.waiting and len(self.running) < processes:
                         job = self.waiting.pop(0)
-                        self.running[job.source.stem] = (job, start_job(job, threads), time.perf_counter())
+                        self.running[job.source.stem] = (job, start_job(job, environment), time.perf_counter())
                         self.write_index()
                     self._collect()
                     update()
@@ -205,12 +209,14 @@ def _select(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
 
 def _check_parameters(source: Path, parameters: dict[str, Any]) -> None:
     """Raise InputError for an unknown parameter, for which papermill only prints a warning."""
-    import papermill
-
     try:
-        allowed = papermill.inspect_notebook(str(source))
-    except Exception:
+        cells = json.loads(source.read_text())["cells"]
+        tagged = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        statements = ast.parse("".join(tagged[0]) if tagged else "").body
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, AttributeError):
         return  # The notebook cannot be read; its execution reports the reason.
+    targets = [target for statement in statements if isinstance(statement, ast.Assign) for target in statement.targets]
+    allowed = [target.id for target in targets if isinstance(target, ast.Name)]
     unknown = set(parameters) - set(allowed)
     if unknown:
         names = ", ".join(sorted(unknown))
