@@ -57,8 +57,8 @@ def generation_arms(profile: str) -> dict[str, dict[str, Any]]:
         ['VQ-VAE', 'VAE', 'GAN', 'VQ-VAE + transformer', 'VQ-VAE + diffusion']
     """
     small = profile == "quick"
-    gan = {**_GAN, "gan.width": 16 if small else 32}
-    prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 3, "prior.sample_steps": 25} if small else {}
+    gan = {**_GAN, **({"gan.width": 16, "optim.epochs": 1} if small else {"gan.width": 32})}
+    prior = {"prior.width": 64, "prior.layers": 2, "prior.epochs": 2, "prior.sample_steps": 10} if small else {}
     return {
         "VQ-VAE": {},
         "VAE": {"model.kind": "vae"},

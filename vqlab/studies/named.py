@@ -22,7 +22,7 @@ Axes = Mapping[str, Sequence[Value]]
 # Grids and studies of many Runs at profile ``quick``: a few seconds for each.
 QUICK_CHANGES = {
     "model.hidden": 32, "model.residual_hidden": 16,
-    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 1280, "data.test_limit": 256,
+    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 960, "data.test_limit": 256,
 }  # fmt: skip
 
 TRANSPORTS: Arms = {
@@ -52,8 +52,12 @@ def _smaller_if_quick(profile: str) -> dict[str, Any]:
 
 
 def _two_epochs(profile: str) -> dict[str, Any]:
-    half = {"data.train_limit": 640} if profile == "quick" else {}
-    return {**_smaller_if_quick(profile), **half, "optim.epochs": 2}
+    fewer = {"data.train_limit": 640} if profile == "quick" else {}
+    return {**_smaller_if_quick(profile), **fewer, "optim.epochs": 2}
+
+
+def _two_epochs_if_quick(profile: str) -> dict[str, Any]:
+    return _two_epochs(profile) if profile == "quick" else {}
 
 
 class _NamedStudy(NamedTuple):
@@ -116,7 +120,7 @@ _STUDIES = {
     "transports": _NamedStudy(_transport_arms, _two_epochs),
     "collapsing": _NamedStudy(_collapsing_arms, _two_epochs),
     "generation": _NamedStudy(generation_arms),
-    "perceptual": _NamedStudy(_perceptual_arms, _smaller_if_quick),
+    "perceptual": _NamedStudy(_perceptual_arms, _two_epochs_if_quick),
     "factors": _NamedStudy(_factor_arms, _smaller_if_quick),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
 }
@@ -244,7 +248,7 @@ _QUICK_GRIDS: dict[str, Axes] = {
         "quantizer.beta": (0.5, 1.0),
         "quantizer.restart_every": _RESTARTS,
     },
-    "scaling": {"quantizer.num_codes": (64, 256, 1024), "quantizer.dim": (16, 32)},
+    "scaling": {"quantizer.num_codes": (64, 256, 1024), "quantizer.dim": (32, 64)},
     "initialisation": {**GRIDS["initialisation"], "quantizer.init": ("normal", "kmeans")},
 }
 
