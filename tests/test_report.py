@@ -201,7 +201,7 @@ def test_a_card_has_finding_numbers_and_provenance_or_the_reason_or_the_picture_
     assert "refresh" not in index_page(results[:3], {})
 
 
-@pytest.mark.parametrize(("width", "cards", "columns"), [(1000, 14, 2), (1240, 14, 3), (1560, 14, 5), (1000, 3, 3)])
+@pytest.mark.parametrize(("width", "cards", "columns"), [(1000, 14, 2), (1240, 14, 3), (1800, 14, 5), (1000, 3, 3)])
 def test_the_grid_has_the_number_of_columns_with_the_fewest_gaps(width: int, cards: int, columns: int) -> None:
     assert f"@media(min-width:{width}px){{.cards{{grid-template-columns:repeat({columns}," in grid_style(cards)
 

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from vqlab.report.index import NotebookResult
 
 # Smallest width of the page (px) and the numbers of columns that suit it.
-_COLUMNS = ((0, (1,)), (720, (2,)), (1000, (2, 3)), (1240, (3, 4)), (1560, (4, 5)), (1860, (5, 6)))
+_COLUMNS = ((0, (1,)), (720, (2,)), (1000, (2, 3)), (1240, (3, 4)), (1800, (4, 5)))
 CARD_STYLE = """
 .cards{display:grid;gap:1.1rem;grid-auto-rows:1fr}
 .card{display:flex;flex-direction:column;gap:.55rem;min-width:0;min-height:24rem;overflow-wrap:anywhere;
  border:1px solid var(--line);border-radius:.6rem;padding:.9rem;background:var(--card)}
 .card h2{font-size:1.05rem;line-height:1.3;margin:0}
 .card p{margin:0}
-.card .picture{display:flex;align-items:center;justify-content:center;aspect-ratio:16/9;border-radius:.4rem;
+.card .picture{display:flex;align-items:center;justify-content:center;aspect-ratio:2;border-radius:.4rem;
  overflow:hidden;color:var(--faint);background:var(--box)}
 .card .picture:has(img){background:#fff}
 .card img{width:100%;height:100%;object-fit:contain}
 .card .numbers{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:.45rem .8rem}
+.card .numbers:has(:nth-child(4):last-child){grid-template-columns:repeat(2,minmax(0,1fr))}
 .card .numbers div{line-height:1.3;font-size:.88rem}
 .card .numbers b{font-size:1rem}
 .card .foot{margin-top:auto;font-size:.78rem;color:var(--faint);line-height:1.4}

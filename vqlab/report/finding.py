@@ -141,7 +141,7 @@ def provenance_line(provenance: Mapping[str, Any]) -> str:
     parts = [
         f"Run{'s' if len(ids) > 1 else ''} {', '.join(ids[:_RUNS_SHOWN])}{more}" if ids else "",
         ", ".join(f"{data['name']} {data['fingerprint']}".strip() for data in provenance["data"]),
-        ", ".join(f"{name} {' and '.join(versions)}" for name, versions in provenance["versions"].items()),
+        ", ".join(f"{name} {' and '.join(provenance['versions'][name])}" for name in _PACKAGES),
         ", ".join(provenance["devices"]),
     ]
     return " · ".join(filter(None, parts))

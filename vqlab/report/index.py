@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 HEADLINE_TAG = "headline"
-_RELOAD_SECONDS = 3
+_RELOAD_SECONDS = 5
 _STYLE = """
 :root{color-scheme:light dark;--page:#fafafa;--card:#fff;--box:#eee;--line:#ccc;--faint:#5a5a5a;--link:#00598c;
  --failed:#b34700}

@@ -20,7 +20,11 @@ _UNREADABLE = re.compile(r"<mi>(?:\\|&</mi>)")
 
 
 class PageExporter(HTMLExporter):
-    """Export of a notebook as a page that loads nothing from a network; the options are those of HTMLExporter."""
+    """Export of a notebook as a page that loads nothing from a network.
+
+    Args:
+        **options: as for ``nbconvert.HTMLExporter``.
+    """
 
     def __init__(self, **options: Any) -> None:
         urls = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url"), "")

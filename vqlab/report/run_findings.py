@@ -72,7 +72,8 @@ def images_finding(images: ImageData) -> Finding:
     )
     size = train.pixels.shape[-1]
     sentence = (
-        f"{images.name}: {len(train):,} training and {len(test):,} test images of {size} × {size} pixels; {relation}."
+        f"{len(train):,} training and {len(test):,} test images of {size} × {size} pixels from {images.name}; "
+        f"{relation}."
     )
     numbers: dict[str, tuple[Value, str]] = {
         "training images": (len(train), ""),
@@ -98,10 +99,10 @@ def published_finding(run: Run, table: str = "paper, Table 2") -> Finding:
     """
     measured, published = run.evaluation(), PUBLISHED[table]
     change = measured["psnr_pooled"] - published["psnr_pooled"]
-    images = "" if run.config.data.source == "cifar10" else f", measured on other images ({measured['data']})"
+    images = "" if run.config.data.source == "cifar10" else f", on {measured['data']} instead of CIFAR-10"
     sentence = (
         f"Pooled PSNR is {measured['psnr_pooled']:.1f} dB, {abs(change):.1f} dB {'above' if change > 0 else 'below'} "
-        f"that of the {table.removesuffix(' ')}{images}; {_describe_usage(measured)}."
+        f"that of the {table}{images}; {_describe_usage(measured)}."
     )
     numbers: dict[str, tuple[Value, str]] = {
         "pooled PSNR": (measured["psnr_pooled"], "dB"),

@@ -128,7 +128,7 @@ def tuning_finding(study: optuna.Study, best: Run, initial: Run) -> Finding:
         if gain > 0
         else f"None of {len(states)} trials has a higher PSNR than the initial settings ({gain:+.2f} dB)"
     )
-    sentence = f"{effect}; {field} explains most of the variance ({100 * share:.0f} %)."
+    sentence = f"{effect}; {field} explains the largest share of the variance ({100 * share:.0f} %)."
     numbers: dict[str, tuple[Value, str]] = {
         "best PSNR": (values["best"], "dB"),
         "initial PSNR": (values["initial"], "dB"),
