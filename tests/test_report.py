@@ -21,7 +21,8 @@ from vqlab import InputError, train
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.report import Finding, notebooks_folder, run_notebooks, working_copy, write_run_page
 from vqlab.report.cards import grid_style
-from vqlab.report.index import NotebookResult, index_page
+from vqlab.report.index import index_page
+from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.pages import write_page
 from vqlab.report.run_page import run_page_data
 from vqlab.report.run_table import _table

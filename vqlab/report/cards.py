@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 from html import escape
-from typing import TYPE_CHECKING
 
 from vqlab.report.finding import numbers_html, provenance_line
-
-if TYPE_CHECKING:
-    from vqlab.report.index import NotebookResult
+from vqlab.report.notebook_result import NotebookResult
 
 # Smallest width of the page (px) and the numbers of columns that suit it.
 _COLUMNS = ((0, (1,)), (720, (2,)), (1000, (2, 3)), (1240, (3, 4)), (1800, (4, 5)))

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vqlab.report.index import NotebookResult, headline_picture, last_finding, read_title
+from vqlab.report.index import headline_picture, last_finding, read_title
+from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.pages import write_page
 from vqlab.training.files import read_json, write_json
 

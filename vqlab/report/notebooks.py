@@ -12,7 +12,8 @@ from typing import Any
 
 from vqlab.errors import InputError
 from vqlab.report.execution import NotebookJob, job_result, start_job
-from vqlab.report.index import NotebookResult, index_page, read_title
+from vqlab.report.index import index_page, read_title
+from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.run_table import NotebookState, run_table
 from vqlab.training.files import write_atomic
 
