@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from test_training import tiny
 from torch import nn
 
 from vqlab import InputError, Run, train
-from vqlab.analysis import interpolate, nearest_training_images
+from vqlab.analysis import interpolate, nearest_training_images, prior_measures, wrong_code_scores
+from vqlab.analysis.prior import MAX_NATS, NATS
 from vqlab.data import Images
 from vqlab.losses import PerceptualLoss
+from vqlab.metrics.distances import describe_distances
+from vqlab.metrics.pretrained import loss_availability
 from vqlab.plots import (
     completions,
     interpolations,
@@ -94,6 +98,33 @@ def test_an_interpolation_ends_at_the_reconstructions(study: StudyTable) -> None
         interpolate(study.runs("vae")[0], ends)
     with pytest.raises(InputError, match="steps=1"):
         interpolate(run, ends, 1)
+
+
+def test_the_measures_of_a_prior_are_those_of_its_logs_and_its_evaluation(study: StudyTable) -> None:
+    (prior,) = study.runs("transformer")
+    measured = prior_measures(prior)["measured"]
+    assert measured[NATS] == prior.last_epoch_metrics()["nats_a_code"]
+    assert measured[MAX_NATS] == pytest.approx(np.log(16))
+    assert measured["recall"] == prior.evaluation()["sample_recall_classifier"]
+    with pytest.raises(InputError, match="holds a vae"):
+        prior_measures(study.runs("vae")[0])
+
+
+def test_wrong_codes_are_decoded_and_no_wrong_code_gives_the_reconstruction(study: StudyTable) -> None:
+    (run,) = study.runs("VQ-VAE")
+    images = run.data().test.evenly_spaced(4)
+    with torch.no_grad():
+        mse = (run.model()(images).reconstruction - images).square().mean(dim=(1, 2, 3))
+    scores = wrong_code_scores(run, (0, 100), count=4)
+    assert scores.index.tolist() == [0, 100]
+    assert scores["PSNR (dB)"][0] == pytest.approx(float((-10 * mse.log10()).mean()), abs=1e-3)
+    assert scores["PSNR (dB)"][100] != scores["PSNR (dB)"][0]
+
+
+def test_the_extractor_or_the_reason_of_each_distance_is_described(study: StudyTable) -> None:
+    lines = describe_distances(study.runs("gan")[0].evaluation(), "sample_").splitlines()
+    assert re.fullmatch(r"FD-classifier: .*32 images, 96 of train", lines[0])
+    assert lines[1].startswith("FID: ")
 
 
 def test_the_figures_of_samples_have_the_right_panels(study: StudyTable) -> None:
@@ -194,3 +225,4 @@ def test_a_term_whose_weights_cannot_be_downloaded_is_refused(
     monkeypatch.setenv("VQLAB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InputError, match="could not be downloaded"):
         train(tiny(**{f"loss.{term}": 1.0}), tmp_path, "cpu")
+    assert "could not be downloaded" in loss_availability()[f"loss.{term}"]

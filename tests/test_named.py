@@ -11,6 +11,7 @@ from test_training import TINY, tiny
 
 from vqlab import Config, InputError
 from vqlab.studies import (
+    CODEBOOKS,
     STUDY_NAMES,
     Study,
     describe_differences,
@@ -56,6 +57,13 @@ def test_each_arm_of_the_recipe_study_leaves_one_ingredient_out_of_best_or_adds_
                 key: value for key, value in best.items() if key not in fields
             }
     assert sorted(added) == sorted(best.keys() - budget.keys())
+
+
+def test_codebooks_go_from_one_in_use_to_a_collapsed_one() -> None:
+    changes = [dict(change) for change in CODEBOOKS.values()]
+    assert changes == [
+        {}, {"quantizer.restart_every": 0}, {"quantizer.init": "normal", "quantizer.restart_every": 0}
+    ]  # fmt: skip
 
 
 def test_the_factors_study_changes_the_transport_alone() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from test_training import tiny
 
 from vqlab import train
-from vqlab.analysis import probe_transports
+from vqlab.analysis import layer_statistics, probe_medians, probe_transports, transport_identities
+from vqlab.analysis.layer_identities import ANGLE_ERROR, FROM_ROTATION, LAYER_VARIANTS, LENGTH_RATIO, VALUE_ERROR
 from vqlab.analysis.rotations import antipodal_rounding_errors, backward_cost, rounding_errors
 from vqlab.plots import (
     angle_preservation,
@@ -50,5 +53,29 @@ def test_the_angles_of_a_run_are_drawn_from_its_logs_and_from_the_probe(tmp_path
     rotation = tables["rotation"]
     assert (rotation["angle_at_q"] - rotation["angle_at_e"]).abs().max() < 0.1
     assert tables["straight_through"]["angle_gradients"].max() < 0.1
+    medians = probe_medians({"trained": tables})
+    assert medians.index.tolist() == ["rotation, trained", "straight_through, trained"]
+    assert medians.loc["rotation, trained", "length_ratio"] == rotation["length_ratio"].median()
     assert len(angle_preservation(tables).axes) == 2
     assert len(gradient_by_angle(tables).axes) == 2
+
+
+def test_the_identities_of_the_transports_are_measured() -> None:
+    table = transport_identities(count=200, dim=5, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    e, q, _ = (torch.randn(200, 5, generator=generator, dtype=torch.float64) for _ in range(3))
+    keeps_angle = {"rotation", "rodrigues", "reflection", "rotation_unscaled"}
+    for kind, row in table.iterrows():
+        assert (row[ANGLE_ERROR] < 1e-9) == (kind in keeps_angle), kind
+        assert (row[FROM_ROTATION] < 1e-9) == (kind in {"rotation", "rodrigues"}), kind
+        assert (row[VALUE_ERROR] == 0) == (kind not in {"nsvq", "diveq"}), kind
+    assert table.loc["straight_through", LENGTH_RATIO] == 1
+    assert table.loc["rotation", LENGTH_RATIO] == pytest.approx(float((q.norm(dim=1) / e.norm(dim=1)).mean()))
+
+
+def test_the_layer_is_trained_once_for_each_variant() -> None:
+    table = layer_statistics(steps=3, num_codes=8, count=64, dim=4)
+    assert table.index.tolist() == list(LAYER_VARIANTS)
+    perplexity = table["perplexity (window: batch)"]
+    assert ((perplexity >= 1) & (perplexity <= 8)).all()
+    assert table.loc["default"].tolist() != table.loc["init=normal"].tolist()

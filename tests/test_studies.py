@@ -15,7 +15,19 @@ from test_training import tiny
 from vqlab import InputError, Run
 from vqlab.data import load_data
 from vqlab.plots import study_intervals
-from vqlab.studies import Study, StudyTable, confidence_interval
+from vqlab.studies import (
+    MEASURES,
+    Grid,
+    GridTable,
+    Study,
+    StudyTable,
+    codebooks_beside_published,
+    confidence_interval,
+    scaling_beside_published,
+    sizes_beside_published,
+    transports_beside_published,
+)
+from vqlab.studies.grid import BIT_RATES
 from vqlab.studies.measures import time_to_psnr
 from vqlab.training.evaluation import pixel_metrics
 
@@ -158,6 +170,38 @@ def test_pooled_psnr_stands_beside_the_mean_also_for_runs_measured_without_it(ta
     path = table.runs("RRT")[0].folder / "evaluation.json"
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "psnr_pooled"}))
     assert Study(tiny(), ARMS, (0, 1)).table(table.root).rows["psnr_pooled"][0] == row["psnr_pooled"]
+
+
+def test_the_runs_of_a_table_are_opened(table: StudyTable) -> None:
+    assert {arm: run.config.seed for arm, run in table.first_runs().items()} == dict.fromkeys(ARMS, 0)
+    assert [run.config.id for run in table.all_runs()] == table.rows["run"].tolist()
+
+
+def test_tables_of_measured_values_stand_beside_the_papers(table: StudyTable) -> None:
+    transports = transports_beside_published({"here": table})
+    measured = table.summary(["psnr"])["psnr", "mean"].to_dict()
+    assert transports.loc["RRT, here", "PSNR (dB)"] == pytest.approx(measured["RRT"], abs=1e-4)
+    assert transports.index[-2:].tolist() == ["paper, Table 3, RRT", "paper, Table 3, straight-through"]
+    sizes = sizes_beside_published(table.runs("RRT")[0].data())
+    assert sizes["measured"].tolist() == [96, 32, 32]
+    assert sizes["paper §4.1.1"].tolist() == [50_000, 10_000, 32]
+
+
+def test_grids_and_their_codebooks_stand_beside_the_papers(table: StudyTable) -> None:
+    run = table.runs("RRT")[0]
+    grid = Grid("scaling", tiny(), {"quantizer.num_codes": [16, 32], "quantizer.dim": [8]})
+    values = dict.fromkeys((*MEASURES, *BIT_RATES), 1.0)
+    points = [{"quantizer.num_codes": 16, "psnr": 20.0}, {"quantizer.num_codes": 32, "psnr": 21.0}]
+    common = {**values, "quantizer.dim": 8, "run": run.config.id, "error": ""}
+    measured = GridTable(grid, pd.DataFrame([{**common, **point} for point in points]), table.root)
+    assert measured.best_row()["quantizer.num_codes"] == 32
+    assert [found.config.id for found in measured.all_runs()] == [run.config.id] * 2
+    codebooks = codebooks_beside_published({"mine": run}, measured)
+    assert codebooks["PSNR (dB)"].tolist()[:2] == [pytest.approx(run.last_epoch_metrics()["psnr"], abs=1e-3), 21.0]
+    assert codebooks.index[-1] == "paper, Table 2"
+    scaling = scaling_beside_published(measured)
+    assert scaling["num_codes"].tolist() == [32, 16, 1024]
+    assert scaling["pooled PSNR (dB)"].iloc[-1] == 15.96
 
 
 def test_time_to_psnr_is_the_first_step_whose_smoothed_batches_reach_the_level() -> None:

@@ -10,8 +10,9 @@ import optuna
 import pytest
 from test_training import TINY, tiny
 
-from vqlab import InputError, Run
-from vqlab.studies import DEFAULT_SPACE, Range, Tuning, open_storage, parse_space
+from vqlab import Config, InputError, Run
+from vqlab.plots import epochs_explorer, history_explorer, importance_explorer, settings_explorer
+from vqlab.studies import DEFAULT_SPACE, Range, Tuning, named_tuning, open_storage, parse_space
 
 TEST_SPACE = {"quantizer.beta": Range(0.1, 2.0, log=True), "optim.learning_rate": (1e-6, 3e-3)}
 
@@ -99,6 +100,28 @@ def test_two_workers_together_run_the_requested_trials(tmp_path: Path) -> None:
 def test_an_invalid_space_is_refused(space: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Tuning("example", tiny(), parse_space(space))
+
+
+def test_the_named_tuning_has_the_scale_of_the_profile() -> None:
+    quick = named_tuning("quick", seed=3)
+    assert (quick.trials, quick.base.seed, quick.base.data.train_limit, quick.base.optim.epochs) == (10, 3, 640, 2)
+    assert quick.space == DEFAULT_SPACE
+    assert named_tuning("paper").base == Config.profile("paper")
+
+
+def test_optunas_plots_have_titles_and_units(study: optuna.Study) -> None:
+    history, epochs = history_explorer(study), epochs_explorer(study)
+    assert history.layout.title.text == "PSNR of each trial, and the best so far"
+    assert epochs.layout.xaxis.title.text == "epoch (the first is 0)"
+    assert {figure.layout.yaxis.title.text for figure in (history, epochs)} == {"PSNR on the test images (dB)"}
+    shown = [trial.number for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert list(history.data[0].x) == shown
+    settings = settings_explorer(study)
+    assert settings.layout.title.text == "Settings and PSNR of each trial, one line a trial"
+    assert all(field in str(settings) for field in TEST_SPACE)
+    importances = optuna.importance.get_param_importances(study)
+    bars = importance_explorer(study).data[0]
+    assert dict(zip(bars.y, bars.x, strict=True)) == pytest.approx(importances)
 
 
 def test_without_a_space_the_default_fields_are_tuned() -> None:

@@ -1,8 +1,22 @@
 """Analysis of one trained Run, or of one layer."""
 
+from vqlab.analysis.layer_identities import layer_statistics, transport_identities
 from vqlab.analysis.plane import Plane
+from vqlab.analysis.prior import prior_measures
 from vqlab.analysis.samples import interpolate, nearest_training_images
 from vqlab.analysis.tokenizer import Tokenizer
-from vqlab.analysis.transport_probe import probe_transports
+from vqlab.analysis.transport_probe import probe_medians, probe_transports
+from vqlab.analysis.wrong_codes import wrong_code_scores
 
-__all__ = ["Plane", "Tokenizer", "interpolate", "nearest_training_images", "probe_transports"]
+__all__ = [
+    "Plane",
+    "Tokenizer",
+    "interpolate",
+    "layer_statistics",
+    "nearest_training_images",
+    "prior_measures",
+    "probe_medians",
+    "probe_transports",
+    "transport_identities",
+    "wrong_code_scores",
+]

@@ -58,6 +58,26 @@ def nearest_training_images(images: Float[Tensor, "N 3 H W"], train: Images) -> 
     return Neighbours(indices, distances / queries.shape[1] ** 0.5)
 
 
+def neighbour_distances(run: Run, samples: Float[Tensor, "N 3 H W"]) -> dict[str, Neighbours]:
+    """Find the nearest training images of samples, and of as many test images for comparison.
+
+    Args:
+        run: the Run that the samples are from.
+        samples: pixels in [0, 1].
+
+    Returns:
+        The neighbours of the ``samples`` and of the ``test images``, which are evenly spaced over the test set.
+
+    Raises:
+        InputError: if the images of the Run cannot be read.
+    """
+    data = run.data()
+    return {
+        "samples": nearest_training_images(samples, data.train),
+        "test images": nearest_training_images(data.test.evenly_spaced(len(samples)), data.train),
+    }
+
+
 @torch.no_grad()
 def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> Float[Tensor, "steps 3 H W"]:
     """Interpolate between two images in the code space of a VQ-VAE.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vqlab.losses import reconstruction_loss
@@ -12,6 +12,9 @@ from vqlab.training import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Columns of ``vqlab.probe.COLUMNS`` that ``probe_medians`` compares.
+MEDIANS = ("angle_codes", "angle_gradients", "length_ratio", "relative_error")
 
 
 def probe_transports(run: Run, kinds: Sequence[str], num_images: int = 128) -> dict[str, pd.DataFrame]:
@@ -41,3 +44,22 @@ def probe_transports(run: Run, kinds: Sequence[str], num_images: int = 128) -> d
             reconstruction_loss(model(batch).reconstruction, batch, run.config.loss, variance).backward()
         tables[kind] = probe.table()
     return tables
+
+
+def probe_medians(states: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Compute medians over tokens of what ``probe_transports`` measured in several models.
+
+    Args:
+        states: tables of ``probe_transports`` by name of the model.
+
+    Returns:
+        One row for each model and transport, as "rotation, healthy"; the columns are ``MEDIANS``.
+    """
+    import pandas as pd
+
+    medians = {
+        f"{kind}, {state}": table[list(MEDIANS)].median()
+        for state, tables in states.items()
+        for kind, table in tables.items()
+    }
+    return pd.DataFrame(medians).T

@@ -15,7 +15,7 @@ its other columns are absent. Every column has a prefix: ``r`` for reconstructio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -136,6 +136,28 @@ def _compare(name: str, features: Float[Tensor, "N D"], reference: ReferenceStat
 def _none_if_nan(value: float) -> float | None:
     """None for NaN, which is not valid JSON."""
     return None if math.isnan(value) else value
+
+
+def describe_distances(columns: Mapping[str, Any], prefix: str) -> str:
+    """Describe what the two distances of an evaluation were measured with.
+
+    Args:
+        columns: columns of ``reconstruction_distances`` or ``sample_distances``.
+        prefix: prefix of the columns: ``r`` or ``sample_``.
+
+    Returns:
+        One line each for FD-classifier and FID: extractor and numbers of images, or the reason why it is missing.
+
+    Example:
+        >>> print(describe_distances({"rfd_classifier_by": "classifier; 10 images", "rfid_reason": "no weights"}, "r"))
+        FD-classifier: classifier; 10 images
+        FID: no weights
+    """
+    names = {"fd_classifier": "FD-classifier", "fid": "FID"}
+    return "\n".join(
+        f"{label}: {columns.get(f'{prefix}{name}_by') or columns[f'{prefix}{name}_reason']}"
+        for name, label in names.items()
+    )
 
 
 def noise_distances(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vqlab.errors import InputError
 from vqlab.metrics.weights import INCEPTION, LPIPS, VGG16, load_weights
 
 _VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3")
@@ -77,6 +78,22 @@ def lpips_loss() -> nn.Module:
     """
     stored = load_weights(LPIPS)
     return _content_loss(_LPIPS_LAYERS, [stored[f"lin{n}.model.1.weight"] for n in range(5)], normalize=True)
+
+
+def loss_availability() -> dict[str, str]:
+    """Check which perceptual losses can be used on this machine; weights that are missing are downloaded.
+
+    Returns:
+        "its weights are available", or the reason why they are not, by field of the Config.
+    """
+    states = {}
+    for name, build in (("loss.vgg", vgg_loss), ("loss.lpips", lpips_loss)):
+        try:
+            build()
+            states[name] = "its weights are available"
+        except InputError as error:
+            states[name] = str(error)
+    return states
 
 
 def _content_loss(layers: tuple[str, ...], weights: list[Any], *, normalize: bool) -> nn.Module:

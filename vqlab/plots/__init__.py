@@ -25,7 +25,13 @@ from vqlab.plots.samples import (
     save_samples,
 )
 from vqlab.plots.studies import study_intervals
-from vqlab.plots.tuning import style_tuning_plot, tuning_history
+from vqlab.plots.tuning import (
+    epochs_explorer,
+    history_explorer,
+    importance_explorer,
+    settings_explorer,
+    tuning_history,
+)
 from vqlab.plots.usage import (
     code_lifetimes,
     perplexity_by_window,
@@ -46,10 +52,13 @@ __all__ = [
     "codebook_projection",
     "completions",
     "distance_by_noise",
+    "epochs_explorer",
     "gradient_by_angle",
     "grid_heatmaps",
     "heatmap_explorer",
+    "history_explorer",
     "image_row",
+    "importance_explorer",
     "ingredient_effects",
     "interpolations",
     "layer_costs",
@@ -67,8 +76,8 @@ __all__ = [
     "sample_panels",
     "samples_by_setting",
     "save_samples",
+    "settings_explorer",
     "study_intervals",
-    "style_tuning_plot",
     "token_histogram",
     "training_curves",
     "training_panels",

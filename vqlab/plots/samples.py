@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqlab.analysis.samples import interpolate, nearest_training_images
+from vqlab.analysis.samples import interpolate, neighbour_distances
 from vqlab.errors import InputError
 from vqlab.models.sampling import UNKNOWN
 from vqlab.plots.style import colours, make_axes
@@ -107,16 +107,15 @@ def nearest_neighbours(run: Run, name: str, count: int = 10, compared: int = 250
     """
     data = run.data()
     samples = torch.cat(list(run.samples(compared)))
-    of_samples = nearest_training_images(samples, data.train)
-    of_test = nearest_training_images(data.test.evenly_spaced(compared), data.train)
+    found = neighbour_distances(run, samples)
     title = f"{name}: samples and their nearest training images"
     figure, (pictures, histogram) = make_axes(2, title, width=5.5, height=2.8)
-    pairs = torch.cat([samples[:count], data.train.pixels[of_samples.indices[:count]].float() / 255])
+    pairs = torch.cat([samples[:count], data.train.pixels[found["samples"].indices[:count]].float() / 255])
     pictures.imshow(_tile(pairs, count))
     pictures.set_axis_off()
     pictures.set_title("samples (above), nearest training images (below)", fontsize=9)
-    bins = np.linspace(0, float(torch.cat([of_samples.distances, of_test.distances]).max()), 40).tolist()
-    for neighbours, label, colour in zip((of_samples, of_test), ("samples", "test images"), colours(2), strict=True):
+    bins = np.linspace(0, float(torch.cat([neighbours.distances for neighbours in found.values()]).max()), 40).tolist()
+    for (label, neighbours), colour in zip(found.items(), colours(2), strict=True):
         histogram.hist(neighbours.distances.numpy(), bins=bins, alpha=0.6, density=True, label=label, color=colour)
     histogram.set(xlabel="distance to the nearest training image (RMS of pixels in [0, 1])", ylabel="density")
     histogram.legend()

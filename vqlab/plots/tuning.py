@@ -1,4 +1,4 @@
-"""Figures of a tuning study: vqlab's own, and the style for Optuna's."""
+"""Figures of a tuning study: vqlab's own, and Optuna's with titles and units."""
 
 from __future__ import annotations
 
@@ -45,23 +45,69 @@ def tuning_history(study: Study) -> Figure:
     return figure
 
 
-def style_tuning_plot(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
-    """Set the title, the style and the axis labels of a plot made by ``optuna.visualization`` (plotly).
+def history_explorer(study: Study) -> go.Figure:
+    """Draw the PSNR of each trial with the best so far (plotly, drawn by Optuna).
 
     Args:
-        figure: the plot; it is changed in place.
-        title: its title.
-        x: label of the horizontal axis with its unit; None keeps Optuna's.
-        y: label of the vertical axis with its unit; None keeps Optuna's.
+        study: the Optuna study that ``vqlab.studies.Tuning.run`` returns.
 
     Returns:
-        The same figure.
-
-    Example:
-        >>> import plotly.graph_objects as go
-        >>> style_tuning_plot(go.Figure(), "PSNR by trial", x="trial").layout.xaxis.title.text
-        'trial'
+        The figure.
     """
+    from optuna import visualization
+
+    figure = visualization.plot_optimization_history(study, target_name="PSNR (dB)")
+    return _style(figure, "PSNR of each trial, and the best so far", x="trial", y=_YLABEL)
+
+
+def epochs_explorer(study: Study) -> go.Figure:
+    """Draw the PSNR of each trial by epoch (plotly, drawn by Optuna).
+
+    Args:
+        study: as in ``history_explorer``.
+
+    Returns:
+        The figure; epochs are counted from 0, as Optuna counts steps.
+    """
+    from optuna import visualization
+
+    title = "PSNR after each epoch; trials that end early were pruned"
+    figure = _style(visualization.plot_intermediate_values(study), title, x="epoch (the first is 0)", y=_YLABEL)
+    return figure.update_xaxes(dtick=1)
+
+
+def settings_explorer(study: Study) -> go.Figure:
+    """Draw settings and PSNR of each trial as parallel coordinates (plotly, drawn by Optuna).
+
+    Args:
+        study: as in ``history_explorer``.
+
+    Returns:
+        The figure, one line a trial.
+    """
+    from optuna import visualization
+
+    figure = visualization.plot_parallel_coordinate(study, target_name="PSNR (dB)")
+    return _style(figure, "Settings and PSNR of each trial, one line a trial")
+
+
+def importance_explorer(study: Study) -> go.Figure:
+    """Draw the share of the variance of PSNR that each setting explains (plotly, drawn by Optuna).
+
+    Args:
+        study: as in ``history_explorer``; at least two trials must be finished.
+
+    Returns:
+        The figure.
+    """
+    from optuna import visualization
+
+    title = "Share of the variance of PSNR that each setting explains"
+    return _style(visualization.plot_param_importances(study), title, x="importance (share, 0 to 1)")
+
+
+def _style(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
+    """Set title and style, and the labels of the axes that are given."""
     figure.update_layout(title=title, template="plotly_white")
     if x:
         figure.update_xaxes(title_text=x)

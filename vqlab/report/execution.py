@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vqlab.report.index import NotebookResult, headline_outputs, notebook_title
+from vqlab.report.index import headline_picture, last_finding, read_title
+from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.pages import write_page
 from vqlab.report.process_server import module_command
 from vqlab.training.files import read_json, write_json
@@ -101,7 +102,7 @@ def job_result(job: NotebookJob, returncode: int) -> NotebookResult:
     if not job.result.is_file():
         lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
         reason = f"its process ended with status {returncode}: {lines[-1]}"
-        return NotebookResult(job.source.stem, job.source.stem, 0.0, reason, "", None, "")
+        return NotebookResult(job.source.stem, read_title(job.source), error=reason)
     values = read_json(job.result)
     job.result.unlink()
     log.unlink(missing_ok=True)
@@ -120,7 +121,7 @@ def execute_notebook(job: NotebookJob) -> NotebookResult:
     """
     start_time = time.perf_counter()
     error, failing_cell = _run_papermill(job)
-    title, picture, table = job.source.stem, None, ""
+    picture, finding = None, None
     if job.target.is_file():
         import nbformat
 
@@ -130,10 +131,9 @@ def execute_notebook(job: NotebookJob) -> NotebookResult:
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, job.target)
         write_page(notebook, job.target.with_suffix(".html"))
-        title = notebook_title(notebook, job.source.stem)
-        picture, table = headline_outputs(notebook)
+        picture, finding = headline_picture(notebook), last_finding(notebook)
     seconds = time.perf_counter() - start_time
-    return NotebookResult(job.source.stem, title, seconds, error, failing_cell, picture, table)
+    return NotebookResult(job.source.stem, read_title(job.source), seconds, error, failing_cell, picture, finding)
 
 
 def _run_papermill(job: NotebookJob) -> tuple[str | None, str]:

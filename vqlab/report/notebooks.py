@@ -14,9 +14,10 @@ from typing import Any
 
 from vqlab.errors import InputError
 from vqlab.report.execution import LIBRARIES, NotebookJob, job_environment, job_result, start_job
-from vqlab.report.index import NotebookResult, index_page
+from vqlab.report.index import index_page, read_title
+from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.process_server import process_servers
-from vqlab.report.run_table import run_table
+from vqlab.report.run_table import NotebookState, run_table
 from vqlab.training.files import write_atomic
 
 # The first picture comes first; then what takes longest; the notebooks whose Runs these train come last.
@@ -133,6 +134,7 @@ class _ReportRun:
         figures: Path | None,
     ) -> None:
         self.jobs, self.parameters, self.index, self.log, self.figures = jobs, parameters, index, log, figures
+        self.titles = {job.source.stem: read_title(job.source) for job in jobs}
         self.waiting = sorted(jobs, key=_rank)
         self.running: dict[str, tuple[NotebookJob, subprocess.Popen[bytes], float]] = {}
         self.results: dict[str, NotebookResult] = {}
@@ -155,17 +157,18 @@ class _ReportRun:
                 for _, process, _ in self.running.values():
                     process.terminate()
 
-    def states(self) -> list[tuple[str, str, float | None]]:
-        """Name, state and seconds of each notebook; no seconds before its start."""
-        rows: list[tuple[str, str, float | None]] = []
+    def states(self) -> list[NotebookState]:
+        """Name, state, seconds and headline number of each notebook; no seconds before its start."""
+        rows: list[NotebookState] = []
         for job in self.jobs:
             name = job.source.stem
             if name in self.results:
-                rows.append((name, self.results[name].state, self.results[name].seconds))
+                result = self.results[name]
+                rows.append((name, result.state, result.seconds, result.headline))
             elif name in self.running:
-                rows.append((name, "running", time.perf_counter() - self.running[name][2]))
+                rows.append((name, "running", time.perf_counter() - self.running[name][2], ""))
             else:
-                rows.append((name, "waiting", None))
+                rows.append((name, "waiting", None, ""))
         return rows
 
     def _collect(self) -> None:
@@ -179,13 +182,14 @@ class _ReportRun:
                 self.figures.mkdir(parents=True, exist_ok=True)
                 (self.figures / f"{name}.png").write_bytes(result.picture)
             self.write_index()
-            reason = f": {result.error}" if result.error else ""
-            self.log(f"[{len(self.results)}/{len(self.jobs)}] {name}: {result.state}{reason} ({result.seconds:.0f} s)")
+            detail = f": {result.error}" if result.error else ""
+            headline = f", {result.headline}" if result.headline else ""
+            number = f"[{len(self.results)}/{len(self.jobs)}]"
+            self.log(f"{number} {name}: {result.state}{detail} ({result.seconds:.0f} s){headline}")
 
     def write_index(self) -> None:
         """Write the index page with the present state of each notebook."""
-        states = {name: state for name, state, _ in self.states()}
-        cards = [self.results.get(name, NotebookResult.unfinished(name, state)) for name, state in states.items()]
+        cards = [self.results.get(name, NotebookResult(name, name, pending=state)) for name, state, *_ in self.states()]
         page = index_page(cards, self.parameters)
         write_atomic(self.index, lambda temporary: temporary.write_text(page))
 

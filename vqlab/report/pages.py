@@ -12,33 +12,28 @@ if TYPE_CHECKING:
 
 _PLOTLY_MIME_TYPE = "application/vnd.plotly.v1+json"
 _PLOTLY_SCRIPT = "plotly.min.js"
-_TEMPLATES = Path(__file__).parent / "template"
 
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
     """Write an executed notebook as a web page that loads nothing from a network.
 
     Code is folded, and parameters are shown once: their defaults are left out if papermill has added its values.
-    Pictures are embedded. plotly figures stay interactive; their script (5 MB) is written once into the folder and
-    used by all pages there.
+    LaTeX in markdown is typeset, and pictures are embedded. plotly figures stay interactive; their script (5 MB) is
+    written once into the folder and used by all pages there.
 
     Args:
         notebook: the executed notebook; its plotly outputs are converted to HTML in place, and the cell of default
             parameters is removed.
         path: the page to write; its folder must exist.
     """
-    from nbconvert import HTMLExporter
+    from vqlab.report.page_exporter import PageExporter
 
     has_plotly = _convert_plotly_outputs(notebook)
     tags = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
     if any("injected-parameters" in of_cell for of_cell in tags):
         shown = [cell for cell, of_cell in zip(notebook.cells, tags, strict=True) if "parameters" not in of_cell]
         notebook.cells = shown
-    exporter = HTMLExporter(
-        template_name="vqlab", extra_template_basedirs=[str(_TEMPLATES)],
-        mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="",
-    )  # fmt: skip
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = PageExporter().from_notebook_node(notebook)
     path.write_text(body)
     if has_plotly and not (path.parent / _PLOTLY_SCRIPT).is_file():
         from plotly.offline import get_plotlyjs

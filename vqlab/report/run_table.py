@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-States = Sequence[tuple[str, str, float | None]]
+# Name, state, seconds since the start (None before it), and the headline number (empty if there is none).
+NotebookState = tuple[str, str, float | None, str]
+States = Sequence[NotebookState]
 _COLOURS = {"waiting": "dim", "running": "bold", "ok": "green", "FAILED": "red"}
 
 
@@ -19,7 +21,7 @@ def run_table(states: Callable[[], States]) -> Iterator[Callable[[], None]]:
     """Show the notebooks while they run.
 
     Args:
-        states: returns name, state and seconds of each notebook.
+        states: returns name, state, seconds and headline number of each notebook.
 
     Yields:
         A function that shows the present states; it does nothing if standard output is not a terminal.
@@ -36,9 +38,9 @@ def run_table(states: Callable[[], States]) -> Iterator[Callable[[], None]]:
 def _table(states: States) -> Table:
     from rich.table import Table
 
-    table = Table("notebook", "state", "seconds", box=None)
+    table = Table("notebook", "state", "seconds", "headline", box=None)
     table.columns[2].justify = "right"
-    for name, state, seconds in states:
+    for name, state, seconds, headline in states:
         colour = _COLOURS[state]
-        table.add_row(name, f"[{colour}]{state}[/{colour}]", "" if seconds is None else f"{seconds:.0f}")
+        table.add_row(name, f"[{colour}]{state}[/{colour}]", "" if seconds is None else f"{seconds:.0f}", headline)
     return table

@@ -6,6 +6,7 @@ from vqlab.studies.grid import Grid, GridTable
 from vqlab.studies.markdown import to_markdown
 from vqlab.studies.measures import MEASURES, confidence_interval
 from vqlab.studies.named import (
+    CODEBOOKS,
     GRIDS,
     QUICK_CHANGES,
     STUDY_NAMES,
@@ -17,13 +18,22 @@ from vqlab.studies.named import (
     perceptual_weights,
     summary_table,
 )
-from vqlab.studies.published import PUBLISHED, beside_published
+from vqlab.studies.named_tuning import named_tuning
+from vqlab.studies.published import (
+    PUBLISHED,
+    beside_published,
+    codebooks_beside_published,
+    scaling_beside_published,
+    sizes_beside_published,
+    transports_beside_published,
+)
 from vqlab.studies.storage import open_storage
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
 from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning, parse_space
 
 __all__ = [
+    "CODEBOOKS",
     "DEFAULT_SPACE",
     "GRIDS",
     "MEASURES",
@@ -37,6 +47,7 @@ __all__ = [
     "StudyTable",
     "Tuning",
     "beside_published",
+    "codebooks_beside_published",
     "confidence_interval",
     "describe_differences",
     "generation_arms",
@@ -44,12 +55,16 @@ __all__ = [
     "make_grid",
     "named_grid",
     "named_study",
+    "named_tuning",
     "open_storage",
     "parse_space",
     "perceptual_table",
     "perceptual_weights",
     "profile_seeds",
+    "scaling_beside_published",
+    "sizes_beside_published",
     "summary_table",
     "to_markdown",
     "train_command",
+    "transports_beside_published",
 ]

@@ -20,6 +20,7 @@ from vqlab.studies.leases import has_error, is_failed, point_key, trial_point_ke
 from vqlab.studies.measures import MEASURES
 from vqlab.studies.storage import convert_storage_errors
 from vqlab.studies.worker import Worker, short_field_name
+from vqlab.training import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,6 +248,32 @@ class GridTable:
             reasons = "; ".join(self.rows["error"].unique())
             raise InputError(f"grid {self.grid.name}: no point is finished ({reasons}); run the grid first")
         return finished
+
+    def all_runs(self) -> list[Run]:
+        """Open the Runs of the finished points.
+
+        Returns:
+            The Runs in the order of the points.
+
+        Raises:
+            InputError: if no point is finished.
+        """
+        return [Run.open(self.root / run) for run in self.finished_rows()["run"]]
+
+    def best_row(self, measure: str = "psnr") -> dict[str, Any]:
+        """Select the finished point with the largest value of a measure; the first one if several are equal.
+
+        Args:
+            measure: a key of ``MEASURES`` or ``BIT_RATES``.
+
+        Returns:
+            The values of its row by column.
+
+        Raises:
+            InputError: if no point is finished.
+        """
+        finished = self.finished_rows()
+        return dict(finished.iloc[int(finished[measure].argmax())])
 
     def best_config(self, measure: str = "psnr") -> Config:
         """Config of the finished point with the largest value of a measure; the first one if several are equal.

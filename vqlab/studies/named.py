@@ -34,6 +34,13 @@ TRANSPORTS: Arms = {
 _PAPER_TRANSPORTS = ("RRT", "straight-through")
 _COLLAPSE = {"quantizer.init": "normal", "quantizer.restart_every": 0}
 
+# From a codebook in use to a collapsed one, by what keeps the codes in use.
+CODEBOOKS: Arms = {
+    "k-means, restarts": {},
+    "k-means, no restarts": {"quantizer.restart_every": 0},
+    "normal, no restarts": _COLLAPSE,
+}
+
 
 FACTORS: Arms = {
     "straight-through": TRANSPORTS["straight-through"],

@@ -73,6 +73,28 @@ class StudyTable:
             raise InputError(f"arm={arm!r}: has no finished run; use one of {', '.join(map(str, _arms(finished)))}")
         return [Run.open(self.root / run) for run in ids]
 
+    def first_runs(self) -> dict[str, Run]:
+        """Open the Run of the first finished seed of each arm.
+
+        Returns:
+            Runs by arm; arms without a finished row are left out.
+
+        Raises:
+            InputError: if no row of the study is finished.
+        """
+        return {arm: self.runs(arm)[0] for arm in _arms(self._finished_rows())}
+
+    def all_runs(self) -> list[Run]:
+        """Open the Runs of all finished rows.
+
+        Returns:
+            The Runs in the order of the rows.
+
+        Raises:
+            InputError: if no row of the study is finished.
+        """
+        return [Run.open(self.root / run) for run in self._finished_rows()["run"]]
+
     def summary(self, measures: Sequence[str] = tuple(MEASURES)) -> pd.DataFrame:
         """Mean and 95 % confidence interval of each measure over the seeds of each arm.
 

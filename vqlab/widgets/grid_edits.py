@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from vqlab.analysis.wrong_codes import replace_codes
+
 Grid = list[list[int]]
 Cell = tuple[int, int]
 
@@ -59,12 +61,7 @@ def randomise_codes(grid: Grid, percent: float, num_codes: int, seed: int) -> Gr
     Returns:
         The new grid.
     """
-    generator = torch.Generator().manual_seed(seed)
-    flat = torch.tensor(grid)
-    count = round(flat.numel() * percent / 100)
-    cells = torch.randperm(flat.numel(), generator=generator)[:count]
-    flat.view(-1)[cells] = torch.randint(num_codes, (count,), generator=generator)
-    return flat.tolist()
+    return replace_codes(torch.tensor(grid), percent, num_codes, seed).tolist()
 
 
 def count_differences(grid: Grid, other: Grid) -> int:
