@@ -215,6 +215,13 @@ class Notebook(MonitoredPage):
         action()
         self.wait_until(f"([name, old]) => ({paths})(name) !== old", [name, before])
 
+    def expect_bars_change(self, action: Callable[[], object]) -> None:
+        """Run ``action`` and wait until the bars of the usage histogram change."""
+        bars = "document.querySelector('.vqlab-usage-plot .bars').getAttribute('d')"
+        before = self.page.evaluate(bars)
+        action()
+        self.wait_until(f"old => {bars} !== old", before)
+
     def press_slider(self, name: str, key: str) -> None:
         """Focus the slider ``name`` and press ``key``."""
         handle = self.widget(name).locator(".noUi-handle")

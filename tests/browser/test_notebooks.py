@@ -44,6 +44,12 @@ IN_VIEW = """() => {
       if (!drawn) problems.push(`${title}: no line`);
     }
   }
+  for (const bars of all('.vqlab-usage-bars')) {
+    const drawn = [...(bars.querySelector('.bars').getAttribute('d') ?? '').matchAll(/v-([0-9]+)/g)];
+    const title = bars.querySelector('.vqlab-usage-title').textContent;
+    if (!drawn.length || !title) problems.push('a histogram without bars');
+    charts.push(JSON.stringify([title, drawn.map((match) => Number(match[1]))]));
+  }
   for (const plot of all('.jp-RenderedPlotly .js-plotly-plot')) {
     const marks = plot.querySelectorAll('.trace, .heatmaplayer image, .imagelayer image, .annotation').length;
     if (!marks) problems.push('a plotly output without marks');
@@ -69,12 +75,16 @@ IN_VIEW = """() => {
 CHARTS = """
 import json as _json, warnings as _warnings, ipywidgets as _w
 from vqlab.widgets.chart import Chart as _C
+from vqlab.widgets.components import UsageBars as _U
 def _content(c):
     layout = c.figure["layout"]
     title = layout["title"].get("text") or (layout.get("annotations") or [{"text": ""}])[0]["text"]
     return [title, [[t["type"], len(t["y"])] for t in c.figure["data"]]]
+def _bars(u):
+    return [u.content["title"], sorted((n for n in u.content["tokens"] if n), reverse=True)]
 with _warnings.catch_warnings(action="ignore"):  # the registry of widgets is deprecated and has no successor
-    print(_json.dumps([_content(c) for c in _w.Widget.widgets.values() if isinstance(c, _C)]))
+    _all = list(_w.Widget.widgets.values())
+    print(_json.dumps([_content(c) for c in _all if isinstance(c, _C)] + [_bars(u) for u in _all if isinstance(u, _U)]))
 """
 
 

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from vqlab.analysis.pictures import data_url, encode_error_png, encode_png, error_map, tile_images, to_uint8
 from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.frontend import shared_script, shared_styles
 from vqlab.training import Run
 from vqlab.training.files import write_atomic
 
 _TEMPLATE = Path(__file__).parent / "run_page.html"
-_MAX_CODES = 512
-_PATCHES = 8
+_MODULES = ("code_link", "code_grid", "code_caption", "code_patches", "usage_bars")
+_MAX_CODES, _PALETTE_CODES = 512, 256
+_PATCHES = 16
+_MAX_PATCH_BYTES = 3_000_000
 
 
 def write_run_page(run: Run, path: Path, num_images: int = 16) -> Path:
@@ -36,8 +39,8 @@ def write_run_page(run: Run, path: Path, num_images: int = 16) -> Path:
     Raises:
         InputError: if the Run is not a finished VQ-VAE, is damaged, or its folder no longer exists.
     """
-    data = _script_json(run_page_data(Tokenizer(run), num_images))
-    page = _TEMPLATE.read_text().replace("/*DATA*/null", data)
+    page = _TEMPLATE.read_text().replace("/*STYLES*/", shared_styles()).replace("/*MODULES*/", shared_script(*_MODULES))
+    page = page.replace("/*DATA*/null", _script_json(run_page_data(Tokenizer(run), num_images)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, lambda temporary: temporary.write_text(page))
     return path
@@ -52,8 +55,8 @@ def run_page_data(tokenizer: Tokenizer, num_images: int = 16) -> dict[str, Any]:
             of pixels for images larger than 64 × 64.
 
     Returns:
-        JSON values; pictures are data URLs. Image patches are included for at most 512 codes: those in the images
-        and the most used ones.
+        JSON values; pictures are data URLs. Image patches are included for at most 512 codes, and at most 3 MB of
+        them: those of the codes in the images, then of the most used ones.
     """
     run, size = tokenizer.run, tokenizer.run.config.data.image_size
     count = max(1, min(num_images, len(tokenizer.data.test), num_images * 64**2 // size**2 or 1))
@@ -65,10 +68,10 @@ def run_page_data(tokenizer: Tokenizer, num_images: int = 16) -> dict[str, Any]:
         "summary": _summary(tokenizer),
         "codes": tokenizer.num_codes,
         "sprite": _image_url(tile_images(tokenizer.code_patches)),
-        "spriteColumns": math.ceil(math.sqrt(tokenizer.num_codes)),
         "images": images,
+        "palette": np.argsort(-tokenizer.usage[-1], kind="stable")[:_PALETTE_CODES].tolist(),
         "usage": tokenizer.usage.tolist(),
-        "patches": {str(code): _patches_url(tokenizer, code) for code in codes},
+        "patches": _patches(tokenizer, codes),
     }
 
 
@@ -94,7 +97,7 @@ def _summary(tokenizer: Tokenizer) -> list[str]:
     return [
         f"transport {config.quantizer.transport}, {config.quantizer.num_codes} codes of dimension "
         f"{config.quantizer.code_dim or config.quantizer.dim}, {config.optim.epochs} epochs, seed {config.seed}",
-        f"{last['images']} {last.get('part', 'test')} images: PSNR {last['psnr']:.2f} dB, SSIM {last['ssim']:.3f}, "
+        f"{last['images']:.0f} {last.get('part', 'test')} images: PSNR {last['psnr']:.2f} dB, SSIM {last['ssim']:.3f}, "
         f"perplexity {last['perplexity']:.0f} (over the {last['perplexity_window']})",
     ]
 
@@ -106,9 +109,16 @@ def _codes_with_patches(images: list[dict[str, Any]], counts: np.ndarray) -> lis
     return [code for code in order[:_MAX_CODES] if code in in_images or counts[code]]
 
 
-def _patches_url(tokenizer: Tokenizer, code: int) -> str:
-    patches = tokenizer.nearest_patches(code, _PATCHES)
-    return _image_url(tile_images(patches, len(patches), gap=1)) if len(patches) else ""
+def _patches(tokenizer: Tokenizer, codes: list[int]) -> dict[str, dict[str, Any]]:
+    """Draw the image patches of each code beside each other."""
+    drawn: dict[str, dict[str, Any]] = {}
+    size = 0
+    for code in codes:
+        patches = tokenizer.nearest_patches(code, _PATCHES)
+        if len(patches) and size < _MAX_PATCH_BYTES:
+            drawn[str(code)] = {"url": _image_url(tile_images(patches, len(patches))), "count": len(patches)}
+            size += len(drawn[str(code)]["url"])
+    return drawn
 
 
 def _image_url(pixels: UInt8[Tensor, "3 H W"]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from vqlab.errors import InputError
+from vqlab.frontend import shared_styles
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -127,9 +128,16 @@ class Explorer(traitlets.HasTraits):
         """The live view with its message line, created once; all displayed copies share one state."""
         import ipywidgets
 
-        line = ipywidgets.HTML(_message_html(self.message))
-        self.observe(lambda change: setattr(line, "value", _message_html(change["new"])), "message")
-        box = ipywidgets.VBox([ipywidgets.HTML(f"<style>{_STYLE}</style>"), self._build(), line])
+        line = ipywidgets.HTML()
+
+        def show_message(message: str) -> None:
+            line.value = _message_html(message)
+            line.layout.display = None if message else "none"
+
+        show_message(self.message)
+        self.observe(lambda change: show_message(change["new"]), "message")
+        style = ipywidgets.HTML(f"<style>{shared_styles()}</style>", layout={"display": "none"})
+        box = ipywidgets.VBox([style, self._build(), line])
         box.add_class("vqlab")
         self._refresh({}, self.state)
         return box
@@ -152,17 +160,3 @@ def _one_line(text: str) -> str:
 
 def _message_html(message: str) -> str:
     return f'<div class="vqlab-message" role="alert">{html.escape(message)}</div>'
-
-
-# JupyterLab's own colour variables, so that the same rules serve the light and the dark theme.
-_STYLE = """
-.vqlab{color:var(--jp-ui-font-color1)}
-.vqlab-message{min-height:1.4em;border-left:3px solid #d55e00;padding-left:.5em}
-.vqlab-message:empty{border-color:transparent}
-.vqlab .vqlab-no-shrink{flex:0 0 auto}
-.vqlab img.vqlab-picture{image-rendering:pixelated;object-fit:contain}
-.vqlab .js-plotly-plot .main-svg{background:transparent !important}
-.vqlab .js-plotly-plot text{fill:var(--jp-ui-font-color1) !important}
-.vqlab .js-plotly-plot .hoverlayer text{fill:#fff !important}
-.vqlab .js-plotly-plot .gridlayer path,.vqlab .js-plotly-plot .zl{stroke:var(--jp-border-color2) !important}
-"""

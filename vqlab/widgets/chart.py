@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ _STATIC = Path(__file__).parent / "static"
 # Colour-blind palette of Okabe and Ito (2008).
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 _LAYOUT = {
-    "width": 760, "height": 320, "margin": {"l": 60, "r": 20, "t": 45, "b": 50}, "showlegend": False, "bargap": 0,
+    "margin": {"l": 60, "r": 20, "t": 45, "b": 50}, "showlegend": False, "bargap": 0,
     "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "title": {"font": {"size": 14}},
 }  # fmt: skip
 
@@ -53,7 +53,7 @@ class Chart(anywidget.AnyWidget):
 
     Args:
         axes: labels (horizontal, vertical) of each chart, from left to right, with their units.
-        **layout: other values of plotly's layout, such as ``width``, pixels.
+        **layout: other values of plotly's layout. The chart fills the place that the page gives it.
 
     Attributes:
         figure: ``data`` and ``layout`` of the figure, as plotly.js takes them.
@@ -86,14 +86,6 @@ class Chart(anywidget.AnyWidget):
             self.revision += 1
             self.figure = {"data": list(traces), "layout": merged}
 
-    def on_point_click(self, callback: Callable[[int, int], None]) -> None:
-        """Register a function that is called when a bar or a point is clicked.
-
-        Args:
-            callback: called with the index of the trace and the index of the point, both from 0.
-        """
-        self.on_msg(lambda _, clicked, __: callback(clicked["trace"], clicked["point"]))
-
 
 def chart_title(index: int, text: str) -> dict[str, Any]:
     """Title above one of several charts, for ``Chart.show(..., annotations=[...])``.
@@ -108,7 +100,7 @@ def chart_title(index: int, text: str) -> dict[str, Any]:
     suffix = "" if index == 0 else str(index + 1)
     return {
         "text": text, "showarrow": False, "xref": f"x{suffix} domain", "yref": f"y{suffix} domain",
-        "x": 0.5, "y": 1.0, "xanchor": "center", "yanchor": "bottom", "font": {"size": 14},
+        "x": 0.5, "y": 1.0, "xanchor": "center", "yanchor": "bottom", "font": {"size": 12},
     }  # fmt: skip
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-_STATIC = Path(__file__).parent / "static"
+from vqlab.widgets.components import widget_script
 
 
 class CodeGrid(anywidget.AnyWidget):
@@ -20,22 +19,23 @@ class CodeGrid(anywidget.AnyWidget):
 
     Attributes:
         cells: codes, row by row; −1 is drawn as a grey cell without a code.
-        sprite: data URL of one image that holds the patches of all codes, row by row.
-        sprite_columns: number of patches in a row of the sprite.
-        selected: codes whose cells have a frame.
-        cell_size: side of a cell in pixels, 28 by default.
+        link: name of the CodeLink of the explorer.
+        sprite: data URL of one image that holds the patches of all codes, in a square, row by row.
+        num_codes: number of codes K in the sprite.
+        selects: whether a chosen cell selects its code, in the browser and without the kernel.
+        flow: whether the cells fill lines of the width of the page, instead of the rows of ``cells``.
         show_codes: whether each cell shows its code as a number.
         drag: whether moving the pressed pointer selects every cell that it enters.
         label: name of the grid for screen readers.
     """
 
-    _esm = _STATIC / "code_grid.js"
-    _css = _STATIC / "code_grid.css"
+    _esm = widget_script(("code_link", "code_grid"), "kernel", "code_grid_widget")
+    link = traitlets.Unicode(help="name of the CodeLink").tag(sync=True)
     cells = traitlets.List(traitlets.List(traitlets.Int()), help="codes, row by row").tag(sync=True)
     sprite = traitlets.Unicode(help="data URL of the patches of all codes").tag(sync=True)
-    sprite_columns = traitlets.Int(1, help="patches in a row of the sprite").tag(sync=True)
-    selected = traitlets.List(traitlets.Int(), help="codes with a frame").tag(sync=True)
-    cell_size = traitlets.Int(28, help="side of a cell, pixels").tag(sync=True)
+    num_codes = traitlets.Int(1, help="number of codes").tag(sync=True)
+    selects = traitlets.Bool(False, help="a chosen cell selects its code").tag(sync=True)
+    flow = traitlets.Bool(False, help="fill lines of the width of the page").tag(sync=True)
     show_codes = traitlets.Bool(False, help="show each code as a number").tag(sync=True)
     drag = traitlets.Bool(False, help="select every cell that the pressed pointer enters").tag(sync=True)
     label = traitlets.Unicode("codes", help="name for screen readers").tag(sync=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 
 from vqlab.widgets.chart import BLUE, Chart
 from vqlab.widgets.choices import LOGGED, QUANTITIES
-from vqlab.widgets.layout import column, row, with_class
+from vqlab.widgets.layout import column, control_bar, panels, with_class
 from vqlab.widgets.plane import PlaneExplorer
 from vqlab.widgets.view import ExplorerState, View
 
@@ -41,7 +41,7 @@ class GradientState(ExplorerState, Protocol):
 
 
 class GradientView(View):
-    """Controls above, the histogram and the plane below.
+    """Controls above; the histogram and the plane.
 
     Args:
         explorer: the explorer to show.
@@ -51,21 +51,16 @@ class GradientView(View):
 
     def __init__(self, explorer: GradientState) -> None:
         super().__init__(explorer)
-        wide = {"style": {"description_width": "initial"}}
         labels = [(label, name) for name, label in QUANTITIES.items()]
-        self.run = with_class("run", w.Dropdown(options=explorer.run_names, description="run", **wide))
-        self.transport = with_class(
-            "transport", w.Dropdown(options=explorer.transports, description="transport", **wide)
-        )
-        self.quantity = with_class("quantity", w.Dropdown(options=labels, description="quantity", **wide))
-        self.quantity.layout.width = "340px"
-        self.step = with_class("step", w.IntSlider(description="logged step", min=0, max=0, **wide))
+        self.run = with_class("run", w.Dropdown(options=explorer.run_names, description="run"))
+        self.transport = with_class("transport", w.Dropdown(options=explorer.transports, description="transport"))
+        self.quantity = with_class("quantity", w.Dropdown(options=labels, description="quantity"))
+        self.step = with_class("step", w.IntSlider(description="logged step", min=0, max=0))
         for key in ("run", "transport", "quantity", "step"):
             self.bind(getattr(self, key), key)
         self.bars = with_class("angles", Chart([("", "tokens")]))
-        self.box = column(
-            row(self.run, self.transport, self.quantity, self.step), self.bars, explorer.plane_explorer.view
-        )
+        bar = control_bar(self.run, self.transport, self.quantity, self.step)
+        self.box = column(panels(column(bar, self.bars), explorer.plane_explorer.view))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw the selected histogram; its horizontal axis covers the bins that hold tokens."""

@@ -1,4 +1,4 @@
-"""Rows, columns and CSS classes of the live views."""
+"""Parts of the live views by their CSS classes; sizes are in vqlab/frontend/vqlab.css."""
 
 from __future__ import annotations
 
@@ -9,29 +9,90 @@ import ipywidgets as w
 _Widget = TypeVar("_Widget", bound=w.DOMWidget)
 
 
-def row(*widgets: w.DOMWidget) -> w.Box:
-    """Arrange widgets from left to right; on a narrow page they wrap to the next line.
+def control_bar(*widgets: w.DOMWidget) -> w.Box:
+    """Arrange controls in a bar.
 
     Args:
-        *widgets: the widgets; each keeps its size.
+        *widgets: the controls, from left to right.
 
     Returns:
-        A flexible box.
+        A box of the class ``vqlab-bar``.
     """
-    layout = w.Layout(display="flex", flex_flow="row wrap", grid_gap="4px 14px", align_items="flex-end")
-    return w.Box([with_class("no-shrink", widget) for widget in widgets], layout=layout)
+    return with_class("bar", w.Box(list(widgets)))
+
+
+def two_bars(first: w.Box, second: w.Box) -> w.Box:
+    """Arrange two bars on one line, or one above the other where the page is narrow.
+
+    Args:
+        first: controls of what is shown.
+        second: controls of what is done with it.
+
+    Returns:
+        A box of the class ``vqlab-bars``.
+    """
+    return with_class("bars", w.Box([first, second]))
+
+
+def picture_row(*figures: w.DOMWidget) -> w.Box:
+    """Arrange figures of one size on one line.
+
+    Args:
+        *figures: what ``figure_box`` returns, from left to right.
+
+    Returns:
+        A box of the class ``vqlab-pictures``.
+    """
+    return with_class("pictures", w.Box(list(figures)))
+
+
+def figure_box(picture: w.DOMWidget, caption: w.DOMWidget) -> w.VBox:
+    """Put a caption below a picture or a grid of codes.
+
+    Args:
+        picture: what is shown.
+        caption: its caption.
+
+    Returns:
+        A box of the class ``vqlab-figure``.
+    """
+    return with_class("figure", w.VBox([picture, with_class("caption", caption)]))
+
+
+def panels(*widgets: w.DOMWidget) -> w.Box:
+    """Arrange two parts beside each other, or one above the other where the page is narrow.
+
+    Args:
+        *widgets: the parts.
+
+    Returns:
+        A box of the class ``vqlab-panels``.
+    """
+    return with_class("panels", w.Box(list(widgets)))
 
 
 def column(*widgets: w.DOMWidget) -> w.VBox:
     """Arrange widgets from top to bottom.
 
     Args:
-        *widgets: the widgets; each keeps its size.
+        *widgets: the widgets.
 
     Returns:
-        A vertical box.
+        A box of the class ``vqlab-column``.
     """
-    return w.VBox([with_class("no-shrink", widget) for widget in widgets])
+    return with_class("column", w.VBox(list(widgets)))
+
+
+def picture(name: str) -> w.Image:
+    """Create a picture of the class ``vqlab-<name>``; it fills the width of its place.
+
+    Args:
+        name: the class name without its prefix.
+
+    Returns:
+        An image widget for PNG.
+    """
+    return with_class(name, with_class("picture", w.Image(format="png")))
 
 
 def with_class(name: str, widget: _Widget) -> _Widget:

@@ -13,10 +13,8 @@ from vqlab.analysis.pictures import encode_png, tile_images, to_uint8
 from vqlab.config import Config
 from vqlab.widgets.chart import BLUE, GREEN, ORANGE, Chart, chart_title
 from vqlab.widgets.choices import CURVES
-from vqlab.widgets.layout import column, row, with_class
+from vqlab.widgets.layout import column, control_bar, figure_box, picture, with_class
 from vqlab.widgets.view import ExplorerState, View
-
-_IMAGE_WIDTH = 64
 
 
 class TrainingState(ExplorerState, Protocol):
@@ -61,30 +59,26 @@ class LiveView(View):
 
     def __init__(self, explorer: TrainingState) -> None:
         super().__init__(explorer)
-        self.start, self.pause, self.stop = (
-            w.Button(description=text, layout=w.Layout(width="100px")) for text in ("start", "pause", "stop")
-        )
+        self.start, self.pause, self.stop = (w.Button(description=text) for text in ("start", "pause", "stop"))
         for button, action in ((self.start, explorer.start), (self.pause, explorer.pause), (self.stop, explorer.stop)):
             self.on_click(button, action)
         self.progress_bar = w.IntProgress(min=0, max=1, description="steps")
         self.status = with_class("live-status", w.HTML())
         self._create_curves()
-        self.pictures = with_class("live-pictures", w.Image(format="png"))
-        self.pictures.add_class("vqlab-picture")
-        self.pictures.layout.width = f"{_IMAGE_WIDTH * len(explorer.images)}px"
+        self.pictures = picture("live-pictures")
+        caption = w.HTML("test images, and their present reconstructions below")
         self.box = column(
-            row(self.start, self.pause, self.stop, self.progress_bar, self.status), self.curve, self.curves,
-            w.HTML("test images above, their present reconstructions below"), self.pictures,
-        )  # fmt: skip
+            control_bar(self.start, self.pause, self.stop, self.progress_bar, self.curve, self.status),
+            self.curves,
+            figure_box(self.pictures, caption),
+        )
 
     def _create_curves(self) -> None:
         options = [(label, key) for key, label in CURVES.items()]
-        self.curve = with_class(
-            "curve", w.Dropdown(options=options, description="curve", layout=w.Layout(width="380px"))
-        )
+        self.curve = with_class("curve", w.Dropdown(options=options, description="curve"))
         self.bind(self.curve, "curve")
         labels = (("step", ""), ("rank of the code by usage", "tokens"))
-        self.curves = with_class("curves", Chart(labels, width=980))
+        self.curves = with_class("curves", Chart(labels))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw everything: the content of a training changes between any two calls."""
@@ -110,7 +104,7 @@ class LiveView(View):
     def _draw_curves(self, key: str) -> None:
         rows = [row for row in self.explorer.rows if key in row]
         traces = [_curve(rows, "train", key), _curve(rows, "epoch", key)]
-        titles = [chart_title(0, "line: training batches, dots: held-out images")]
+        titles = [chart_title(0, "line: training batches<br>dots: held-out images")]
         counts = self.explorer.code_counts
         if counts is not None:
             ordered = counts.sort(descending=True)[0].tolist()
@@ -119,7 +113,7 @@ class LiveView(View):
                 "xaxis": "x2", "yaxis": "y2",
             })  # fmt: skip
             used = int((counts > 0).sum())
-            titles.append(chart_title(1, f"{used} of {len(counts)} codes used in 64 test images"))
+            titles.append(chart_title(1, f"{used} of {len(counts)} codes used<br>in 64 test images"))
         self.curves.show(traces, annotations=titles, yaxis_title_text=CURVES[key])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -16,8 +15,8 @@ from torch import Tensor
 from vqlab.analysis.pictures import data_url, encode_grey_png
 from vqlab.analysis.plane import Plane, square_grid
 from vqlab.widgets.choices import HALF_WIDTH
+from vqlab.widgets.components import widget_script
 
-_STATIC = Path(__file__).parent / "static"
 _BACKGROUND_SIZE = 88
 _FIELD_SIZE = 13
 _ARROW_SCALE = 0.22
@@ -40,8 +39,7 @@ class PlaneCanvas(anywidget.AnyWidget):
         revision: number of drawings; the browser redraws when it changes.
     """
 
-    _esm = _STATIC / "plane_canvas.js"
-    _css = _STATIC / "plane_canvas.css"
+    _esm = widget_script((), "kernel", "plane_canvas")
     half_width = traitlets.Float(HALF_WIDTH, help="the plane is [−half_width, half_width]²").tag(sync=True)
     codes: traitlets.List[Any] = traitlets.List(help="codes, (K, 2)").tag(sync=True)
     points: traitlets.List[Any] = traitlets.List(help="encoder vectors, (N, 2)").tag(sync=True)

@@ -10,7 +10,7 @@ import torch
 from vqlab.analysis.plane import Plane
 from vqlab.quantize import transport_names
 from vqlab.widgets.choices import MAX_SHIFT
-from vqlab.widgets.layout import column, row, with_class
+from vqlab.widgets.layout import column, control_bar, figure_box, with_class
 from vqlab.widgets.plane_canvas import PlaneCanvas
 from vqlab.widgets.view import ExplorerState, View
 
@@ -47,18 +47,17 @@ class PlaneView(View):
         self.shift = with_class(
             "shift", w.FloatSlider(description="origin at (−s, −s), s =", min=0, max=MAX_SHIFT, step=0.5)
         )
-        self.shift.style.description_width = "initial"
-        self.shift.layout.width = "380px"
         self.canvas = PlaneCanvas()
         self.caption = with_class("plane-caption", w.HTML())
         self.bind(self.transport, "transport")
         self.bind(self.shift, "shift")
         self.canvas.on_move(lambda *moved: explorer.run_action(lambda: explorer.move(*moved)))
-        self.box = column(row(self.transport, self.shift), self.canvas, self.caption, w.HTML(_HELP))
+        self.box = column(control_bar(self.transport, self.shift), figure_box(self.canvas, self.caption))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw the plane, and print the length of the gradient at each encoder vector."""
         plane, points = self.explorer.plane, torch.tensor(state["points"]).float()
         self.canvas.draw(plane, points, state["transport"])
         lengths = plane.gradient(points, state["transport"]).norm(dim=1)
-        self.caption.value = "‖∇‖ at the encoder vectors: " + ", ".join(f"{float(length):.2f}" for length in lengths)
+        shown = ", ".join(f"{float(length):.2f}" for length in lengths)
+        self.caption.value = f"‖∇‖ at the encoder vectors: {shown}<br>{_HELP}"

@@ -13,13 +13,12 @@ from vqlab.analysis.pictures import data_url, encode_error_png, encode_png, erro
 from vqlab.analysis.tokenizer import Tokenizer, image_metrics
 from vqlab.widgets.choices import TOOLS
 from vqlab.widgets.code_grid import CodeGrid
-from vqlab.widgets.layout import column, row, with_class
+from vqlab.widgets.components import CodeCaption, CodeLink
+from vqlab.widgets.layout import column, control_bar, figure_box, picture, picture_row, two_bars, with_class
 from vqlab.widgets.upload_button import UploadButton
 from vqlab.widgets.view import ExplorerState, View
 
-_IMAGE_WIDTH = 190
 _PALETTE_CODES = 256
-_PALETTE_COLUMNS = 32
 
 
 class ReconstructionState(ExplorerState, Protocol):
@@ -69,7 +68,7 @@ class ReconstructionState(ExplorerState, Protocol):
 
 
 class ReconstructionView(View):
-    """Images and code grid above, tools and palette below.
+    """Controls above, images and code grid on one line, palette below.
 
     Args:
         explorer: the explorer to show.
@@ -84,50 +83,48 @@ class ReconstructionView(View):
         self._create_pictures()
         self._create_grids()
         self._connect()
-        self.box = w.VBox([
-            row(self.run, self.image_class, self.index, self.upload),
-            row(column(self.original_caption, self.original), column(self.scores, self.reconstruction),
-                column(self.error_caption, self.error), column(self.grid_caption, self.grid)),
-            row(self.tool, self.code, self.noise, self.add_noise, self.undo, self.reset),
-            column(self.palette_caption, self.palette),
-        ])  # fmt: skip
+        self.box = column(
+            two_bars(
+                control_bar(self.run, self.image_class, self.index, self.upload),
+                control_bar(self.tool, self.code, self.noise, self.add_noise, self.undo, self.reset),
+            ),
+            picture_row(
+                figure_box(self.original, self.original_caption), figure_box(self.reconstruction, self.scores),
+                figure_box(self.error, self.error_caption), figure_box(self.grid, self.grid_caption),
+            ),
+            figure_box(self.palette, self.palette_caption),
+        )  # fmt: skip
 
     def _create_image_controls(self) -> None:
-        narrow = {"layout": w.Layout(width="auto"), "style": {"description_width": "initial"}}
-        self.run = with_class("run", w.Dropdown(options=self.explorer.run_names, description="run", **narrow))
-        self.image_class = with_class("class", w.Dropdown(description="class", **narrow))
+        self.run = with_class("run", w.Dropdown(options=self.explorer.run_names, description="run"))
+        self.image_class = with_class("class", w.Dropdown(description="class"))
         self.index = with_class("index", w.IntSlider(description="image", min=0, max=0))
         self.upload = with_class("upload", UploadButton())
 
     def _create_tools(self) -> None:
-        self.tool = w.ToggleButtons(
-            options=TOOLS, description="tool", style={"button_width": "60px"}, layout=w.Layout(width="auto")
-        )
+        self.tool = w.ToggleButtons(options=TOOLS, description="tool")
         self.tool.tooltips = [
             "select the code of a cell",
             "write the selected code into a cell",
             "exchange the selected code and the code of a cell in the whole grid",
         ]
-        self.code = w.BoundedIntText(description="code", min=0, layout=w.Layout(width="160px"))
-        self.noise = w.IntSlider(description="noise (%)", min=0, max=100, layout=w.Layout(width="230px"))
-        self.add_noise, self.undo, self.reset = (
-            w.Button(description=text, layout=w.Layout(width="90px")) for text in ("add noise", "undo", "reset")
-        )
+        self.code = w.BoundedIntText(description="code", min=0)
+        self.noise = w.IntSlider(description="noise (%)", min=0, max=100)
+        self.add_noise, self.undo, self.reset = (w.Button(description=text) for text in ("add noise", "undo", "reset"))
 
     def _create_pictures(self) -> None:
-        size = {"width": f"{_IMAGE_WIDTH}px", "height": f"{_IMAGE_WIDTH}px"}
-        self.original, self.reconstruction, self.error = (
-            with_class(name, w.Image(format="png", layout=size)) for name in ("original", "reconstruction", "error")
-        )
-        for picture in (self.original, self.reconstruction, self.error):
-            picture.add_class("vqlab-picture")
-        self.original_caption, self.error_caption = w.HTML(), w.HTML("absolute error<br>dark: 0, yellow: 0.5 or more")
+        self.original, self.reconstruction, self.error = map(picture, ("original", "reconstruction", "error"))
+        self.original_caption = w.HTML()
+        self.error_caption = w.HTML("absolute error<br>dark 0, yellow ≥ 0.5")
         self.scores = with_class("scores", w.HTML())
 
     def _create_grids(self) -> None:
-        self.grid_caption, self.palette_caption = w.HTML(), w.HTML()
-        self.grid = with_class("grid", CodeGrid(show_codes=True, drag=True, label="code grid of the image"))
-        self.palette = with_class("palette", CodeGrid(cell_size=18, label="palette of codes, most used first"))
+        self.link = CodeLink()
+        name = self.link.name
+        self.grid_caption, self.palette_caption = CodeCaption(link=name), w.HTML()
+        self.grid = with_class("grid", CodeGrid(link=name, show_codes=True, drag=True, label="code grid of the image"))
+        label = "palette of codes, most used first"
+        self.palette = with_class("palette", CodeGrid(link=name, flow=True, selects=True, label=label))
 
     def _connect(self) -> None:
         explorer = self.explorer
@@ -142,7 +139,7 @@ class ReconstructionView(View):
         self.on_click(self.undo, explorer.undo)
         self.on_click(self.reset, explorer.reset)
         self.grid.on_cell_chosen(lambda row, column: explorer.run_action(lambda: explorer.apply_tool(row, column)))
-        self.palette.on_cell_chosen(lambda row, column: explorer.update_state(code=self.palette.cells[row][column]))
+        self.link.on_code_chosen(lambda code: explorer.update_state(code=code))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw the images before the controls, so that the delay between an edit and its reconstruction is short."""
@@ -152,24 +149,22 @@ class ReconstructionView(View):
             self._draw_pictures(state, new_image=bool(changed - {"grid"}))
         if changed & {"run", "class"}:
             self.index.max = self.explorer.last_index
-        self.grid.selected = self.palette.selected = [state["code"]]
+        self.link.code = state["code"]
+        self.grid.selects = state["tool"] == "pick"
         side = len(state["grid"])
-        self.grid_caption.value = f"code grid<br>{side}×{side} codes; tool {state['tool']}, code {state['code']}"
+        self.grid_caption.content = {"parts": [f"code grid, {side}×{side}\ntool {state['tool']}, ", state["code"]]}
 
     def _draw_run(self, state: dict[str, Any]) -> None:
         tokenizer = self.explorer.tokenizer
         sprite = data_url(encode_png(tile_images(tokenizer.code_patches)))
-        columns = int(np.ceil(tokenizer.num_codes**0.5))
         order = np.argsort(-tokenizer.usage[-1], kind="stable")[:_PALETTE_CODES].tolist()
         self.image_class.options = self.explorer.classes(state["run"])
         self.code.max = tokenizer.num_codes - 1
         for grid in (self.grid, self.palette):
-            grid.sprite_columns, grid.sprite = columns, sprite
-        self.grid.cell_size = max(12, min(28, _IMAGE_WIDTH // len(state["grid"])))
-        self.palette.cells = [
-            order[start : start + _PALETTE_COLUMNS] for start in range(0, len(order), _PALETTE_COLUMNS)
-        ]
-        self.palette_caption.value = f"the {len(order)} most used of {tokenizer.num_codes} codes"
+            grid.num_codes, grid.sprite = tokenizer.num_codes, sprite
+        self.link.codebook = tokenizer.run.config.id
+        self.palette.cells = [order]
+        self.palette_caption.value = f"palette: the {len(order)} most used of {tokenizer.num_codes} codes"
 
     def _draw_pictures(self, state: dict[str, Any], *, new_image: bool) -> None:
         image, reconstruction = self.explorer.image, self.explorer.reconstruction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 import ipywidgets as w
@@ -14,11 +13,9 @@ from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.models import CodeTransformer
 from vqlab.widgets.choices import MAX_TEMPERATURE, SAMPLE_COUNT
 from vqlab.widgets.code_grid import CodeGrid
-from vqlab.widgets.layout import column, row, with_class
+from vqlab.widgets.components import CodeLink
+from vqlab.widgets.layout import column, control_bar, figure_box, picture, picture_row, two_bars, with_class
 from vqlab.widgets.view import ExplorerState, View
-
-_IMAGE_WIDTH = 190
-_SAMPLE_WIDTH = 96
 
 
 class SampleState(ExplorerState, Protocol):
@@ -66,24 +63,25 @@ class SamplesView(View):
         self._create_pictures()
         self._create_known_grid()
         self.box = column(
-            row(self.temperature, self.top_k, self.label, self.seed),
-            row(self.index, self.sample_all, self.keep_upper_half),
-            row(column(w.HTML("test image"), self.original), column(self.known_caption, self.known),
-                column(w.HTML(f"{SAMPLE_COUNT} samples"), self.samples)),
+            two_bars(
+                control_bar(self.temperature, self.top_k, self.label, self.seed),
+                control_bar(self.index, self.sample_all, self.keep_upper_half),
+            ),
+            with_class("wide-samples", picture_row(
+                figure_box(self.original, w.HTML("test image")), figure_box(self.known, self.known_caption),
+                figure_box(self.samples, w.HTML(f"{SAMPLE_COUNT} samples")),
+            )),
         )  # fmt: skip
 
     def _create_controls(self) -> None:
-        tokenizer, wide = self.explorer.tokenizer, {"style": {"description_width": "initial"}}
-        on_release = {"continuous_update": False, **wide}
+        tokenizer, on_release = self.explorer.tokenizer, {"continuous_update": False}
         self.temperature = with_class("temperature", w.FloatSlider(
             description="temperature", min=0.05, max=MAX_TEMPERATURE, step=0.05, **on_release))  # fmt: skip
         self.top_k = with_class(
             "top-k", w.IntSlider(description="top-k (0: all)", max=tokenizer.num_codes, **on_release)
         )
-        self.label = with_class("label", w.Dropdown(options=self.explorer.labels, description="class", **wide))
-        self.seed = with_class(
-            "seed", w.BoundedIntText(description="seed", max=2**31 - 1, layout=w.Layout(width="170px"))
-        )
+        self.label = with_class("label", w.Dropdown(options=self.explorer.labels, description="class"))
+        self.seed = with_class("seed", w.BoundedIntText(description="seed", max=2**31 - 1))
         self.index = with_class(
             "index", w.IntSlider(description="image", max=len(tokenizer.data.test) - 1, **on_release)
         )
@@ -95,20 +93,16 @@ class SamplesView(View):
         self.on_click(self.keep_upper_half, lambda: self.explorer.keep_rows(self.explorer.prior.grid[0] // 2))
 
     def _create_pictures(self) -> None:
-        size = {"width": f"{_IMAGE_WIDTH}px", "height": f"{_IMAGE_WIDTH}px"}
-        self.original = with_class("original", w.Image(format="png", layout=size))
-        width = f"{_SAMPLE_WIDTH * SAMPLE_COUNT // 2}px"
-        self.samples = with_class("samples", w.Image(format="png", layout={"width": width}))
-        for picture in (self.original, self.samples):
-            picture.add_class("vqlab-picture")
+        self.original, self.samples = picture("original"), picture("samples")
 
     def _create_known_grid(self) -> None:
         tokenizer = self.explorer.tokenizer
+        self.link = CodeLink()
+        self.link.codebook = tokenizer.run.config.id
         self.known_caption = with_class("known-caption", w.HTML())
-        label = "codes of the image; selecting a cell keeps its code or samples it"
-        self.known = with_class("known", CodeGrid(show_codes=True, label=label))
-        self.known.cell_size = max(12, min(28, _IMAGE_WIDTH // self.explorer.prior.grid[1]))
-        self.known.sprite_columns = math.ceil(math.sqrt(tokenizer.num_codes))
+        label = "codes of the image; choosing a cell keeps its code or samples it"
+        self.known = with_class("known", CodeGrid(link=self.link.name, show_codes=True, label=label))
+        self.known.num_codes = tokenizer.num_codes
         self.known.sprite = data_url(encode_png(tile_images(tokenizer.code_patches)))
         self.known.on_cell_chosen(lambda *cell: self.explorer.run_action(lambda: self.explorer.toggle(*cell)))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
 from vqlab.errors import InputError
+from vqlab.widgets.components import widget_script
 
 # Jupyter closes the connection on a message of more than 10 MiB, so the browser must not send a larger file.
 MAX_BYTES = 9_000_000
@@ -25,7 +25,7 @@ class UploadButton(anywidget.AnyWidget):
         max_bytes: size of the largest file that the browser sends.
     """
 
-    _esm = Path(__file__).parent / "static" / "upload_button.js"
+    _esm = widget_script((), "kernel", "upload_button")
     label = traitlets.Unicode("your image").tag(sync=True)
     max_bytes = traitlets.Int(MAX_BYTES, help="size of the largest file that is sent, bytes").tag(sync=True)
 

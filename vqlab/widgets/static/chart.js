@@ -36,6 +36,11 @@ function themed(layout, element) {
   return result;
 }
 
+// The style sheet gives the chart its size, and plotly.js draws at a size in pixels.
+function sizeOf(chart) {
+  return { width: Math.max(240, chart.clientWidth), height: Math.max(240, chart.clientHeight) };
+}
+
 function render({ model, el }) {
   const chart = document.createElement("div");
   chart.className = "vqlab-chart";
@@ -44,6 +49,7 @@ function render({ model, el }) {
   let drawn = -1; // the last of them that is on the page
   let busy = false;
   let closed = false;
+  let size = null; // of the last drawing
 
   // JupyterLab takes outputs that are scrolled away out of the page, and text cannot be measured there.
   const visible = () => chart.isConnected && chart.getClientRects().length > 0;
@@ -57,9 +63,9 @@ function render({ model, el }) {
         const target = requested;
         const revision = model.get("revision");
         const { data, layout } = structuredClone(model.get("figure"));
-        await plotly.react(chart, data, themed(layout, chart), CONFIG);
+        size = sizeOf(chart);
+        await plotly.react(chart, data, { ...themed(layout, chart), ...size }, CONFIG);
         drawn = target;
-        if (!chart.dataset.revision) chart.on("plotly_click", onClick);
         chart.dataset.revision = revision;
       }
     } catch (error) {
@@ -71,21 +77,18 @@ function render({ model, el }) {
 
   function request() {
     requested += 1;
-    const { width, height } = model.get("figure").layout ?? {};
-    chart.style.cssText = `width:${width}px;height:${height}px`;
     draw();
   }
 
-  function onClick({ points }) {
-    try {
-      model.send({ trace: points[0].curveNumber, point: points[0].pointNumber });
-    } catch {
-      chart.title = "the kernel was restarted: run the cell again";
-    }
+  function onResize() {
+    const { width, height } = sizeOf(chart);
+    if (visible() && size && (width !== size.width || height !== size.height)) request();
   }
 
   const onVisibility = new IntersectionObserver(draw);
   onVisibility.observe(chart);
+  const onSize = new ResizeObserver(onResize);
+  onSize.observe(chart);
   const onTheme = new MutationObserver(request);
   onTheme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
   model.on("change:figure", request);
@@ -93,6 +96,7 @@ function render({ model, el }) {
   return () => {
     closed = true;
     onVisibility.disconnect();
+    onSize.disconnect();
     onTheme.disconnect();
     model.off("change:figure", request);
     globalThis[LIBRARY]?.then((plotly) => plotly.purge(chart));

@@ -46,11 +46,7 @@ function render({ model, el, signal }) {
     pending = message;
     if (waiting) return;
     waiting = true;
-    try {
-      model.send(pending);
-    } catch {
-      svg.setAttribute("aria-label", "the kernel was restarted: run the cell again");
-    }
+    sendToKernel(model, pending, (note) => svg.setAttribute("aria-label", note));
     pending = null;
   }
   function onAnswer() {

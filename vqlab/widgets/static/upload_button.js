@@ -2,6 +2,7 @@
 
 function render({ model, el, signal }) {
   const label = el.appendChild(document.createElement("label"));
+  label.className = "vqlab-upload-button";
   label.append(`${model.get("label")} `);
   const input = label.appendChild(document.createElement("input"));
   input.type = "file";
@@ -10,13 +11,8 @@ function render({ model, el, signal }) {
   async function sendFile() {
     const file = input.files[0];
     if (!file) return;
-    const description = { name: file.name, size: file.size };
-    try {
-      if (file.size > model.get("max_bytes")) model.send(description);
-      else model.send(description, undefined, [await file.arrayBuffer()]);
-    } catch {
-      label.title = "the kernel was restarted: run the cell again";
-    }
+    const buffers = file.size > model.get("max_bytes") ? undefined : [await file.arrayBuffer()];
+    sendToKernel(model, { name: file.name, size: file.size }, (note) => (label.title = note), buffers);
     input.value = "";
   }
   input.addEventListener("change", sendFile, { signal });
