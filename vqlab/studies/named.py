@@ -21,8 +21,8 @@ Axes = Mapping[str, Sequence[Value]]
 
 # Grids and studies of many Runs at profile ``quick``: a few seconds for each.
 QUICK_CHANGES = {
-    "model.hidden": 32, "model.residual_hidden": 16,
-    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 960, "data.test_limit": 256,
+    "model.hidden": 32, "model.residual_hidden": 16, "quantizer.num_codes": 256,
+    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 1200, "data.test_limit": 256,
 }  # fmt: skip
 
 TRANSPORTS: Arms = {
