@@ -145,7 +145,12 @@ def _run_papermill(job: NotebookJob) -> tuple[str | None, str]:
         with tempfile.TemporaryDirectory() as folder:
             _install_kernel(Path(folder))
             papermill.execute_notebook(
-                str(job.source), str(job.target), job.parameters, kernel_name=_KERNEL, progress_bar=False
+                str(job.source),
+                str(job.target),
+                job.parameters,
+                kernel_name=_KERNEL,
+                progress_bar=False,
+                request_save_on_cell_execute=False,
             )
     except papermill.PapermillExecutionError as failure:
         return f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}", failure.source

@@ -7,6 +7,7 @@ would compute.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -211,14 +213,43 @@ def main() -> None:
     """Serve the socket at standard input: arguments are the module and the libraries to import."""
     server = _Server(socket.socket(fileno=os.dup(0)))
     module, *libraries = sys.argv[1:]
+    # A kernel reads it when its library is imported, and ends when this process is not its parent any more.
+    os.environ["JPY_PARENT_PID"] = str(os.getpid())
     for name in libraries:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     request = server.serve()
     os.environ.clear()
     os.environ.update(request.environment)
-    # A kernel ends when the process of this number is not its parent any more, which it never was here.
-    os.environ.pop("JPY_PARENT_PID", None)
     os.chdir(request.folder)
     sys.argv = [module, *request.arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    _end(_run_module(module))
+
+
+def _run_module(module: str) -> int:
+    """Run a module as ``python -m`` does, and return its exit status."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        return -signal.SIGINT
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(status: int) -> None:
+    """End the process without freeing what it has imported, which takes seconds."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if status >= 0:
+        os._exit(status)
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)

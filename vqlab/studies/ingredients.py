@@ -31,8 +31,8 @@ _NETWORK_PARTS: Arms = {
 _QUICK_ARMS = ("best", "best − Muon", "best − pre-activation network", "paper", "paper + pre-activation network")
 _BUDGET: Changes = {"data.validation": 5000, "data.train_limit": 16_000, "optim.epochs": 1}
 _QUICK_BUDGET: Changes = {
-    "model.hidden": 64, "model.residual_hidden": 32, "quantizer.num_codes": 256, "quantizer.dim": 32,
-    "data.train_limit": 1280, "data.test_limit": 256, "optim.epochs": 1,
+    "model.hidden": 48, "model.residual_hidden": 24, "quantizer.num_codes": 256, "quantizer.dim": 32,
+    "data.train_limit": 960, "data.test_limit": 256, "optim.epochs": 1,
 }  # fmt: skip
 
 

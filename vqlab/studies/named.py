@@ -22,7 +22,7 @@ Axes = Mapping[str, Sequence[Value]]
 # Grids and studies of many Runs at profile ``quick``: a few seconds for each.
 QUICK_CHANGES = {
     "model.hidden": 32, "model.residual_hidden": 16, "quantizer.num_codes": 256,
-    "optim.epochs": 1, "optim.batch_size": 8, "data.train_limit": 1200, "data.test_limit": 256,
+    "optim.batch_size": 8, "data.train_limit": 600, "data.test_limit": 256,
 }  # fmt: skip
 
 TRANSPORTS: Arms = {
@@ -59,12 +59,7 @@ def _smaller_if_quick(profile: str) -> dict[str, Any]:
 
 
 def _two_epochs(profile: str) -> dict[str, Any]:
-    fewer = {"data.train_limit": 640} if profile == "quick" else {}
-    return {**_smaller_if_quick(profile), **fewer, "optim.epochs": 2}
-
-
-def _two_epochs_if_quick(profile: str) -> dict[str, Any]:
-    return _two_epochs(profile) if profile == "quick" else {}
+    return {**_smaller_if_quick(profile), "optim.epochs": 2}
 
 
 class _NamedStudy(NamedTuple):
@@ -127,7 +122,7 @@ _STUDIES = {
     "transports": _NamedStudy(_transport_arms, _two_epochs),
     "collapsing": _NamedStudy(_collapsing_arms, _two_epochs),
     "generation": _NamedStudy(generation_arms),
-    "perceptual": _NamedStudy(_perceptual_arms, _two_epochs_if_quick),
+    "perceptual": _NamedStudy(_perceptual_arms, _smaller_if_quick),
     "factors": _NamedStudy(_factor_arms, _smaller_if_quick),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
 }

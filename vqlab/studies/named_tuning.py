@@ -8,9 +8,7 @@ from vqlab.config import Config
 from vqlab.studies.named import QUICK_CHANGES
 from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning
 
-# Of profile ``quick``: few images and two epochs, so that a trial can be pruned after the first.
-_QUICK = {**QUICK_CHANGES, "data.train_limit": 600, "optim.epochs": 2}
-# Its rate is higher than that of the other profiles, as its trainings are short.
+# Higher rates than for the other profiles, as the trainings are short.
 _QUICK_SPACE = {**DEFAULT_SPACE, "optim.learning_rate": Range(1e-3, 1e-2, log=True)}
 _QUICK_TRIALS = 8
 _TRIALS = 40
@@ -35,5 +33,5 @@ def named_tuning(profile: str = "quick", **changes: Any) -> Tuning:
         (8, 40)
     """
     if profile == "quick":
-        return Tuning("notebook", Config.profile(profile, **{**_QUICK, **changes}), _QUICK_SPACE, trials=_QUICK_TRIALS)
+        return Tuning("notebook", Config.profile(profile, **{**QUICK_CHANGES, **changes}), _QUICK_SPACE, trials=_QUICK_TRIALS)
     return Tuning("notebook", Config.profile(profile, **changes), DEFAULT_SPACE, trials=_TRIALS)
