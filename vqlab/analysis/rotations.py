@@ -114,7 +114,7 @@ def antipodal_rounding_errors(dim: int = 64, count: int = 500, seed: int = 0) ->
 
 
 def backward_cost(
-    dims: Sequence[int] = (16, 64, 256), counts: Sequence[int] = (1024, 8192), repeats: int = 15, device: str = "cpu"
+    dims: Sequence[int] = (16, 64, 256), counts: Sequence[int] = (1024, 8192), repeats: int = 7, device: str = "cpu"
 ) -> pd.DataFrame:
     """Measure the time of the backward rule in float32.
 

@@ -30,8 +30,9 @@ LIBRARIES = {
     "vqlab.report.execution": ("papermill", "nbconvert", "plotly.io", "vqlab.report"),
     "ipykernel_launcher": (
         "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "scipy.stats", "seaborn",
-        "matplotlib.pyplot", "matplotlib_inline.backend_inline", "plotly.graph_objects", "anywidget", "ipywidgets",
-        "ipykernel.kernelapp", "optuna", "vqlab.plots", "vqlab.studies", "vqlab.training", "vqlab.widgets",
+        "matplotlib.pyplot", "matplotlib_inline.backend_inline", "plotly.graph_objects", "plotly.io._renderers",
+        "anywidget", "ipywidgets", "ipykernel.kernelapp", "optuna", "vqlab.plots", "vqlab.studies", "vqlab.training",
+        "vqlab.widgets",
     ),
 }  # fmt: skip
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

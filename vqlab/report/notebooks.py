@@ -20,8 +20,8 @@ from vqlab.report.process_server import process_servers
 from vqlab.report.run_table import NotebookState, run_table
 from vqlab.training.files import write_atomic
 
-# The first picture comes first; then what takes longest; the notebooks whose Runs these train come last.
-_ORDER = ("00", "04", "10", "03", "07", "08", "12", "09", "11", "05", "06", "02", "01", "13")
+# The first picture comes first; then what takes longest, so that the cores end together.
+_ORDER = ("00", "04", "10", "07", "08", "12", "09", "13", "03", "06", "11", "05", "02", "01")
 _POLL_SECONDS = 0.1
 
 

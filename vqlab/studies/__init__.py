@@ -8,7 +8,6 @@ from vqlab.studies.measures import MEASURES, confidence_interval
 from vqlab.studies.named import (
     CODEBOOKS,
     GRIDS,
-    QUICK_CHANGES,
     STUDY_NAMES,
     describe_differences,
     make_grid,
@@ -27,6 +26,7 @@ from vqlab.studies.published import (
     sizes_beside_published,
     transports_beside_published,
 )
+from vqlab.studies.scale import QUICK_CHANGES
 from vqlab.studies.storage import open_storage
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqlab.config import Config, describe_fields
+from vqlab.studies.scale import QUICK_CHANGES
 
 Changes = dict[str, Any]
 Arms = dict[str, Changes]
@@ -30,10 +31,8 @@ _NETWORK_PARTS: Arms = {
 }
 _QUICK_ARMS = ("best", "best − Muon", "best − pre-activation network", "paper", "paper + pre-activation network")
 _BUDGET: Changes = {"data.validation": 5000, "data.train_limit": 16_000, "optim.epochs": 1}
-_QUICK_BUDGET: Changes = {
-    "model.hidden": 48, "model.residual_hidden": 24, "quantizer.num_codes": 256, "quantizer.dim": 32,
-    "data.train_limit": 960, "data.test_limit": 256, "optim.epochs": 1,
-}  # fmt: skip
+# The batches are those of the scale for all arms: with batches of 32 or more, few images make too few steps.
+_QUICK_BUDGET: Changes = {**QUICK_CHANGES, "optim.epochs": 2, "quantizer.dim": 32}
 
 
 def recipe_budget(profile: str) -> Changes:
@@ -67,10 +66,10 @@ def recipe_arms(profile: str) -> Arms:
         >>> list(recipe_arms("quick"))
         ['best', 'best − Muon', 'best − pre-activation network', 'paper', 'paper + pre-activation network']
     """
-    best = Config.profile("best").changes()
+    best = _quick_best() if profile == "quick" else Config.profile("best").changes()
     paper = {field.key: field.default for field in describe_fields()}
     without = {name: {key: paper[key] for key in keys} for name, keys in _INGREDIENTS.items()}
-    added = {name: {key: best[key] for key in keys} for name, keys in _INGREDIENTS.items()}
+    added = {name: {key: best.get(key, paper[key]) for key in keys} for name, keys in _INGREDIENTS.items()}
     arms = {
         "best": best,
         **{f"best − {name}": {**best, **changes} for name, changes in {**without, **_NETWORK_PARTS}.items()},
@@ -78,3 +77,9 @@ def recipe_arms(profile: str) -> Arms:
         **{f"paper + {name}": changes for name, changes in added.items()},
     }
     return {name: arms[name] for name in _QUICK_ARMS} if profile == "quick" else arms
+
+
+def _quick_best() -> Changes:
+    """The ingredients with the values of profile ``quick``, except for what ``_QUICK_BUDGET`` sets."""
+    changes = {**Config.profile("quick").changes(), "quantizer.transport": "straight_through"}
+    return {key: value for key, value in changes.items() if key not in _QUICK_BUDGET}

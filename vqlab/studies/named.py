@@ -10,6 +10,7 @@ from vqlab.errors import InputError
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
 from vqlab.studies.ingredients import recipe_arms, recipe_budget
+from vqlab.studies.scale import QUICK_CHANGES
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 Arms = dict[str, dict[str, Any]]
 Axes = Mapping[str, Sequence[Value]]
-
-# Grids and studies of many Runs at profile ``quick``: a few seconds for each.
-QUICK_CHANGES = {
-    "model.hidden": 32, "model.residual_hidden": 16, "quantizer.num_codes": 256,
-    "optim.batch_size": 8, "data.train_limit": 600, "data.test_limit": 256,
-}  # fmt: skip
 
 TRANSPORTS: Arms = {
     "RRT": {"quantizer.transport": "rotation"},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from vqlab.config import Config
-from vqlab.studies.named import QUICK_CHANGES
+from vqlab.studies.scale import QUICK_CHANGES
 from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning
 
 # Higher rates than for the other profiles, as the trainings are short.
 _QUICK_SPACE = {**DEFAULT_SPACE, "optim.learning_rate": Range(1e-3, 1e-2, log=True)}
-_QUICK_TRIALS = 8
+_QUICK_TRIALS = 6
 _TRIALS = 40
 
 
@@ -18,7 +18,7 @@ def named_tuning(profile: str = "quick", **changes: Any) -> Tuning:
     """Build the tuning of notebook 09 at the scale of a profile.
 
     Args:
-        profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``; ``quick`` has 8 trials on few
+        profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``; ``quick`` has 6 trials on few
             images and higher learning rates, any other profile 40 of ``DEFAULT_SPACE``.
         **changes: changes to the base Config by dotted field.
 
@@ -30,8 +30,9 @@ def named_tuning(profile: str = "quick", **changes: Any) -> Tuning:
 
     Example:
         >>> named_tuning("quick").trials, named_tuning("paper").trials
-        (8, 40)
+        (6, 40)
     """
     if profile == "quick":
-        return Tuning("notebook", Config.profile(profile, **{**QUICK_CHANGES, **changes}), _QUICK_SPACE, trials=_QUICK_TRIALS)
+        base = Config.profile(profile, **{**QUICK_CHANGES, **changes})
+        return Tuning("notebook", base, _QUICK_SPACE, trials=_QUICK_TRIALS)
     return Tuning("notebook", Config.profile(profile, **changes), DEFAULT_SPACE, trials=_TRIALS)
