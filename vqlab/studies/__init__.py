@@ -26,7 +26,7 @@ from vqlab.studies.published import (
     sizes_beside_published,
     transports_beside_published,
 )
-from vqlab.studies.scale import QUICK_CHANGES
+from vqlab.studies.quick_scale import QUICK_CHANGES
 from vqlab.studies.storage import open_storage
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable

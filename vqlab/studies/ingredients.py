@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqlab.config import Config, describe_fields
-from vqlab.studies.scale import QUICK_CHANGES
+from vqlab.studies.quick_scale import QUICK_CHANGES
 
 Changes = dict[str, Any]
 Arms = dict[str, Changes]

@@ -10,7 +10,7 @@ from vqlab.errors import InputError
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
 from vqlab.studies.ingredients import recipe_arms, recipe_budget
-from vqlab.studies.scale import QUICK_CHANGES
+from vqlab.studies.quick_scale import QUICK_CHANGES
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
 

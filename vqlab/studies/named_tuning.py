@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqlab.config import Config
-from vqlab.studies.scale import QUICK_CHANGES
+from vqlab.studies.quick_scale import QUICK_CHANGES
 from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning
 
 # Higher rates than for the other profiles, as the trainings are short.
