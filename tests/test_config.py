@@ -112,7 +112,7 @@ def test_the_command_lists_all_fields_one_section_or_one_field() -> None:
     section = json.loads(vqlab("config", "optim", "--json").stdout)
     assert {row["key"].partition(".")[0] for row in section} == {"optim"}
     (field,) = json.loads(vqlab("config", "quantizer.num_codes", "--json").stdout)
-    assert (field["default"], field["profiles"]) == (1024, {"quick": 256})
+    assert (field["default"], field["profiles"]) == (1024, {"quick": 512})
     unknown = vqlab("config", "quantiser")
     assert unknown.returncode == 2
     assert "nearest: quantizer" in unknown.stderr
