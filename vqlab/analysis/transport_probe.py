@@ -58,7 +58,7 @@ def probe_medians(states: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFr
     import pandas as pd
 
     medians = {
-        f"{kind}, {state}": table[list(MEDIANS)].median()
+        f"{kind}, {state}": table[list(MEDIANS)].astype(float).median()
         for state, tables in states.items()
         for kind, table in tables.items()
     }
