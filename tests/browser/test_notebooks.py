@@ -24,9 +24,11 @@ WHEEL, PATIENCE = 450, 60
 # What is wrong with the charts and pictures of the notebook that are in view, and the charts in view by their content.
 IN_VIEW = """() => {
   const panel = window.jupyterapp.shell.currentWidget.node;
+  // What the scrolled area cuts off is not in view, even if it would fit into the window.
+  const area = panel.querySelector('.jp-WindowedPanel-outer').getBoundingClientRect();
   const inView = (node) => {
     const box = node.getBoundingClientRect();
-    return box.width > 0 && box.bottom > 0 && box.top < window.innerHeight;
+    return box.width > 0 && box.bottom > area.top && box.top < area.bottom;
   };
   const all = (selector) => [...panel.querySelectorAll(selector)].filter(inView);
   const problems = [], charts = [];
