@@ -1,8 +1,6 @@
 """One Chromium, one JupyterLab server and two small Runs, shared by all browser tests.
 
-Screenshots are written to tests/browser/shots. With VQLAB_FIGURES=FOLDER the figures of the README are written there
-too, from Runs that are trained longer:
-``VQLAB_FIGURES=notebooks/figures pytest tests/browser -k "update_the_pictures or dragged"``.
+Screenshots are written to tests/browser/shots; ``readme_pictures.py`` takes those of the README.
 VQLAB_RUNS=FOLDER stores the Runs there and uses them again.
 """
 
@@ -28,7 +26,6 @@ SMALL = {
     "model.residual_hidden": 8, "quantizer.num_codes": 64, "quantizer.dim": 16, "optim.learning_rate": 2e-3,
     "evaluation.log_every": 2,
 }  # fmt: skip
-LONGER = {"optim.epochs": 5, "optim.learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +49,8 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def runs(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Train a Run for each of two transports."""
-    changes = LONGER if "VQLAB_FIGURES" in os.environ else SMALL
     root = os.environ.get("VQLAB_RUNS") or tmp_path_factory.mktemp("runs")
-    base = Config.profile("paper", **changes)
+    base = Config.profile("paper", **SMALL)
     kinds = {"rotation": "rotation", "straight-through": "straight_through"}
     return {name: train(base.replace(**{"quantizer.transport": kind}), root, "cpu") for name, kind in kinds.items()}
 

@@ -240,14 +240,6 @@ class Notebook(MonitoredPage):
         )
 
 
-def save_readme_figure(page: MonitoredPage, name: str) -> None:
-    """Save a screenshot of the first output as a test artefact, and in the folder VQLAB_FIGURES if it is set."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    for folder in (SCREENSHOTS, os.environ.get("VQLAB_FIGURES")):
-        if folder is not None:
-            page.page.locator(".jp-OutputArea-output").first.screenshot(path=Path(folder) / f"{name}.png")
-
-
 def save_screenshot(page: MonitoredPage, name: str) -> Path:
     """Save a screenshot of the page as a test artefact."""
     SCREENSHOTS.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from lab_page import Notebook, save_readme_figure, save_screenshot, wait_until_stable
+from lab_page import Notebook, save_screenshot, wait_until_stable
 from playwright.sync_api import expect
 
 from vqlab import Run
@@ -47,7 +47,6 @@ def test_steps_transports_and_dragged_codes_update_the_drawing(
     expect(plane.locator("path.field")).not_to_have_attribute("d", field or "")
     page.page.locator(".vqlab-transport select").nth(1).select_option("rotation")
     expect(plane.locator("path.field")).to_have_attribute("d", field or "")
-    save_readme_figure(page, "gradient_explorer")
     page.set_theme("JupyterLab Dark")
     plane.scroll_into_view_if_needed()
     save_screenshot(page, "gradient_dark")

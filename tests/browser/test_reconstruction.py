@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_page import KERNEL_READY, Notebook, save_readme_figure, save_screenshot
+from lab_page import KERNEL_READY, Notebook, save_screenshot
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -67,7 +67,6 @@ def test_images_codes_and_runs_update_the_pictures(notebook: Callable[..., Noteb
     page.execute("explorer.state = {'class': 'coffee', 'index': 15, 'run': 'rotation', 'tool': 'brush', 'code': 19}")
     for index in (10, 11, 18, 19):
         page.expect_picture_change("reconstruction", page.page.locator(".vqlab-grid [role=gridcell]").nth(index).click)
-    save_readme_figure(page, "reconstruction_explorer")
     page.set_theme("JupyterLab Dark")
     save_screenshot(page, "reconstruction_dark")
     page.set_theme("JupyterLab Light")

@@ -114,4 +114,4 @@ class SamplesView(View):
         self.known_caption.value = f"{kept} codes kept, {codes.numel() - kept} sampled"
         if "index" in changed:
             self.original.value = encode_png(to_uint8(self.explorer.image))
-        self.samples.value = encode_png(tile_images(to_uint8(self.explorer.images()), SAMPLE_COUNT // 2, gap=1))
+        self.samples.value = encode_png(tile_images(to_uint8(self.explorer.images()), SAMPLE_COUNT // 2))
