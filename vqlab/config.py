@@ -321,7 +321,7 @@ class Config(ConfigSection):
         """Build a named Config.
 
         Args:
-            name: ``quick`` (small models, less than a minute), ``paper`` (the paper's settings), ``best`` (the same
+            name: ``quick`` (small models, less than 20 seconds), ``paper`` (the paper's settings), ``best`` (the same
                 images, codes and epochs with a better network and optimizer), ``best-long`` (the same with more blocks
                 and 15 epochs) or ``gpu`` (a wider model, 100 epochs, bf16, compiled).
             **changes: values by dotted field, as for ``replace``.

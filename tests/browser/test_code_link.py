@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from vqlab.report import write_run_page
 
 pytestmark = pytest.mark.browser
 
-# The median of several inputs, since the machine may have other work.
-LIMIT_MS = 50
+LIMIT_MS = 50  # from an input to the last marked code, for every single input
 # The call keeps Python's lock, so that no thread of the kernel can answer either.
 BUSY = """() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute(
   {code: 'import ctypes; ctypes.PyDLL(None).sleep(6)'}); }"""
@@ -73,7 +71,7 @@ def test_explorers_of_a_run_mark_a_code_together_while_the_kernel_is_busy(
     assert "11" in page.execute("print(codebook.state['code'])")
     with capsys.disabled():
         print(f"\ninput to the last marked code in JupyterLab: {', '.join(f'{time:.1f}' for time in times)} ms")
-    assert statistics.median(times) < LIMIT_MS
+    assert max(times) < LIMIT_MS
 
 
 def test_the_page_of_a_run_marks_a_code_everywhere(
@@ -98,4 +96,4 @@ def test_the_page_of_a_run_marks_a_code_everywhere(
     assert set(map(tuple, marked(page, "selected").values())) == {tuple(lit)}
     with capsys.disabled():
         print(f"\ninput to the last marked code in the page of a Run: {', '.join(f'{time:.1f}' for time in times)} ms")
-    assert statistics.median(times) < LIMIT_MS
+    assert max(times) < LIMIT_MS

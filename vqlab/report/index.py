@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,38 +30,42 @@ a{color:var(--link)}
 """
 
 
-def notebook_title(notebook: NotebookNode, default: str) -> str:
-    """Return the first heading of a notebook.
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """Read the cells of a notebook file without the library nbformat, whose import takes seconds.
 
     Args:
-        notebook: the notebook.
-        default: what to return if no markdown cell starts with a heading.
+        path: the file.
 
     Returns:
-        The heading without its ``#``.
+        ``kind``, ``source`` and ``tags`` of each cell; an empty list if the file cannot be read.
     """
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("# "):
-            return cell.source.splitlines()[0][2:]
-    return default
+    try:
+        return [
+            {"kind": cell["cell_type"], "source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])}
+            for cell in json.loads(path.read_text())["cells"]
+        ]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a damaged notebook is reported when it is executed
+        return []
 
 
 def read_title(path: Path) -> str:
-    """Read the title of a notebook file.
+    """Read the title of a notebook file: its first heading.
 
     Args:
         path: the file ``NN_name.ipynb``.
 
     Returns:
-        As ``notebook_title``; the name in words if the file has no heading or cannot be read.
+        The heading without its ``#``; the name in words if the file has no heading or cannot be read.
     """
-    import nbformat
-
-    default = path.stem[2:].replace("_", " ").strip()
-    try:
-        return notebook_title(nbformat.read(path, as_version=4), default)
-    except Exception:  # a damaged notebook is reported when it is executed
-        return default
+    sources = (cell["source"] for cell in read_cells(path) if cell["kind"] == "markdown")
+    headings = (source.splitlines()[0][2:] for source in sources if source.startswith("# "))
+    return next(headings, path.stem[2:].replace("_", " ").strip())
 
 
 def headline_picture(notebook: NotebookNode) -> bytes | None:

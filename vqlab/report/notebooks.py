@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 from vqlab.errors import InputError
 from vqlab.report.execution import LIBRARIES, NotebookJob, job_environment, job_result, start_job
-from vqlab.report.index import index_page, read_title
+from vqlab.report.index import index_page, read_cells, read_title
 from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.process_server import process_servers
 from vqlab.report.run_table import NotebookState, run_table
@@ -213,12 +212,14 @@ def _select(sources: list[Path], only: Sequence[str] | None) -> list[Path]:
 
 def _check_parameters(source: Path, parameters: dict[str, Any]) -> None:
     """Raise InputError for an unknown parameter, for which papermill only prints a warning."""
-    try:
-        cells = json.loads(source.read_text())["cells"]
-        tagged = [cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        statements = ast.parse("".join(tagged[0]) if tagged else "").body
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, AttributeError):
+    cells = read_cells(source)
+    if not cells:
         return  # The notebook cannot be read; its execution reports the reason.
+    tagged = [cell["source"] for cell in cells if "parameters" in cell["tags"]]
+    try:
+        statements = ast.parse(tagged[0] if tagged else "").body
+    except SyntaxError:
+        return  # So does the execution of this cell.
     targets = [target for statement in statements if isinstance(statement, ast.Assign) for target in statement.targets]
     allowed = [target.id for target in targets if isinstance(target, ast.Name)]
     unknown = set(parameters) - set(allowed)

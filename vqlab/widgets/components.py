@@ -46,7 +46,7 @@ class CodeLink(anywidget.AnyWidget):
         answered: number of the last choice in the browser that ``code`` takes into account.
     """
 
-    _esm = widget_script(("code_link",), "code_link_widget")
+    _esm = widget_script(("code_link",), "kernel", "code_link_widget")
     name = traitlets.Unicode(help="a name that no other link has").tag(sync=True)
     codebook = traitlets.Unicode(help="the Run that has the codebook").tag(sync=True)
     code = traitlets.Int(-1, help="the selected code in the kernel").tag(sync=True)

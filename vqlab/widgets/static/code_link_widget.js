@@ -11,12 +11,10 @@ function initialize({ model }) {
   function onLink(name, source) {
     if (name !== "selected" || source === own || link.selected === null || model.get("code") < 0) return;
     number += 1;
-    try {
-      model.send({ code: link.selected, number });
-    } catch {
+    sendToKernel(model, { code: link.selected, number }, (note) => {
       number -= 1;
-      link.set("closed", "the kernel was restarted: run the cell again");
-    }
+      link.set("closed", note);
+    });
   }
   // An answer to an older choice than the last one says nothing about the present one.
   function onKernel() {
@@ -29,15 +27,11 @@ function initialize({ model }) {
   onCodebook();
   link.set("selected", code(), own);
   const unsubscribe = link.subscribe(onLink);
-  model.on("change:codebook", onCodebook);
-  model.on("change:code", onKernel);
-  model.on("change:answered", onKernel);
+  const stops = [onChanges(model, ["codebook"], onCodebook), onChanges(model, ["code", "answered"], onKernel)];
   return () => {
     unsubscribe();
     removeCodeLink(model.get("name"));
-    model.off("change:codebook", onCodebook);
-    model.off("change:code", onKernel);
-    model.off("change:answered", onKernel);
+    for (const stop of stops) stop();
   };
 }
 
