@@ -68,8 +68,12 @@ def test_codebooks_go_from_one_in_use_to_a_collapsed_one() -> None:
 
 def test_the_factors_study_changes_the_transport_alone() -> None:
     configs = [config.model_dump() for _, _, config in named_study("factors", "best", (0,)).configs()]
-    assert [config["quantizer"].pop("transport") for config in configs] == [
-        "straight_through", "rotation", "rescale", "rotation_unscaled"
+    transports = [
+        tuple(config["quantizer"].pop(key) for key in ("transport", "transport_fraction")) for config in configs
+    ]
+    assert transports == [
+        ("straight_through", 1), ("rotation", 1), ("rescale", 1), ("rotation_unscaled", 1), ("rotation", 0.25),
+        ("rotation", 0.5),
     ]  # fmt: skip
     assert all(config == configs[0] for config in configs)
 

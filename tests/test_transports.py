@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import vqlab
+from vqlab.errors import InputError
 from vqlab.quantize import (
     VectorQuantizer,
     get_transport,
@@ -371,3 +372,39 @@ def test_diveq_is_near_the_code_and_nsvq_is_not() -> None:
     _, e, q, _ = rows(33)
     assert (vqlab.transport(e, q, "diveq") - q).abs().max() < 0.2
     assert (vqlab.transport(e, q, "nsvq") - q).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("name", [name for name in TRANSPORTS if name not in FORWARD and name != "reflection"])
+def test_a_fraction_gives_the_gradient_of_a_code_on_the_way(name: str, fraction: float) -> None:
+    g, e, q, noise = rows(11)
+    way = e + fraction * (q - e)
+    # At t = 0 the plane of the rotation is undefined and every rule is straight-through.
+    expected = (
+        g if fraction == 0 else torch.stack([REFERENCES[name](*row) for row in zip(g, e, way, noise, strict=True)])
+    )
+    torch.testing.assert_close(transport_gradient(g, e, q, name, fraction=fraction), expected, rtol=1e-11, atol=1e-11)
+    leaf = e.clone().requires_grad_()
+    value = vqlab.transport(leaf, q, name, fraction=fraction)
+    value.backward(g)
+    assert torch.equal(value, q)
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_the_layer_hands_its_fraction_to_the_rule() -> None:
+    g, z_e, *_ = rows(12, dtype=torch.float32)
+    layer = VectorQuantizer(16, 8, transport_fraction=0.25, channel_dim=-1, init="normal", restart_every=0)
+    codes = layer.codebook.clone()
+    out = layer(z_e.requires_grad_())
+    out.z_q.backward(g)
+    expected = transport_gradient(g, z_e, codes[out.indices], "rotation", fraction=0.25)
+    torch.testing.assert_close(z_e.grad, expected)
+    assert "transport_fraction=0.25" in repr(layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "fraction"), [("rotation", -0.1), ("rotation", 1.1), ("rotation", float("nan")), ("nsvq", 0.5)]
+)
+def test_a_fraction_that_makes_no_sense_is_refused(name: str, fraction: float) -> None:
+    with pytest.raises(InputError, match=f"transport_fraction={fraction}"):
+        VectorQuantizer(16, 8, transport=name, transport_fraction=fraction)

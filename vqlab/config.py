@@ -78,6 +78,9 @@ class QuantizerConfig(ConfigSection):
     dim: int = Field(64, ge=1, le=4096, description="D, channels of z_e (§4.4.4)")
     code_dim: int | None = Field(None, ge=1, le=4096, description="channels of a code, if lower than dim; null: dim")
     transport: str = Field("rotation", description="name of a registered gradient transport")
+    transport_fraction: float = Field(
+        1.0, ge=0, le=1, description="part of the way from z_e to its code that a backward rule sees"
+    )
     assignment: Literal["nearest", "gumbel"] = Field("nearest", description="how a code is chosen for a vector")
     distance: Literal["euclidean", "cosine"] = Field("euclidean", description="what nearest means")
     update: Literal["ema", "gradient"] = Field("ema", description="how the codes are trained")

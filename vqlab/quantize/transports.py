@@ -152,7 +152,27 @@ def get_transport(name: str) -> Transport:
     return _REGISTRY[name]
 
 
-def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise: Rows | None = None) -> Rows:
+def part_way(e: Rows, q: Rows, fraction: float) -> Rows:
+    """Compute the point e + t (q − e), which a backward rule sees in place of the code q.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        fraction: t, in 0…1.
+
+    Returns:
+        The points, (N, D); q itself for t = 1.
+
+    Example:
+        >>> part_way(torch.zeros(1, 2), torch.ones(1, 2), 0.25)
+        tensor([[0.2500, 0.2500]])
+    """
+    return q if fraction == 1 else torch.lerp(e, q, fraction)
+
+
+def transport_gradient(
+    g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0
+) -> Rows:
     """Compute the gradient that a transport gives to e for a gradient g at its output.
 
     With ê = e/‖e‖, q̂ = q/‖q‖ and λ = ‖q‖/‖e‖:
@@ -166,6 +186,9 @@ def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise:
     R, M, λ and d̂ are constants of the derivative. Rows where a backward rule is undefined (for a rotation: e and q
     opposite, or a length of nearly 0) get g. The computation is in float32, or in float64 if g is.
 
+    With a ``fraction`` t below 1, a backward rule sees e + t (q − e) in place of q: a rotation by part of the angle.
+    With t = 0 every rule above is straight-through, with t = 1 it is the rule itself.
+
     Args:
         g: Gradients at the output, (N, D).
         e: Encoder vectors, (N, D).
@@ -173,6 +196,8 @@ def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise:
         kind: Name of the transport; default ``"rotation"``. ``transport_names()`` lists the names.
         noise: Standard normal noise, (N, D), for ``"nsvq"``, ``"diveq"`` and other training-time values; ignored by
             backward rules. Default: drawn with a fixed seed, the same in each call.
+        fraction: t, the part of the way from e to q that a backward rule sees, in 0…1. Default 1.0. Ignored by
+            training-time values.
 
     Returns:
         The gradients of e, (N, D), of g's dtype, without a graph.
@@ -195,8 +220,9 @@ def transport_gradient(g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise:
             leaf = e_rows.requires_grad_()
             (grad_e,) = torch.autograd.grad(transport(leaf, q_rows, kind, noise), leaf, g_rows)
     else:
-        undefined = entry.undefined(e_rows, q_rows)[:, None]
-        grad_e = torch.where(undefined, g_rows, entry.backward(g_rows, e_rows, q_rows))
+        target = part_way(e_rows, q_rows, fraction)
+        undefined = entry.undefined(e_rows, target)[:, None]
+        grad_e = torch.where(undefined, g_rows, entry.backward(g_rows, e_rows, target))
     return grad_e.to(g.dtype)
 
 
@@ -204,19 +230,22 @@ class _TransportFunction(torch.autograd.Function):
     """The code as the forward value, the registered rule as the backward, with R and λ constant."""
 
     @staticmethod
-    def forward(ctx: Any, e: Tensor, q: Tensor, kind: str) -> Tensor:
+    def forward(ctx: Any, e: Tensor, q: Tensor, kind: str, fraction: float) -> Tensor:
         ctx.save_for_backward(e, q)
-        ctx.kind = kind
+        ctx.kind, ctx.fraction = kind, fraction
         return q.clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         e, q = ctx.saved_tensors
         with torch.autocast(e.device.type, enabled=False):
-            return transport_gradient(grads[0], e, q, ctx.kind).to(e.dtype), None, None
+            grad_e = transport_gradient(grads[0], e, q, ctx.kind, fraction=ctx.fraction)
+        return grad_e.to(e.dtype), None, None, None
 
 
-def transport(z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None) -> Rows:
+def transport(
+    z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0
+) -> Rows:
     """Return z_q with a gradient path to z_e.
 
     For a backward rule (``"rotation"``, ``"rodrigues"``, ``"straight_through"``, ``"reflection"`` and rules of your
@@ -238,6 +267,8 @@ def transport(z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None =
         kind: Name of the transport; default ``"rotation"``. ``vqlab.quantize.transport_names()`` lists the names.
         noise: Standard normal noise, (N, D), for training-time values; ignored by backward rules. Default: drawn with
             a fixed seed, the same in each call, so pass fresh noise in your own training loop.
+        fraction: The part of the way from z_e to z_q that a backward rule sees, in 0…1, as in
+            ``transport_gradient``. Default 1.0. Ignored by training-time values.
 
     Returns:
         The output, (N, D), of z_q's dtype.
@@ -256,7 +287,7 @@ def transport(z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None =
     if z_e.shape != z_q.shape or z_e.dim() != 2:
         raise InputError(f"z_e {tuple(z_e.shape)}, z_q {tuple(z_q.shape)}: must both be (N, D); flatten them to rows")
     if entry.forward is None:
-        return _TransportFunction.apply(z_e, z_q.detach(), kind)
+        return _TransportFunction.apply(z_e, z_q.detach(), kind, fraction)
     if noise is None:
         noise = torch.randn(z_e.shape, generator=torch.Generator().manual_seed(0)).to(z_e)
     return entry.forward(z_e, z_q, noise)

@@ -66,6 +66,26 @@ def check_ranges(*, decay: float, beta: float, temperature: float, restart_every
         raise InputError(f"restart_share={restart_share}: must be between 0 and 1")
 
 
+def check_fraction(transport_fraction: float, transport: str, is_backward_rule: bool) -> None:
+    """Check the part of the way from vector to code that a backward rule sees.
+
+    Args:
+        transport_fraction: The part, in 0…1.
+        transport: Name of the transport.
+        is_backward_rule: False for a training-time value, which needs 1.
+
+    Raises:
+        InputError: if the part is outside 0…1, or below 1 for a training-time value.
+    """
+    if not 0 <= transport_fraction <= 1:
+        raise InputError(f"transport_fraction={transport_fraction}: must be between 0 and 1")
+    if transport_fraction < 1 and not is_backward_rule:
+        raise InputError(
+            f"transport_fraction={transport_fraction} with transport={transport!r}: this transport is a training-time "
+            "value without a backward rule; use 1, or transport='rotation'"
+        )
+
+
 def check_combination(assignment: str, update: str, transport: str) -> None:
     """Check that the axes can be combined.
 

@@ -16,9 +16,9 @@ from vqlab.quantize.display import summary_html
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.search import counts_and_sums, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
-from vqlab.quantize.transports import get_transport, transport
+from vqlab.quantize.transports import get_transport, part_way, transport
 from vqlab.quantize.usage import perplexity, relative_error, utilisation
-from vqlab.quantize.validation import check_choices, check_combination, check_ranges, check_sizes
+from vqlab.quantize.validation import check_choices, check_combination, check_fraction, check_ranges, check_sizes
 
 
 class VectorQuantizer(nn.Module):
@@ -69,6 +69,10 @@ class VectorQuantizer(nn.Module):
             q/‖q‖, for comparison. ``"nsvq"`` and ``"diveq"``: in training mode the decoder receives the differentiable
             value e + ‖q − e‖ d̂ instead of the code, with d̂ a random direction (nsvq) or nearly that of q − e (diveq).
             Add others with ``vqlab.quantize.register_backward`` or ``register_forward``.
+        transport_fraction: t, the part of the way from e to q that a backward rule sees, in 0…1: the gradient is that
+            of a code at e + t (q − e). Default 1.0: the rule itself; with 0 ``"rotation"`` is straight-through.
+            Decrease it if a rotation reconstructs worse than straight-through, as it can where the angles between
+            vectors and codes are large. Without effect on ``"straight_through"``; ``"nsvq"`` and ``"diveq"`` need 1.
         assignment: How a code is selected. ``"nearest"`` (default), or ``"gumbel"``: in training mode a code is
             sampled with probabilities softmaxₖ(aₖ), with aₖ = −‖e − cₖ‖² or the cosine, and e and the codes receive
             the gradient of the mixture Σₖ wₖ cₖ, w = softmax((a + Gumbel noise) / temperature). It holds an N×K
@@ -108,6 +112,7 @@ class VectorQuantizer(nn.Module):
         num_codes: K.
         dim: D.
         transport: Name of the gradient transport; can be changed between steps.
+        transport_fraction: As the argument; can be changed between steps.
         assignment: As the argument.
         distance: As the argument, for the search.
         beta: As the argument; can be changed between steps.
@@ -120,9 +125,9 @@ class VectorQuantizer(nn.Module):
 
     Raises:
         InputError: if ``num_codes``, ``dim`` or ``code_dim`` is below 1, a named value is unknown, ``decay``,
-            ``beta``, ``temperature``, ``restart_every`` or ``restart_share`` is out of range, or
-            ``assignment="gumbel"`` is combined with ``update="ema"`` or with another transport than
-            ``"straight_through"``.
+            ``beta``, ``temperature``, ``restart_every``, ``restart_share`` or ``transport_fraction`` is out of range,
+            ``transport_fraction`` below 1 is combined with a training-time value, or ``assignment="gumbel"`` with
+            ``update="ema"`` or another transport than ``"straight_through"``.
 
     Example:
         >>> import torch, vqlab
@@ -143,6 +148,7 @@ class VectorQuantizer(nn.Module):
         dim: int,
         *,
         transport: str = "rotation",
+        transport_fraction: float = 1.0,
         assignment: str = "nearest",
         distance: str = "euclidean",
         update: str = "ema",
@@ -165,8 +171,10 @@ class VectorQuantizer(nn.Module):
         check_ranges(
             decay=decay, beta=beta, temperature=temperature, restart_every=restart_every, restart_share=restart_share
         )
+        check_fraction(transport_fraction, transport, get_transport(transport).backward is not None)
         self.num_codes, self.dim, self.beta = num_codes, dim, beta
-        self.transport, self.assignment, self.distance = transport, assignment, distance
+        self.transport, self.transport_fraction = transport, transport_fraction
+        self.assignment, self.distance = assignment, distance
         self.channel_dim, self.hard, self.temperature = channel_dim, hard, temperature
         self.project_in = nn.Identity() if code_dim is None else nn.Linear(dim, code_channels)
         self.project_out = nn.Identity() if code_dim is None else nn.Linear(code_channels, dim)
@@ -198,6 +206,7 @@ class VectorQuantizer(nn.Module):
             "num_codes",
             "dim",
             "transport",
+            "transport_fraction",
             "assignment",
             "distance",
             "beta",
@@ -349,7 +358,7 @@ class VectorQuantizer(nn.Module):
     def _apply_transport(self, e: Tensor, q: Tensor) -> Tensor:
         """The rows for the decoder: the codes, or the training-time value of a forward transport."""
         if get_transport(self.transport).forward is None:
-            return transport(e, q, self.transport)
+            return transport(e, q, self.transport, fraction=self.transport_fraction)
         if not self.training:
             return transport(e, q, "straight_through")
         noise = torch.randn(e.shape, generator=self.book.step_generator(e.device), device=e.device, dtype=e.dtype)
@@ -374,7 +383,7 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _stats(self, e: Tensor, q: Tensor, counts: Tensor) -> dict[str, Tensor]:
-        undefined = get_transport(self.transport).undefined(e, q)
+        undefined = get_transport(self.transport).undefined(e, part_way(e, q, self.transport_fraction))
         return {
             "perplexity": perplexity(counts),
             "utilisation": utilisation(counts),

@@ -42,6 +42,8 @@ FACTORS: Arms = {
     "RRT": TRANSPORTS["RRT"],
     "rescale only": {"quantizer.transport": "rescale"},
     "rotation without rescale": {"quantizer.transport": "rotation_unscaled"},
+    "RRT to 1/4 of the way": {**TRANSPORTS["RRT"], "quantizer.transport_fraction": 0.25},
+    "RRT to 1/2 of the way": {**TRANSPORTS["RRT"], "quantizer.transport_fraction": 0.5},
 }
 
 
@@ -51,6 +53,10 @@ def _no_changes(profile: str) -> dict[str, Any]:
 
 def _smaller_if_quick(profile: str) -> dict[str, Any]:
     return QUICK_CHANGES if profile == "quick" else {}
+
+
+def _factor_budget(profile: str) -> dict[str, Any]:
+    return QUICK_CHANGES if profile == "quick" else recipe_budget(profile)
 
 
 def _two_epochs(profile: str) -> dict[str, Any]:
@@ -118,7 +124,7 @@ _STUDIES = {
     "collapsing": _NamedStudy(_collapsing_arms, _two_epochs),
     "generation": _NamedStudy(generation_arms),
     "perceptual": _NamedStudy(_perceptual_arms, _smaller_if_quick),
-    "factors": _NamedStudy(_factor_arms, _smaller_if_quick),
+    "factors": _NamedStudy(_factor_arms, _factor_budget, held_out=True),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
 }
 STUDY_NAMES = tuple(_STUDIES)
@@ -132,8 +138,9 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
             Rodrigues form and the reflection added), ``collapsing`` (Table 3 with an initialisation that collapses
             the codebook and without restarts), ``generation`` (the VQ-VAE, a VAE and a GAN of paper §4.1.3, and two
             priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3, and the adversarial term
-            of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, and each of its two factors
-            alone) or ``recipe`` (what each ingredient of the profile ``best`` is worth, on validation images).
+            of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, each of its two factors
+            alone, and a rotation by part of the way, on validation images) or ``recipe`` (what each ingredient of the
+            profile ``best`` is worth, on validation images).
         profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.
