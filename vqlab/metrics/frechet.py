@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,12 +51,19 @@ class Moments:
         rows = features.double().cpu().numpy()
         return cls(rows.mean(0), np.cov(rows, rowvar=False).reshape(rows.shape[1], rows.shape[1]), len(rows))
 
+    @cached_property
+    def root(self) -> Float64[np.ndarray, "D D"]:
+        """Symmetric square root of the covariance; negative eigenvalues from rounding count as 0."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
 
 def frechet_distance(one: Moments, other: Moments) -> float:
     """Compute ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2·tr (Σ₁Σ₂)^½ in float64.
 
-    The last trace is the sum of the square roots of the eigenvalues of Σ₁^½·Σ₂·Σ₁^½. This matrix is symmetric, so the
-    result is real also if there are fewer images than dimensions; negative eigenvalues from rounding count as 0.
+    The last trace is the sum of the square roots of the eigenvalues of Σ₂^½·Σ₁·Σ₂^½. This matrix is symmetric, so the
+    result is real also if there are fewer images than dimensions; negative eigenvalues from rounding count as 0. Σ₂^½
+    is computed once for each ``other``, so give the set that several others are compared with as ``other``.
 
     Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017.
 
@@ -80,9 +88,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
             f"features of {len(one.mean)} and {len(other.mean)} dimensions: must be equal; extract both sets with the "
             "same extractor"
         )
-    values, vectors = np.linalg.eigh(one.covariance)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    root_trace = np.sqrt(np.linalg.eigvalsh(root @ other.covariance @ root).clip(0)).sum()
+    root_trace = np.sqrt(np.linalg.eigvalsh(other.root @ one.covariance @ other.root).clip(0)).sum()
     mean_term = ((one.mean - other.mean) ** 2).sum()
     return float(mean_term + np.trace(one.covariance) + np.trace(other.covariance) - 2 * root_trace)
 
