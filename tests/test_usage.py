@@ -99,7 +99,22 @@ def test_figures_of_usage_have_titles_and_labels(run: Run) -> None:
     ):
         assert all(axis.get_xlabel() or axis.get_xticklabels() for axis in figure.axes)
         assert figure.get_suptitle()
-    assert len([axis for axis in code_patches(run).axes if axis.images]) == 16
+
+
+def test_the_patches_of_codes_lie_from_most_to_least_used_with_frames_on_dead_codes(run: Run) -> None:
+    (axis,) = code_patches(run).axes
+    counts = run.usage()[-1]
+    order = np.argsort(-counts, kind="stable")
+    size = 2 << run.config.model.downsample
+    pixels = axis.images[0].get_array()
+    for position, code in enumerate(order):
+        image = run.model().decode(torch.full((1, 5, 5), int(code)))[0].detach()
+        start = image.shape[1] // 2 - size // 2
+        patch = image[:, start : start + size, start : start + size].clamp(0, 1).permute(1, 2, 0).numpy()
+        left = position * (size + 2)
+        assert np.abs(pixels[:size, left : left + size] / 255 - patch).max() <= 0.5 / 255 + 1e-6
+    frames = {round((frame.get_x() + 0.5) / (size + 2)) for frame in axis.patches}
+    assert frames == {position for position, code in enumerate(order) if counts[code] == 0}
 
 
 def test_the_usage_explorer_has_a_histogram_of_all_codes_for_each_window(run: Run) -> None:
