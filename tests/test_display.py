@@ -182,7 +182,7 @@ def test_names_of_classes_and_transports_are_escaped() -> None:
     assert card(layer._repr_html_())[0] == f"{HOSTILE}: 16 codes × 8, transport {HOSTILE}, update ema"
     probe = Probe(type(HOSTILE, (nn.Identity,), {})())
     assert card(probe._repr_html_())[0] == f"Probe of {HOSTILE}"
-    output = type(HOSTILE, (QuantizerOutput,), {})(torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.zeros(()))
+    output = type(HOSTILE, (QuantizerOutput,), {})(torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.zeros(()), {})
     assert card(output._repr_html_())[0] == HOSTILE
     assert not any("<img" in html for html in (layer._repr_html_(), probe._repr_html_(), output._repr_html_()))
 
@@ -213,14 +213,14 @@ def test_the_card_of_an_output_has_its_values_and_its_usage() -> None:
 
 
 def test_an_output_without_statistics_vectors_or_values() -> None:
-    bare = QuantizerOutput(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), torch.tensor(0.5))
+    bare = QuantizerOutput(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), torch.tensor(0.5), {})
     assert repr(bare) == "QuantizerOutput(z_q=(2, 3), indices=(2,), loss=0.5)"
     assert card(bare._repr_html_())[1]["loss"] == "0.5"
     empty = VectorQuantizer(4, 3, init="normal", channel_dim=-1)(torch.zeros(0, 3))
     assert repr(empty).startswith("QuantizerOutput(z_q=(0, 3), indices=(0,), loss=0")
     assert "no values" in empty._repr_html_()
     meta = QuantizerOutput(
-        torch.zeros(2, 3, device="meta"), torch.zeros(2, device="meta"), torch.zeros((), device="meta")
+        torch.zeros(2, 3, device="meta"), torch.zeros(2, device="meta"), torch.zeros((), device="meta"), {}
     )
     assert repr(meta) == "QuantizerOutput(z_q=(2, 3), indices=(2,), loss=(on meta))"
     assert card(meta._repr_html_())[1]["loss"] == "(on meta)"
@@ -230,7 +230,7 @@ def test_an_output_inside_vmap_has_text_and_card() -> None:
     texts = []
 
     def describe(loss: Tensor) -> Tensor:
-        out = QuantizerOutput(loss.expand(2, 3), torch.zeros(2, dtype=torch.int64), loss)
+        out = QuantizerOutput(loss.expand(2, 3), torch.zeros(2, dtype=torch.int64), loss, {})
         texts.append(repr(out) + out._repr_html_())
         return loss
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -12,9 +12,11 @@ from vqlab.quantize.tensor_values import host_values, scalar_text
 _SHOWN_STATS = ("perplexity", "utilisation", "relative_error")
 
 
-@dataclass
-class QuantizerOutput:
-    """What ``VectorQuantizer`` returns.
+class QuantizerOutput(NamedTuple):
+    """What ``VectorQuantizer`` returns: a named tuple, so ``z_q, indices, loss, stats = quantizer(z_e)`` also works.
+
+    As a tuple of tensors and a dictionary it is a pytree, passes activation checkpointing, and ``nn.DataParallel``
+    gathers it; then ``loss`` and the statistics have one value for each replica.
 
     Shapes are for z_e of shape (B, D, H, W) with ``channel_dim=1`` and, in brackets, (…, D) with ``channel_dim=-1``.
     Norms and errors are those of vectors and codes in the C channels of a code, after the projection of ``code_dim``.
@@ -46,7 +48,7 @@ class QuantizerOutput:
     z_q: Tensor
     indices: Tensor
     loss: Tensor
-    stats: dict[str, Tensor] = field(default_factory=dict)
+    stats: dict[str, Tensor]
 
     def __repr__(self) -> str:
         values = {

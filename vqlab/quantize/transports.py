@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -213,33 +213,47 @@ def transport_gradient(
         tensor([[2., 0.]])
     """
     entry = get_transport(kind)
-    dtype = torch.promote_types(g.dtype, torch.float32)
-    g_rows, e_rows, q_rows = (tensor.detach().to(dtype) for tensor in (g, e, q))
     if entry.backward is None:
+        dtype = torch.promote_types(g.dtype, torch.float32)
+        g_rows, e_rows, q_rows = (tensor.detach().to(dtype) for tensor in (g, e, q))
         with torch.enable_grad():
             leaf = e_rows.requires_grad_()
             (grad_e,) = torch.autograd.grad(transport(leaf, q_rows, kind, noise), leaf, g_rows)
-    else:
-        target = part_way(e_rows, q_rows, fraction)
-        undefined = entry.undefined(e_rows, target)[:, None]
-        grad_e = torch.where(undefined, g_rows, entry.backward(g_rows, e_rows, target))
-    return grad_e.to(g.dtype)
+        return grad_e.to(g.dtype)
+    return _backward_rule(g.detach(), e.detach(), q.detach(), entry, fraction)
+
+
+def _backward_rule(g: Rows, e: Rows, q: Rows, entry: Transport, fraction: float) -> Rows:
+    """The gradient of a backward rule, differentiable with respect to g, in which it is linear."""
+    dtype = torch.promote_types(g.dtype, torch.float32)
+    g_rows, e_rows, q_rows = (tensor.to(dtype) for tensor in (g, e, q))
+    target = part_way(e_rows, q_rows, fraction)
+    undefined = entry.undefined(e_rows, target)[:, None]
+    return torch.where(undefined, g_rows, cast(BackwardRule, entry.backward)(g_rows, e_rows, target)).to(g.dtype)
 
 
 class _TransportFunction(torch.autograd.Function):
-    """The code as the forward value, the registered rule as the backward, with R and λ constant."""
+    """The code as the forward value, the registered rule as the backward, with R and λ constant.
+
+    The backward is made of differentiable operations, so second derivatives are those of the written-out formula.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, e: Tensor, q: Tensor, kind: str, fraction: float) -> Tensor:
-        ctx.save_for_backward(e, q)
-        ctx.kind, ctx.fraction = kind, fraction
+    def forward(e: Tensor, q: Tensor, kind: str, fraction: float) -> Tensor:
         return q.clone()
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, float], output: Tensor) -> None:
+        e, q, ctx.kind, ctx.fraction = inputs
+        ctx.save_for_backward(e, q)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        e, q = ctx.saved_tensors
+        e, q = (tensor.detach() for tensor in ctx.saved_tensors)
         with torch.autocast(e.device.type, enabled=False):
-            grad_e = transport_gradient(grads[0], e, q, ctx.kind, fraction=ctx.fraction)
+            grad_e = _backward_rule(grads[0], e, q, get_transport(ctx.kind), ctx.fraction)
         return grad_e.to(e.dtype), None, None, None
 
 
@@ -256,7 +270,8 @@ def transport(
         z_q = λ R z_e,   R = I − 2rrᵀ + 2q̂êᵀ,   ∇z_e = λ Rᵀ g
 
     R and λ are constants of the derivative, and no D×D matrix is formed. The angle between the gradient and z_e
-    equals the angle between g and z_q.
+    equals the angle between g and z_q. Second derivatives (``create_graph=True``) are those of this formula, which is
+    linear in g; ``torch.func.vjp``, ``grad`` and ``jacrev`` apply, and ``jacrev`` gives λR.
 
     For a training-time value (``"nsvq"``, ``"diveq"``) the value differs from z_q, and both z_e and z_q receive a
     gradient. ``VectorQuantizer`` uses it in training mode only.
