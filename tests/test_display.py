@@ -182,7 +182,8 @@ def test_names_of_classes_and_transports_are_escaped() -> None:
     assert card(layer._repr_html_())[0] == f"{HOSTILE}: 16 codes × 8, transport {HOSTILE}, update ema"
     probe = Probe(type(HOSTILE, (nn.Identity,), {})())
     assert card(probe._repr_html_())[0] == f"Probe of {HOSTILE}"
-    output = type(HOSTILE, (QuantizerOutput,), {})(torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.zeros(()), {})
+    values = (torch.zeros(1), torch.zeros(1, dtype=torch.int64), torch.zeros(()), {})
+    output = type(HOSTILE, (QuantizerOutput,), {})(*values)
     assert card(output._repr_html_())[0] == HOSTILE
     assert not any("<img" in html for html in (layer._repr_html_(), probe._repr_html_(), output._repr_html_()))
 

@@ -75,7 +75,8 @@ class VQVAE(nn.Module):
             The reconstruction, z_e and the quantizer's output.
         """
         z_e = self.encoder(images)
-        quantized = self.quantizer(z_e)
+        # The rows of the quantizer are those of this format: one copy less, and the decoder's kernels for it.
+        quantized = self.quantizer(z_e.contiguous(memory_format=torch.channels_last))
         return VQVAEOutput(self.decoder(quantized.z_q), z_e, quantized)
 
     def reconstruct_unquantized(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
@@ -112,4 +113,5 @@ class VQVAE(nn.Module):
         Raises:
             InputError: if an index is not in 0…K−1.
         """
-        return self.decoder(self.quantizer.decode(indices))
+        # The format of ``forward``: the same images bit for bit.
+        return self.decoder(self.quantizer.decode(indices).contiguous(memory_format=torch.channels_last))

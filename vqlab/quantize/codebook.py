@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vqlab.quantize.initialisation import kmeans, random_codes, sample_rows
+from vqlab.quantize.initialisation import kmeans, random_codes, replacement_rows, sample_rows
 
 _LAPLACE = 1e-5
 
@@ -23,6 +27,9 @@ class Codebook(nn.Module):
 
     (van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning, 2017, appendix A.1, with Laplace
     smoothing of the counts). A code with Nₖ ≤ 100 ε keeps its value.
+
+    Codes, counts and sums stay in float32 if the module is converted to float16 or bfloat16. Vectors that do not count
+    (not finite, or masked out) take no part in any of this.
 
     Random numbers depend on ``seed`` and ``step`` only, so a codebook loaded from a state dict continues as if it had
     not been interrupted. Under torch.distributed, counts and sums are all-reduced and new codes are drawn from the
@@ -47,6 +54,7 @@ class Codebook(nn.Module):
         recent: Number of vectors per code since the last check for dead codes, (K,).
         step: Number of training steps with at least one vector, int64 scalar.
         filled: Whether the codes are initialised, bool scalar.
+        frozen: Whether training mode leaves codes, counts and sums alone; can be changed between steps.
     """
 
     codes: Tensor
@@ -63,17 +71,22 @@ class Codebook(nn.Module):
         super().__init__()
         self.update, self.init, self.decay, self.distance = update, init, decay, distance
         self.restart_every, self.restart_share, self.seed = restart_every, restart_share, seed
-        codes = random_codes(init, num_codes, dim, torch.Generator().manual_seed(seed))
+        self.frozen = False
+        # On the host, so that no step waits for the device: what the buffers step and filled say, if known.
+        self._host_step: int | None = 0
+        self._known_filled = init in ("uniform", "normal")
+        self._before_update: Tensor | None = None
+        codes = random_codes(init, num_codes, dim, torch.Generator().manual_seed(seed)).to(torch.empty(()).device)
         if update == "gradient":
             self.codes = nn.Parameter(codes)
         else:
             self.register_buffer("codes", codes)
-        self.register_buffer("counts", torch.ones(num_codes))
+        self.register_buffer("counts", torch.ones(num_codes, dtype=codes.dtype))
         self.register_buffer("sums", codes.clone())
         # Dead codes are found by counts since the last check: an EMA would need hundreds of steps to show them.
-        self.register_buffer("recent", torch.zeros(num_codes))
+        self.register_buffer("recent", torch.zeros(num_codes, dtype=codes.dtype))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("filled", torch.tensor(init in ("uniform", "normal")))
+        self.register_buffer("filled", torch.tensor(self._known_filled))
 
     def extra_repr(self) -> str:
         """Describe the codebook for ``print(module)``.
@@ -83,33 +96,67 @@ class Codebook(nn.Module):
         """
         return f"num_codes={self.codes.shape[0]}, dim={self.codes.shape[1]}, update={self.update!r}, init={self.init!r}"
 
-    def step_generator(self, device: torch.device) -> torch.Generator:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Apply a conversion of the module; codes and EMA stay in float32 if it is to a narrower dtype."""
+
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            narrower = tensor.is_floating_point() and converted.dtype in (torch.float16, torch.bfloat16)
+            return tensor.to(converted.device) if narrower else converted
+
+        return super()._apply(convert, recurse)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._host_step, self._known_filled, self._before_update = None, False, None
+
+    def codes_for(self, *, recomputed: bool) -> Float[Tensor, "K C"]:
+        """Return the codes that a forward pass uses.
+
+        Args:
+            recomputed: Whether the pass repeats the last one of training mode, as activation checkpointing does during
+                the backward pass. Then the codes are those from before the update of that pass.
+
+        Returns:
+            The codes, (K, C), without a graph.
+        """
+        return self._before_update if recomputed and self._before_update is not None else self.codes.detach()
+
+    def step_generator(self, device: torch.device, *, recomputed: bool = False) -> torch.Generator:
         """Create the random generator of the current step.
 
         Args:
             device: Device of the generator.
+            recomputed: Whether the last step is repeated, as for ``codes_for``. Default False.
 
         Returns:
             A new generator whose seed depends on ``seed`` and ``step`` only.
         """
-        generator = torch.Generator(device)
-        return generator.manual_seed((self.seed * 1_000_003 + int(self.step) * 7919 + 17) % (2**63))
+        if self._host_step is None:
+            self._host_step = int(self.step)
+        step = self._host_step - 1 if recomputed and self._before_update is not None else self._host_step
+        return torch.Generator(device).manual_seed((self.seed * 1_000_003 + step * 7919 + 17) % (2**63))
 
     @torch.no_grad()
-    def initialise(self, e: Float[Tensor, "N C"], *, training: bool) -> None:
+    def initialise(self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> None:
         """Set the codes from the first training batch if ``init`` is ``"kmeans"`` or ``"data"``.
 
-        Does nothing in eval mode, for an empty batch, or if the codes are initialised.
+        Does nothing for a batch without rows that count, or if the codes are initialised or ``frozen``.
 
         Args:
             e: Encoder vectors of this rank, (N, C).
-            training: Whether the layer is in training mode.
+            rows: True, in a mask of (N,), for the vectors that count.
         """
-        if not training or bool(self.filled):
+        if self._known_filled or self.frozen:
             return
-        e = _gather_rows(e)
-        if len(e):
-            self.fit_codes(e)
+        # The host reads from the device in the steps until the first fill only.
+        self._known_filled = bool(self.filled)
+        if self._known_filled:
+            return
+        e, rows = _gather_rows(e, rows)
+        counted = e[rows]
+        if len(counted):
+            self.fit_codes(counted)
 
     @torch.no_grad()
     def fit_codes(self, e: Float[Tensor, "N C"], batches: int = 1) -> None:
@@ -127,78 +174,95 @@ class Codebook(nn.Module):
             codes = sample_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))
         counts = (counts / batches).clamp_min(_LAPLACE)
-        self._set_codes(torch.ones_like(self.counts, dtype=torch.bool), codes, counts)
+        self.codes.data.copy_(codes)
+        self.counts.copy_(counts)
+        self.sums.copy_(codes * counts[:, None])
         self.filled.fill_(True)
+        self._known_filled = True
 
     @torch.no_grad()
-    def update_codes(self, e: Float[Tensor, "N C"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]) -> int:
+    def update_codes(
+        self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]
+    ) -> Float[Tensor, ""]:
         """Do one EMA step and, every ``restart_every`` steps, restart dead codes.
 
         A restarted code gets the value of a random encoder vector of the batch and the mean EMA count (random
         restarts as in Dhariwal et al., Jukebox: A Generative Model for Music, 2020). With ``update="gradient"`` the
-        counts are updated and dead codes restarted, but there is no EMA step of the codes. Does nothing for a batch
-        without vectors.
+        counts are updated and dead codes restarted, but there is no EMA step of the codes. A batch without vectors
+        that count changes nothing but ``step``; one without any vector changes nothing. No value is read on the host.
 
         Args:
             e: Encoder vectors of this rank, (N, C), from which restarted codes are drawn.
+            rows: True, in a mask of (N,), for the vectors that count.
             counts: Number of vectors per code on this rank, (K,); under torch.distributed replaced by the sum over
                 ranks, in place.
             sums: Sum of the vectors per code on this rank, (K, C); likewise.
 
         Returns:
-            The number of restarted codes.
+            The number of restarted codes, a scalar.
         """
+        restarts = torch.zeros((), device=e.device)
+        if self.frozen or (len(e) == 0 and not _is_distributed()):
+            return restarts
         if _is_distributed():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
-        if not bool(counts.sum() > 0):
-            return 0
-        self.step += 1
+        self._before_update = self.codes.detach().clone()
+        step = self._advance()
+        has_rows = counts.sum() > 0
         self.recent += counts
-        self.counts.mul_(self.decay).add_(counts, alpha=1 - self.decay)
+        # Without a row nothing may decay; the counts and sums that are added are 0 then.
+        decay = torch.where(has_rows, counts.new_full((), self.decay), counts.new_ones(()))
+        self.counts.mul_(decay).add_(counts, alpha=1 - self.decay)
         if self.update == "ema":
-            self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
-            self._update_codes_from_sums()
-        if self.restart_every and int(self.step) % self.restart_every == 0:
-            return self._restart_dead_codes(e)
-        return 0
+            self.sums.mul_(decay).add_(sums, alpha=1 - self.decay)
+            self._update_codes_from_sums(has_rows)
+        if self.restart_every and step % self.restart_every == 0:
+            return self._restart_dead_codes(e, rows)
+        return restarts
 
-    def _update_codes_from_sums(self) -> None:
+    def _advance(self) -> int:
+        """Count a step, on the device and on the host, and return its number."""
+        if self._host_step is None:
+            self._host_step = int(self.step)
+        self._host_step += 1
+        self.step += 1
+        return self._host_step
+
+    def _update_codes_from_sums(self, has_rows: Bool[Tensor, ""]) -> None:
         total = self.counts.sum()
         smoothed = (self.counts + _LAPLACE) / (total + len(self.counts) * _LAPLACE) * total
         # A code unused for very long keeps its value, because 0/0 would move it to the origin.
-        has_count = (self.counts > 100 * _LAPLACE)[:, None]
-        self.codes.copy_(torch.where(has_count, self.sums / smoothed[:, None], self.codes))
+        moves = ((self.counts > 100 * _LAPLACE) & has_rows)[:, None]
+        self.codes.copy_(torch.where(moves, self.sums / smoothed[:, None], self.codes))
 
-    def _restart_dead_codes(self, e: Float[Tensor, "N C"]) -> int:
-        dead = self.recent < self.restart_share * self.recent.mean()
+    def _restart_dead_codes(self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> Float[Tensor, ""]:
+        e, rows = _gather_rows(e, rows)
+        dead = (self.recent < self.restart_share * self.recent.mean()) & rows.any()
         self.recent.zero_()
-        num_dead = int(dead.sum())
-        if num_dead:
-            new_codes = sample_rows(_gather_rows(e), num_dead, self.step_generator(torch.device("cpu")))
-            self._set_codes(dead, new_codes, self.counts.mean().expand(num_dead).clone())
-        return num_dead
-
-    def _set_codes(self, mask: Tensor, codes: Float[Tensor, "n C"], counts: Float[Tensor, " n"]) -> None:
-        """Set codes, counts *and* sums consistently, so that the next EMA step does not undo the change."""
-        self.codes.data[mask] = codes.to(self.codes.dtype)
-        self.counts[mask] = counts.to(self.counts.dtype)
-        self.sums[mask] = (codes * counts[:, None]).to(self.sums.dtype)
+        codes = replacement_rows(e, rows, dead, self.step_generator(torch.device("cpu"))).to(self.codes.dtype)
+        # Counts and sums too, so that the next EMA step does not undo the change.
+        count = self.counts.mean()
+        self.codes.data.copy_(torch.where(dead[:, None], codes, self.codes))
+        self.counts.copy_(torch.where(dead, count, self.counts))
+        self.sums.copy_(torch.where(dead[:, None], codes * count, self.sums))
+        return dead.sum().to(torch.float32)
 
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _gather_rows(e: Float[Tensor, "N C"]) -> Float[Tensor, "M C"]:
-    """Join the rows of all ranks in rank order; ranks may hold different numbers of rows."""
+def _gather_rows(e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> tuple[Tensor, Tensor]:
+    """Join the rows of all ranks, and which of them count, in rank order; ranks may hold different numbers of rows."""
     if not _is_distributed():
-        return e
+        return e, rows
     sizes = [torch.zeros(1, dtype=torch.int64, device=e.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(e)], device=e.device))
-    max_size = max(int(size) for size in sizes)
-    padded = e.new_zeros(max_size, e.shape[1])
-    padded[: len(e)] = e
-    parts = [torch.empty_like(padded) for _ in sizes]
+    lengths = [int(size) for size in sizes]
+    joined = torch.cat([e, rows[:, None].to(e.dtype)], dim=1)
+    padded = F.pad(joined, (0, 0, 0, max(lengths) - len(e)))
+    parts = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(parts, padded)
-    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)])
+    gathered = torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+    return gathered[:, :-1], gathered[:, -1] > 0

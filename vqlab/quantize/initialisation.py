@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqlab.quantize.search import counts_and_sums, nearest_codes
@@ -37,6 +37,42 @@ def sample_rows(x: Float[Tensor, "N D"], count: int, generator: torch.Generator)
     noise = torch.randn(len(extra), x.shape[1], generator=generator, device=generator.device).to(x)
     spread = x.std(dim=0, correction=0).clamp_min(1e-6)
     return torch.cat([x[order], x[extra] + _JITTER * spread * noise])
+
+
+def replacement_rows(
+    x: Float[Tensor, "N D"], rows: Bool[Tensor, " N"], replaced: Bool[Tensor, " K"], generator: torch.Generator
+) -> Float[Tensor, "K D"]:
+    """Draw a random row of x for each code that is replaced, without reading a value of x on the host.
+
+    The rows are drawn without replacement while x has enough rows that count; where K > N, rows that are drawn again
+    have normal noise of 10⁻³ standard deviations of each channel.
+
+    Args:
+        x: Vectors, (N, D), N at least 1.
+        rows: True, in a mask of (N,), for rows that may be drawn.
+        replaced: True, in a mask of (K,), for codes that are replaced.
+        generator: Source of the random numbers; its device may differ from x's.
+
+    Returns:
+        Rows, (K, D); meaningful for the replaced codes, if any row may be drawn.
+
+    Example:
+        >>> x, replaced = torch.tensor([[1.0], [2.0]]), torch.tensor([False, True, True])
+        >>> rows = torch.ones(2, dtype=torch.bool)
+        >>> replacement_rows(x, rows, replaced, torch.Generator().manual_seed(0))[1:].flatten().sort().values
+        tensor([1., 2.])
+    """
+    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
+    order = order[torch.argsort((~rows[order]).to(torch.uint8), stable=True)]
+    place = (replaced.cumsum(0) - 1).clamp_min(0)
+    available = rows.sum().clamp_min(1)
+    drawn = x[order[place % available]]
+    if len(replaced) <= len(x):
+        return drawn
+    noise = torch.randn(drawn.shape, generator=generator, device=generator.device).to(x)
+    counted = torch.where(rows[:, None], x, 0)
+    variance = torch.where(rows[:, None], x - counted.sum(0) / available, 0).square().sum(0) / available
+    return drawn + torch.where((place >= available)[:, None], _JITTER * variance.sqrt().clamp_min(1e-6) * noise, 0)
 
 
 def kmeans(
@@ -89,6 +125,7 @@ def random_codes(init: str, num_codes: int, dim: int, generator: torch.Generator
         >>> bool((codes.abs() <= 1 / 4).all())
         True
     """
+    shape, kind = (num_codes, dim), {"generator": generator, "dtype": torch.float32, "device": generator.device}
     if init == "normal":
-        return torch.randn(num_codes, dim, generator=generator)
-    return (torch.rand(num_codes, dim, generator=generator) * 2 - 1) / num_codes
+        return torch.randn(shape, **kind)
+    return (torch.rand(shape, **kind) * 2 - 1) / num_codes

@@ -24,7 +24,7 @@ class QuantizerOutput(NamedTuple):
     Attributes:
         z_q: Quantized vectors, the input of the decoder, of z_e's shape and dtype: (B, D, H, W) [(…, D)]. Its
             backward is the gradient transport.
-        indices: Index of the code of each vector, int64, in 0…K−1: (B, H, W) [(…)].
+        indices: Index of the code of each vector, int64, in 0…K−1, or −1 where the mask is False: (B, H, W) [(…)].
         loss: The quantizer's loss, a scalar to add to the reconstruction loss: β‖e − sg[q]‖² plus, with
             ``update="gradient"``, ‖sg[e] − q‖²; means over all elements.
         stats: Scalar tensors without a graph over the vectors of this batch, which is their window:
@@ -37,6 +37,8 @@ class QuantizerOutput(NamedTuple):
             - ``code_norm``: mean over vectors of ‖q‖.
             - ``fallback_fraction``: share of vectors for which the transport is undefined, so that the
               straight-through gradient is used, 0…1.
+            - ``non_finite``: number of vectors that hold NaN or an infinity, or whose squared length overflows. They
+              take no part in the codebook's update and in the numbers above.
             - ``restarts``: number of dead codes restarted in this step; 0 in eval mode.
 
     Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # Elements of the block of scores: small enough for a CPU's cache, large enough for a GPU's kernels.
@@ -70,7 +70,7 @@ def nearest_codes(
 
 
 def counts_and_sums(
-    x: Float[Tensor, "N D"], indices: Int[Tensor, " N"], num_codes: int
+    x: Float[Tensor, "N D"], indices: Int[Tensor, " N"], num_codes: int, rows: Bool[Tensor, " N"] | None = None
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K D"]]:
     """Count the rows assigned to each code and add them up, with one scatter-add and no one-hot matrix.
 
@@ -78,6 +78,7 @@ def counts_and_sums(
         x: Vectors, (N, D).
         indices: Index of the code of each row, (N,), int64, in 0…K−1.
         num_codes: K, the number of codes.
+        rows: True, in a mask of (N,), for rows that count. Default None: all rows.
 
     Returns:
         The number of rows of each code, (K,), and their sum, (K, D), both of x's dtype; 0 for codes without a row.
@@ -87,6 +88,9 @@ def counts_and_sums(
         >>> counts.tolist(), sums.tolist()
         ([2.0, 0.0, 1.0], [[3.0], [0.0], [5.0]])
     """
-    counts = torch.bincount(indices, minlength=num_codes).to(x.dtype)
-    sums = torch.zeros(num_codes, x.shape[1], dtype=x.dtype, device=x.device)
-    return counts, sums.index_add_(0, indices, x)
+    # Rows that do not count go to a place of their own: they may hold NaN, and 0 · NaN would reach the sums.
+    slots = indices if rows is None else torch.where(rows, indices, num_codes)
+    counts = torch.zeros(num_codes + 1, dtype=x.dtype, device=x.device)
+    counts.scatter_add_(0, slots, torch.ones_like(slots, dtype=x.dtype))
+    sums = torch.zeros(num_codes + 1, x.shape[1], dtype=x.dtype, device=x.device)
+    return counts[:num_codes], sums.index_add_(0, slots, x)[:num_codes]

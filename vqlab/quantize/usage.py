@@ -25,7 +25,9 @@ def perplexity(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
         >>> perplexity(torch.tensor([5.0, 5.0, 0.0, 0.0]))
         tensor(2.)
     """
-    share = counts.double() / counts.sum().clamp_min(1)
+    # An Apple GPU has no float64.
+    wide = counts.double() if counts.device.type == "cpu" else counts.float()
+    share = wide / counts.sum().clamp_min(1)
     return torch.special.entr(share).sum().exp().to(torch.float32)
 
 
@@ -45,21 +47,21 @@ def utilisation(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
     return (counts > 0).float().mean()
 
 
-def relative_error(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
-    """Compute the relative quantization error, the mean over rows of ‖e−q‖² / ‖e‖².
+def relative_errors(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """Compute the relative quantization error of each row, ‖e−q‖² / ‖e‖².
 
     Args:
-        e: Encoder vectors, (N, D), N at least 1.
+        e: Encoder vectors, (N, D).
         q: Their codes, (N, D).
 
     Returns:
-        Scalar, at least 0; 1 is the error of codes at the origin. ‖e‖² is clamped to at least 10⁻¹².
+        (N,), at least 0; 1 is the error of a code at the origin. ‖e‖² is clamped to at least 10⁻¹².
 
     Example:
-        >>> relative_error(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
-        tensor(0.2500)
+        >>> relative_errors(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
+        tensor([0.2500])
     """
-    return ((e - q).square().sum(1) / e.square().sum(1).clamp_min(1e-12)).mean()
+    return (e - q).square().sum(1) / e.square().sum(1).clamp_min(1e-12)
 
 
 def bits_per_index(num_codes: float) -> float:

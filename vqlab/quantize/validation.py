@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from vqlab.errors import InputError
 
 _CHOICES: dict[str, tuple[object, ...]] = {
@@ -83,6 +86,23 @@ def check_fraction(transport_fraction: float, transport: str, is_backward_rule: 
         raise InputError(
             f"transport_fraction={transport_fraction} with transport={transport!r}: this transport is a training-time "
             "value without a backward rule; use 1, or transport='rotation'"
+        )
+
+
+def check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Check the mask of padded vectors.
+
+    Args:
+        mask: The mask, or None.
+        shape: The shape of the indices.
+
+    Raises:
+        InputError: if the mask is not bool or has another shape.
+    """
+    if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != shape):
+        raise InputError(
+            f"mask: {mask.dtype} of shape {tuple(mask.shape)}, must be torch.bool of shape {shape}, that of the "
+            "indices; True where a vector counts"
         )
 
 

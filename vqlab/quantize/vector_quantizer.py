@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,19 @@ from vqlab.errors import InputError
 from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.display import summary_html
 from vqlab.quantize.output import QuantizerOutput
+from vqlab.quantize.row_layout import channels_back, channels_last, finite_rows, mean_over, memory_format
 from vqlab.quantize.search import counts_and_sums, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import get_transport, part_way, transport
-from vqlab.quantize.usage import perplexity, relative_error, utilisation
-from vqlab.quantize.validation import check_choices, check_combination, check_fraction, check_ranges, check_sizes
+from vqlab.quantize.usage import perplexity, relative_errors, utilisation
+from vqlab.quantize.validation import (
+    check_choices,
+    check_combination,
+    check_fraction,
+    check_mask,
+    check_ranges,
+    check_sizes,
+)
 
 
 class VectorQuantizer(nn.Module):
@@ -28,8 +36,8 @@ class VectorQuantizer(nn.Module):
     (B, D, T, H, W) or plain vectors (B, D). With ``channel_dim=-1`` it is (…, D). Every position is one vector of
     D = ``dim`` channels: (32, 64, 8, 8) is quantized as 2,048 vectors of 64 channels; z_q is (32, 64, 8, 8), indices
     are (32, 8, 8), and the loss is a scalar. The statistics ``out.stats`` are ``perplexity``, ``utilisation``,
-    ``dead_codes``, ``relative_error``, ``z_e_norm``, ``code_norm``, ``fallback_fraction`` and ``restarts``;
-    ``vqlab.QuantizerOutput`` defines them.
+    ``dead_codes``, ``relative_error``, ``z_e_norm``, ``code_norm``, ``fallback_fraction``, ``non_finite`` and
+    ``restarts``; ``vqlab.QuantizerOutput`` defines them.
 
     Equations. For each vector e (after the projection, if ``code_dim`` is set) with the codes c₁…c_K, and sg the
     stop-gradient::
@@ -45,12 +53,13 @@ class VectorQuantizer(nn.Module):
     gradient is that of ``transport="rotation"``; ``vqlab.quantize.transport_gradient`` has all others.
 
     State. In training mode each forward pass updates the codebook: initialisation by the first batch, EMA step, and
-    restarts. In eval mode nothing changes. Under torch.distributed the counts and sums of all ranks are joined, so all
-    ranks hold the same codebook. Random numbers depend on ``seed`` and the number of training steps only; both are
-    restored by ``load_state_dict``.
+    restarts. In eval mode and after ``freeze()`` nothing changes. Vectors that are not finite take no part in the
+    update. A pass that activation checkpointing repeats uses the codes of the first one and updates nothing. Under
+    torch.distributed the counts and sums of all ranks are joined, so all ranks hold the same codebook. Random numbers
+    depend on ``seed`` and the number of training steps only; both are restored by ``load_state_dict``.
 
-    Precision. The layer computes in float32 (float64 input needs a module in float64) also under autocast, and z_q
-    has z_e's dtype. Keep the module in float32 when you train in bfloat16 or float16.
+    Precision. The layer computes in float32, or in float64 if z_e or the codes are, also under autocast; z_q has
+    z_e's dtype and memory format. Codes and EMA stay in float32 if the module is converted to bfloat16 or float16.
 
     Sources. Codebook, loss and EMA: van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning,
     2017. Rotation: Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024. Gumbel-softmax:
@@ -229,40 +238,74 @@ class VectorQuantizer(nn.Module):
         )
         return summary_html(title, *codebook_summary(self.book))
 
-    def forward(self, z_e: Tensor) -> QuantizerOutput:
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
         """Quantize z_e; in training mode also initialise and update the codebook.
 
         Args:
             z_e: Encoder vectors, floating point: (B, D, …) with ``channel_dim=1``, (…, D) with
                 ``channel_dim=-1``. An empty batch is allowed and changes nothing.
+            mask: False where a vector is padding, bool, of the shape of the indices: (B, …) or (…). Such a vector
+                takes no part in codebook, loss and statistics; its index is −1, its z_q and its gradient are 0.
+                Default None: every vector counts.
 
         Returns:
-            ``QuantizerOutput`` with z_q of z_e's shape and dtype, indices of z_e's shape without the channel axis,
-            the scalar loss, and the statistics of the batch.
+            ``QuantizerOutput`` with z_q of z_e's shape, dtype and memory format, indices of z_e's shape without the
+            channel axis, the scalar loss, and the statistics of the batch.
 
         Raises:
-            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask is not
+                bool or not of the shape of the indices.
         """
-        channel_last = self._channel_last(z_e)
+        vectors = self._channels_last(z_e)
+        check_mask(mask, tuple(vectors.shape[:-1]))
+        # Activation checkpointing repeats the forward pass while the backward pass runs.
+        recomputed = self.training and torch._C._current_graph_task_id() != -1
         with torch.autocast(z_e.device.type, enabled=False):
-            rows = channel_last.reshape(-1, self.dim)
-            e = self.project_in(rows.to(torch.promote_types(rows.dtype, torch.float32)))
-            self.book.initialise(e.detach(), training=self.training)
-            if self.assignment == "gumbel" and self.training:
-                output_rows, indices, q = self._gumbel_softmax(e)
+            e = self._project(self.project_in, self._rows(vectors))
+            unmasked = None if mask is None else mask.reshape(-1)
+            finite = finite_rows(e.detach())
+            rows = finite if unmasked is None else finite & unmasked
+            if self.training and not recomputed:
+                self.book.initialise(e.detach(), rows)
+            output_rows, indices, q = self._quantize(e, self._codes(e.dtype, recomputed), recomputed)
+            loss = self._loss(e, q, unmasked)
+            counts, sums = counts_and_sums(e.detach(), indices, self.num_codes, rows)
+            stats = self._stats(e.detach(), q.detach(), rows, counts)
+            stats["non_finite"] = (~finite).sum().float()
+            if self.training and not recomputed:
+                stats["restarts"] = self.book.update_codes(e.detach(), rows, counts, sums)
             else:
-                indices = nearest_codes(e.detach(), self.codebook.detach(), self.distance)
-                q = F.embedding(indices, self.codebook)
-                output_rows = self._apply_transport(e, q)
-            loss = self._loss(e, q)
-            counts, sums = counts_and_sums(e.detach(), indices, self.num_codes)
-            stats = self._stats(e.detach(), q.detach(), counts)
-            restarts = self.book.update_codes(e.detach(), counts, sums) if self.training else 0
-            stats["restarts"] = torch.tensor(float(restarts), device=e.device)
-            z_q = self.project_out(output_rows).to(z_e.dtype).reshape(channel_last.shape)
-        if self.channel_dim == 1:
-            z_q = z_q.movedim(-1, 1)
-        return QuantizerOutput(z_q, indices.reshape(channel_last.shape[:-1]), loss, stats)
+                stats["restarts"] = torch.zeros((), device=e.device)
+            z_q = self._project(self.project_out, output_rows)
+        if unmasked is not None:
+            z_q, indices = torch.where(unmasked[:, None], z_q, 0), torch.where(unmasked, indices, -1)
+        z_q = channels_back(z_q.to(z_e.dtype).reshape(vectors.shape), self.channel_dim, memory_format(z_e))
+        return QuantizerOutput(z_q, indices.reshape(vectors.shape[:-1]), loss, stats)
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop, or continue, every change of the codebook in training mode; the gradient of z_e is not affected.
+
+        A frozen layer does no first fill, EMA step or restart, and codes of ``update="gradient"`` get no gradient.
+        ``requires_grad_(False)`` on the layer does the same; on a module that contains it, it does not.
+
+        Args:
+            frozen: True (default) to stop, False to continue.
+        """
+        self.book.frozen = frozen
+        if isinstance(self.book.codes, nn.Parameter):
+            self.book.codes.requires_grad_(not frozen)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set whether the layer trains: its parameters, and the codebook as with ``freeze``.
+
+        Args:
+            requires_grad: False to freeze the layer, True (default) to train it.
+
+        Returns:
+            The layer.
+        """
+        self.freeze(not requires_grad)
+        return super().requires_grad_(requires_grad)
 
     def fit_codes(self, z_e: Tensor, batches: int = 1) -> None:
         """Set the codes from encoder vectors, for example those of many batches after training without quantization.
@@ -277,11 +320,11 @@ class VectorQuantizer(nn.Module):
         Raises:
             InputError: if z_e has fewer than two axes, not ``dim`` channels at ``channel_dim``, or no vector.
         """
-        rows = self._channel_last(z_e).reshape(-1, self.dim)
+        rows = self._rows(self._channels_last(z_e))
         if not len(rows):
             raise InputError(f"z_e: shape {tuple(z_e.shape)} has no vector; give at least one")
         with torch.no_grad():
-            self.book.fit_codes(self.project_in(rows.float()), batches)
+            self.book.fit_codes(self._project(self.project_in, rows), batches)
 
     def bypass(self, z_e: Tensor) -> Tensor:
         """Pass z_e through the projections of ``code_dim`` without quantization.
@@ -295,8 +338,8 @@ class VectorQuantizer(nn.Module):
         Raises:
             InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
         """
-        output = self.project_out(self.project_in(self._channel_last(z_e)))
-        return output.movedim(-1, 1) if self.channel_dim == 1 else output
+        output = self.project_out(self.project_in(self._channels_last(z_e)))
+        return channels_back(output, self.channel_dim, memory_format(z_e))
 
     @torch.no_grad()
     def to_code_space(
@@ -330,66 +373,103 @@ class VectorQuantizer(nn.Module):
         """Look up z_q for indices, including the projection of ``code_dim``.
 
         Args:
-            indices: Indices of codes, integers in 0…K−1, for example (B, H, W).
+            indices: Indices of codes, integers in 0…K−1, for example (B, H, W); −1 gives a vector of zeros, as for a
+                masked vector in ``forward``.
 
         Returns:
             z_q of the codebook's dtype: (B, D, …) for indices (B, …) with ``channel_dim=1``, (…, D) for indices (…)
             with ``channel_dim=-1``. In eval mode it equals the z_q of the forward pass that returned the indices.
 
         Raises:
-            InputError: if an index is outside 0…K−1.
+            InputError: if an index is outside −1…K−1.
         """
-        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
+        if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
             raise InputError(
-                f"indices: from {int(indices.min())} to {int(indices.max())}, must be in 0…{self.num_codes - 1}; "
-                "use indices of this codebook"
+                f"indices: from {int(indices.min())} to {int(indices.max())}, must be in 0…{self.num_codes - 1}, or −1 "
+                "for a masked vector; use indices of this codebook"
             )
-        z_q = self.project_out(F.embedding(indices, self.codebook))
-        return z_q.movedim(-1, 1) if self.channel_dim == 1 else z_q
+        z_q = self.project_out(F.embedding(indices.clamp_min(0), self.codebook))
+        return channels_back(torch.where((indices < 0)[..., None], 0, z_q), self.channel_dim)
 
-    def _channel_last(self, z_e: Tensor) -> Tensor:
+    def _channels_last(self, z_e: Tensor) -> Tensor:
         axis = self.channel_dim
         if z_e.dim() < 2 or z_e.shape[axis] != self.dim:
             raise InputError(
                 f"z_e: shape {tuple(z_e.shape)}, axis {axis} must have dim={self.dim} channels; set channel_dim or dim"
             )
-        return z_e.movedim(1, -1) if axis == 1 else z_e
+        return channels_last(z_e, axis)
 
-    def _apply_transport(self, e: Tensor, q: Tensor) -> Tensor:
+    def _rows(self, vectors: Tensor) -> Tensor:
+        """Vectors as rows (N, D) of the dtype of the computation: float32, or float64 if input or codes are."""
+        wide = torch.promote_types(torch.promote_types(vectors.dtype, self.codebook.dtype), torch.float32)
+        return vectors.reshape(-1, self.dim).to(wide)
+
+    @staticmethod
+    def _project(projection: nn.Module, rows: Tensor) -> Tensor:
+        if not isinstance(projection, nn.Linear) or projection.weight.dtype == rows.dtype:
+            return projection(rows)
+        return F.linear(rows, projection.weight.to(rows.dtype), projection.bias.to(rows.dtype))
+
+    def _codes(self, dtype: torch.dtype, recomputed: bool) -> Tensor:
+        """The codes of this pass, with a path for their gradient if an optimizer trains them."""
+        codes = self.book.codes_for(recomputed=recomputed)
+        if self.book.update == "gradient" and self.training:
+            # A copy: a restart in this step must not change what the backward pass uses.
+            codes = transport(self.codebook, codes, "straight_through")
+        return codes.to(dtype)
+
+    def _quantize(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows for the decoder, the indices, and the codes q."""
+        if self.assignment == "gumbel" and self.training:
+            return self._gumbel_softmax(e, codes, recomputed)
+        indices = nearest_codes(e.detach(), codes.detach(), self.distance)
+        q = F.embedding(indices, codes)
+        return self._apply_transport(e, q, recomputed), indices, q
+
+    def _apply_transport(self, e: Tensor, q: Tensor, recomputed: bool) -> Tensor:
         """The rows for the decoder: the codes, or the training-time value of a forward transport."""
         if get_transport(self.transport).forward is None:
             return transport(e, q, self.transport, fraction=self.transport_fraction)
         if not self.training:
             return transport(e, q, "straight_through")
-        noise = torch.randn(e.shape, generator=self.book.step_generator(e.device), device=e.device, dtype=e.dtype)
+        generator = self.book.step_generator(e.device, recomputed=recomputed)
+        noise = torch.randn(e.shape, generator=generator, device=e.device, dtype=e.dtype)
         return transport(e, q, self.transport, noise)
 
-    def _gumbel_softmax(self, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The rows for the decoder, the indices, and the sampled codes."""
-        logits = similarities(e, self.codebook, self.distance)
-        uniform = torch.rand(logits.shape, generator=self.book.step_generator(e.device), device=e.device)
+        logits = similarities(e, codes, self.distance)
+        generator = self.book.step_generator(e.device, recomputed=recomputed)
+        uniform = torch.rand(logits.shape, generator=generator, device=e.device)
         noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
         weights = torch.softmax((logits + noise) / self.temperature, dim=1)
         indices = weights.argmax(dim=1)
-        q = F.embedding(indices, self.codebook)
-        mixture = weights @ self.codebook
+        q = F.embedding(indices, codes)
+        mixture = weights @ codes
         return (q.detach() + (mixture - mixture.detach()) if self.hard else mixture), indices, q
 
-    def _loss(self, e: Tensor, q: Tensor) -> Tensor:
+    def _loss(self, e: Tensor, q: Tensor, rows: Tensor | None) -> Tensor:
+        """The terms of the loss over all rows, or over those of a mask, so that other rows get no gradient."""
         if len(e) == 0:
             return e.sum()
-        loss = self.beta * F.mse_loss(e, q.detach())
-        return loss + F.mse_loss(q, e.detach()) if self.book.update == "gradient" else loss
+
+        def mean_square(one: Tensor, other: Tensor) -> Tensor:
+            if rows is None:
+                return F.mse_loss(one, other)
+            return mean_over(torch.where(rows[:, None], one - other, 0).square().mean(dim=1), rows)
+
+        loss = self.beta * mean_square(e, q.detach())
+        return loss + mean_square(q, e.detach()) if self.book.update == "gradient" else loss
 
     @torch.no_grad()
-    def _stats(self, e: Tensor, q: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    def _stats(self, e: Tensor, q: Tensor, rows: Tensor, counts: Tensor) -> dict[str, Tensor]:
         undefined = get_transport(self.transport).undefined(e, part_way(e, q, self.transport_fraction))
         return {
             "perplexity": perplexity(counts),
             "utilisation": utilisation(counts),
             "dead_codes": (counts == 0).sum().float(),
-            "relative_error": relative_error(e, q) if len(e) else e.new_zeros(()),
-            "z_e_norm": e.norm(dim=1).sum() / max(1, len(e)),
-            "code_norm": q.norm(dim=1).sum() / max(1, len(e)),
-            "fallback_fraction": undefined.float().sum() / max(1, len(e)),
+            "relative_error": mean_over(relative_errors(e, q), rows),
+            "z_e_norm": mean_over(e.norm(dim=1), rows),
+            "code_norm": mean_over(q.norm(dim=1), rows),
+            "fallback_fraction": mean_over(undefined.float(), rows),
         }

@@ -1,0 +1,118 @@
+"""Between the layout of a caller's tensors, (B, D, …) or (…, D) in any memory format, and rows (N, D)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def memory_format(tensor: Tensor) -> torch.memory_format:
+    """Find the memory format in which a result for a tensor is returned.
+
+    Args:
+        tensor: Tensor of any shape.
+
+    Returns:
+        ``torch.channels_last`` or ``torch.channels_last_3d`` for tensors of 4 or 5 axes in that format,
+        ``torch.contiguous_format`` for all others.
+
+    Example:
+        >>> memory_format(torch.zeros(2, 8, 4, 4))
+        torch.contiguous_format
+    """
+    by_axes = {4: torch.channels_last, 5: torch.channels_last_3d}
+    last = by_axes.get(tensor.dim())
+    if last is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=last):
+        return torch.contiguous_format
+    return last
+
+
+class _GradientInFormat(torch.autograd.Function):
+    """The identity, whose gradient has a given memory format; the gradient of ``movedim`` has strides of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(tensor: Tensor, layout: torch.memory_format) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, torch.memory_format], output: Tensor) -> None:
+        ctx.layout = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].contiguous(memory_format=ctx.layout), None
+
+
+def channels_last(z_e: Tensor, channel_dim: int) -> Tensor:
+    """Move the channels to the last axis; the gradient of z_e has z_e's memory format.
+
+    Args:
+        z_e: Vectors, (B, D, …) with ``channel_dim=1``, (…, D) with ``channel_dim=-1``.
+        channel_dim: Axis of the channels: 1 or −1.
+
+    Returns:
+        Vectors, (B, …, D) or (…, D).
+
+    Example:
+        >>> channels_last(torch.zeros(2, 8, 4, 5), 1).shape
+        torch.Size([2, 4, 5, 8])
+    """
+    if channel_dim == -1:
+        return z_e
+    return _GradientInFormat.apply(z_e, memory_format(z_e)).movedim(1, -1)
+
+
+def channels_back(z_q: Tensor, channel_dim: int, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Move the channels from the last axis back to theirs, in a memory format.
+
+    Args:
+        z_q: Vectors, (B, …, D).
+        channel_dim: Axis of the channels: 1 or −1.
+        layout: Memory format of the result.
+
+    Returns:
+        Vectors, (B, D, …) in the format with ``channel_dim=1``, or z_q itself.
+
+    Example:
+        >>> channels_back(torch.zeros(2, 4, 5, 8), 1).is_contiguous()
+        True
+    """
+    return z_q if channel_dim == -1 else z_q.movedim(-1, 1).contiguous(memory_format=layout)
+
+
+def finite_rows(e: Float[Tensor, "N C"]) -> Bool[Tensor, " N"]:
+    """Find the rows with a finite squared length; those with NaN or an infinity have none.
+
+    Args:
+        e: Vectors, (N, C).
+
+    Returns:
+        Mask, (N,), True where the row is finite.
+
+    Example:
+        >>> finite_rows(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]))
+        tensor([ True, False])
+    """
+    return e.square().sum(dim=1).isfinite()
+
+
+def mean_over(values: Float[Tensor, " N"], rows: Bool[Tensor, " N"]) -> Float[Tensor, ""]:
+    """Compute the mean of values over some rows.
+
+    Args:
+        values: One value a row, (N,).
+        rows: The rows of the mean, True in a mask of (N,).
+
+    Returns:
+        Scalar; 0 without rows.
+
+    Example:
+        >>> mean_over(torch.tensor([1.0, 5.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(3.)
+    """
+    return torch.where(rows, values, 0).sum() / rows.sum().clamp_min(1)
