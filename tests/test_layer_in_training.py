@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -389,3 +392,14 @@ def test_a_step_reads_no_value_of_the_device(arguments: dict[str, object]) -> No
             mask = torch.arange(256) < 200
             out = layer(z_e, mask=mask if seed > 2 else None)
             (out.z_q.sum() + out.loss).backward()
+
+
+# Compilers.
+
+
+def test_compiled_exported_and_traced_layers_work_as_the_layer() -> None:
+    # In a process of its own: the compiler cannot follow the checks of annotations that the tests install.
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "compiled_layers.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["compiled"] * 6 + ["exported"] * 2 + ["traced"] * 2

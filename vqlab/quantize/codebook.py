@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vqlab.quantize import compiled_steps
 from vqlab.quantize.initialisation import kmeans, random_codes, replacement_rows, sample_rows
 
 _LAPLACE = 1e-5
@@ -76,6 +79,7 @@ class Codebook(nn.Module):
         self._host_step: int | None = 0
         self._known_filled = init in ("uniform", "normal")
         self._before_update: Tensor | None = None
+        self._number = compiled_steps.register_codebook(self)
         codes = random_codes(init, num_codes, dim, torch.Generator().manual_seed(seed)).to(torch.empty(()).device)
         if update == "gradient":
             self.codes = nn.Parameter(codes)
@@ -106,6 +110,10 @@ class Codebook(nn.Module):
 
         return super()._apply(convert, recurse)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._number = compiled_steps.register_codebook(self)
+
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self._host_step, self._known_filled, self._before_update = None, False, None
@@ -132,10 +140,43 @@ class Codebook(nn.Module):
         Returns:
             A new generator whose seed depends on ``seed`` and ``step`` only.
         """
-        if self._host_step is None:
-            self._host_step = int(self.step)
-        step = self._host_step - 1 if recomputed and self._before_update is not None else self._host_step
+        step = self._known_step() - 1 if recomputed and self._before_update is not None else self._known_step()
         return torch.Generator(device).manual_seed((self.seed * 1_000_003 + step * 7919 + 17) % (2**63))
+
+    def noise(self, like: Tensor, *, uniform: bool = False, recomputed: bool = False) -> Tensor:
+        """Draw the random numbers of the current step.
+
+        Args:
+            like: Tensor of the shape, dtype and device of the result.
+            uniform: True for U(0, 1), False (default) for N(0, 1).
+            recomputed: Whether the last step is repeated, as for ``codes_for``. Default False.
+
+        Returns:
+            The numbers, of the shape of ``like``.
+        """
+        if torch.compiler.is_compiling():
+            return compiled_steps.step_noise(like, self.step, uniform, self._number)
+        generator = self.step_generator(like.device, recomputed=recomputed)
+        draw = torch.rand if uniform else torch.randn
+        return draw(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+    @contextmanager
+    def state(self, **tensors: Tensor) -> Iterator[Self]:
+        """Hold other tensors as the state of the codebook for a while; the operators of ``compiled_steps`` use it.
+
+        Args:
+            **tensors: Buffers, or codes, by name.
+
+        Yields:
+            A codebook that writes to these tensors and counts the steps of this one.
+        """
+        view = copy.copy(self)
+        view._buffers, view._parameters = {**self._buffers, **tensors}, {}
+        try:
+            yield view
+        finally:
+            self._host_step, self._known_filled = view._host_step, view._known_filled
+            self._before_update = view._before_update
 
     @torch.no_grad()
     def initialise(self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> None:
@@ -147,7 +188,13 @@ class Codebook(nn.Module):
             e: Encoder vectors of this rank, (N, C).
             rows: True, in a mask of (N,), for the vectors that count.
         """
-        if self._known_filled or self.frozen:
+        if self.frozen:
+            return
+        if torch.compiler.is_compiling():
+            state = (self.codes.detach(), self.counts, self.sums, self.filled)
+            compiled_steps.initialise(*state, e, rows, self._number)
+            return
+        if self._known_filled:
             return
         # The host reads from the device in the steps until the first fill only.
         self._known_filled = bool(self.filled)
@@ -201,6 +248,9 @@ class Codebook(nn.Module):
         Returns:
             The number of restarted codes, a scalar.
         """
+        if torch.compiler.is_compiling() and not self.frozen:
+            state = (self.codes.detach(), self.counts, self.sums, self.recent, self.step)
+            return compiled_steps.update(*state, e, rows, counts, sums, self._number)
         restarts = torch.zeros((), device=e.device)
         if self.frozen or (len(e) == 0 and not _is_distributed()):
             return restarts
@@ -223,10 +273,14 @@ class Codebook(nn.Module):
 
     def _advance(self) -> int:
         """Count a step, on the device and on the host, and return its number."""
+        self._host_step = self._known_step() + 1
+        self.step += 1
+        return self._host_step
+
+    def _known_step(self) -> int:
+        """The number of steps; read from the device only if it is not known on the host."""
         if self._host_step is None:
             self._host_step = int(self.step)
-        self._host_step += 1
-        self.step += 1
         return self._host_step
 
     def _update_codes_from_sums(self, has_rows: Bool[Tensor, ""]) -> None:

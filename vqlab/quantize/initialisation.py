@@ -125,7 +125,8 @@ def random_codes(init: str, num_codes: int, dim: int, generator: torch.Generator
         >>> bool((codes.abs() <= 1 / 4).all())
         True
     """
-    shape, kind = (num_codes, dim), {"generator": generator, "dtype": torch.float32, "device": generator.device}
+    # Drawn where the generator is, whatever the default device and dtype are.
+    codes = torch.empty(num_codes, dim, dtype=torch.float32, device=generator.device)
     if init == "normal":
-        return torch.randn(shape, **kind)
-    return (torch.rand(shape, **kind) * 2 - 1) / num_codes
+        return codes.normal_(generator=generator)
+    return (codes.uniform_(generator=generator) * 2 - 1) / num_codes

@@ -259,7 +259,7 @@ class VectorQuantizer(nn.Module):
         vectors = self._channels_last(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
         # Activation checkpointing repeats the forward pass while the backward pass runs.
-        recomputed = self.training and torch._C._current_graph_task_id() != -1
+        recomputed = self.training and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
         with torch.autocast(z_e.device.type, enabled=False):
             e = self._project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
@@ -432,15 +432,12 @@ class VectorQuantizer(nn.Module):
             return transport(e, q, self.transport, fraction=self.transport_fraction)
         if not self.training:
             return transport(e, q, "straight_through")
-        generator = self.book.step_generator(e.device, recomputed=recomputed)
-        noise = torch.randn(e.shape, generator=generator, device=e.device, dtype=e.dtype)
-        return transport(e, q, self.transport, noise)
+        return transport(e, q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
 
     def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The rows for the decoder, the indices, and the sampled codes."""
         logits = similarities(e, codes, self.distance)
-        generator = self.book.step_generator(e.device, recomputed=recomputed)
-        uniform = torch.rand(logits.shape, generator=generator, device=e.device)
+        uniform = self.book.noise(logits.detach(), uniform=True, recomputed=recomputed)
         noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
         weights = torch.softmax((logits + noise) / self.temperature, dim=1)
         indices = weights.argmax(dim=1)
