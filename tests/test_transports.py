@@ -104,10 +104,15 @@ REFERENCES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "rotation": rotated,
     "rodrigues": rotated,
     "rotation_unscaled": lambda g, e, q, noise: rotation_matrix(e, q).T @ g,
+    "rotation_inverse_distance": lambda g, e, q, noise: (
+        rotation_matrix(e, q).T @ g / (8 * torch.linalg.vector_norm(q - e) ** 2)
+    ),
     "rescale": lambda g, e, q, noise: q.norm() / e.norm() * g,
     "reflection": reflected,
     "nsvq": reparameterized,
     "diveq": lambda g, e, q, noise: reparameterized(g, e, q, q - e + 1e-3**0.5 * noise),
+    "diveq_released": lambda g, e, q, noise: reparameterized(g, e, q, q - e + 1e-3 * noise),
+    "diveq_detach": lambda g, e, q, noise: reparameterized(g, e, q, q - e),
     "example_backward": lambda g, e, q, noise: g / 2,
     "example_forward": lambda g, e, q, noise: g / 2,
 }

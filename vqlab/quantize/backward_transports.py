@@ -1,4 +1,4 @@
-"""The registered backward rules: straight-through, rotation (two forms), its two factors alone, and reflection.
+"""The registered backward rules: straight-through, rotation (two forms), its factors alone, and reflection.
 
 Every rule takes the gradient g at the code, encoder vectors e and codes q, (N, D) each, and returns the gradient of
 e, (N, D). Notation: ê = e/‖e‖, q̂ = q/‖q‖, c = ê·q̂, λ = ‖q‖/‖e‖. No D×D matrix is formed.
@@ -145,6 +145,43 @@ def rotation_unscaled(g: Rows, e: Rows, q: Rows) -> Rows:
     """
     e_unit, q_unit, _ = _units_and_rescale(e, q)
     return _rotate_back(g, e_unit, q_unit)
+
+
+def _inverse_distance(e: Rows, q: Rows) -> Column:
+    return 1 / (8 * (q - e).square().sum(dim=1, keepdim=True))
+
+
+def inverse_distance_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
+    """Find the rows without a unique rotation from e to q, or with 1/(8‖q − e‖²) > 10⁶, as where e is its code.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Mask, (N,), True where the rule is undefined.
+    """
+    return rotation_undefined(e, q) | ~(_inverse_distance(e, q)[:, 0] <= _MAX_RESCALE)
+
+
+@register_backward(
+    "rotation_inverse_distance",
+    undefined=inverse_distance_undefined,
+    source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024, with another factor",
+)
+def rotation_inverse_distance(g: Rows, e: Rows, q: Rows) -> Rows:
+    """Compute ∇ₑ = γRᵀg with γ = 1/(8‖q − e‖²): the rotation of ``rotation``, and a factor that falls with distance.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    e_unit, q_unit, _ = _units_and_rescale(e, q)
+    return _inverse_distance(e, q) * _rotate_back(g, e_unit, q_unit)
 
 
 @register_backward(

@@ -6,7 +6,8 @@ import torch
 
 from vqlab.quantize.transports import Column, Rows, register_forward
 
-_DIVEQ_VARIANCE = 1e-3
+_DIVEQ_DEVIATION = 1e-3**0.5
+_DIVEQ_RELEASED_DEVIATION = 1e-3
 
 
 def _norms(x: Rows) -> Column:
@@ -50,5 +51,39 @@ def diveq(e: Rows, q: Rows, noise: Rows) -> Rows:
     Returns:
         The training-time value z, (N, D).
     """
-    direction = (q - e).detach() + _DIVEQ_VARIANCE**0.5 * noise
-    return e + _norms(q - e) * _unit_rows(direction)
+    return _towards_code(e, q, _DIVEQ_DEVIATION * noise)
+
+
+@register_forward("diveq_released", source="Vali et al., DiVeQ, 2025, with the noise of the code that they released")
+def diveq_released(e: Rows, q: Rows, noise: Rows) -> Rows:
+    """Compute z of ``diveq`` with σ = 10⁻³, the deviation in the authors' code, instead of the variance 10⁻³.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        noise: n, standard normal, (N, D).
+
+    Returns:
+        The training-time value z, (N, D).
+    """
+    return _towards_code(e, q, _DIVEQ_RELEASED_DEVIATION * noise)
+
+
+@register_forward("diveq_detach", source="Vali et al., DiVeQ, 2025, the variant without noise")
+def diveq_detach(e: Rows, q: Rows, noise: Rows) -> Rows:
+    """Compute z of ``diveq`` without noise: the code up to rounding, with ∇ₑ = g − (d̂·g) d̂, d̂ = (q − e)/‖q − e‖.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        noise: unused.
+
+    Returns:
+        The training-time value z, (N, D).
+    """
+    return _towards_code(e, q, torch.zeros_like(noise))
+
+
+def _towards_code(e: Rows, q: Rows, noise: Rows) -> Rows:
+    """Value e + ‖q − e‖ sg[d/‖d‖] with d = q − e + noise."""
+    return e + _norms(q - e) * _unit_rows((q - e).detach() + noise)

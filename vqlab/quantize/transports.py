@@ -180,8 +180,10 @@ def transport_gradient(
     - ``"straight_through"``: ∇ₑ = g
     - ``"rotation"`` and ``"rodrigues"``: ∇ₑ = λRᵀg, R the rotation with R ê = q̂ in the plane of e and q
     - ``"rotation_unscaled"``: ∇ₑ = Rᵀg, and ``"rescale"``: ∇ₑ = λg, the two factors of the rotation alone
+    - ``"rotation_inverse_distance"``: ∇ₑ = γRᵀg, γ = 1/(8‖q − e‖²)
     - ``"reflection"``: ∇ₑ = λMg, M = I − 2uuᵀ, u = (ê − q̂)/‖ê − q̂‖, which is symmetric and maps ê to q̂
-    - ``"nsvq"``, ``"diveq"``: ∇ₑ = g − (d̂·g) (q − e)/‖q − e‖, d̂ the direction of the training-time error z − e
+    - ``"nsvq"``, ``"diveq"``, ``"diveq_released"``, ``"diveq_detach"``: ∇ₑ = g − (d̂·g) (q − e)/‖q − e‖, d̂ the
+      direction of the training-time error z − e
 
     R, M, λ and d̂ are constants of the derivative. Rows where a backward rule is undefined (for a rotation: e and q
     opposite, or a length of nearly 0) get g. The computation is in float32, or in float64 if g is.

@@ -74,14 +74,17 @@ class VectorQuantizer(nn.Module):
         transport: How the gradient passes the quantizer; a name of ``vqlab.quantize.transport_names()``.
             ``"rotation"`` (default): ∇ₑ = λRᵀg. ``"rodrigues"``: the same map in another form.
             ``"straight_through"``: ∇ₑ = g. ``"rotation_unscaled"``: ∇ₑ = Rᵀg, and ``"rescale"``: ∇ₑ = λg, the two
-            factors of the rotation alone. ``"reflection"``: ∇ₑ = λMg with the Householder reflection M of e/‖e‖ to
-            q/‖q‖, for comparison. ``"nsvq"`` and ``"diveq"``: in training mode the decoder receives the differentiable
-            value e + ‖q − e‖ d̂ instead of the code, with d̂ a random direction (nsvq) or nearly that of q − e (diveq).
+            factors of the rotation alone. ``"rotation_inverse_distance"``: ∇ₑ = Rᵀg / (8‖q − e‖²). ``"reflection"``:
+            ∇ₑ = λMg with the Householder reflection M of e/‖e‖ to q/‖q‖, for comparison. ``"nsvq"``, ``"diveq"``,
+            ``"diveq_released"`` and ``"diveq_detach"``: in training mode the decoder receives the differentiable value
+            e + ‖q − e‖ d̂ instead of the code, with d̂ a random direction (nsvq) or nearly that of q − e (diveq, with
+            noise as published, as in the code that its authors released, or without noise).
             Add others with ``vqlab.quantize.register_backward`` or ``register_forward``.
         transport_fraction: t, the part of the way from e to q that a backward rule sees, in 0…1: the gradient is that
             of a code at e + t (q − e). Default 1.0: the rule itself; with 0 ``"rotation"`` is straight-through.
             Decrease it if a rotation reconstructs worse than straight-through, as it can where the angles between
-            vectors and codes are large. Without effect on ``"straight_through"``; ``"nsvq"`` and ``"diveq"`` need 1.
+            vectors and codes are large. Without effect on ``"straight_through"``; training-time values (nsvq and
+            diveq) need 1.
         assignment: How a code is selected. ``"nearest"`` (default), or ``"gumbel"``: in training mode a code is
             sampled with probabilities softmaxₖ(aₖ), with aₖ = −‖e − cₖ‖² or the cosine, and e and the codes receive
             the gradient of the mixture Σₖ wₖ cₖ, w = softmax((a + Gumbel noise) / temperature). It holds an N×K
