@@ -7,7 +7,9 @@ import inspect
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ import vqlab
 from vqlab import InputError, VectorQuantizer
 from vqlab.plots import probe_histograms
 from vqlab.probe import COLUMNS, angles, token_records
+from vqlab.probe.module_io import find_channel_dim
 from vqlab.quantize import transport_gradient
 
 
@@ -250,3 +253,112 @@ def test_a_layer_with_projections_is_recorded_in_the_space_of_its_codes() -> Non
     for name, values in expected.items():
         torch.testing.assert_close(records[name], values.cpu(), rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(records["angle_at_e"], records["angle_at_q"], rtol=0, atol=1e-2)
+
+
+class Mapped(nn.Module):
+    """A quantizer of a user whose backward is a function of g, e and q."""
+
+    def __init__(self, backward: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("codebook", z_e(16, 8).detach() + 0.5)
+        self.rule = backward
+
+    def forward(self, e: Tensor) -> Tensor:
+        rule, codebook = self.rule, self.codebook
+
+        class Function(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, e: Tensor) -> Tensor:
+                q = codebook[torch.cdist(e, codebook).argmin(dim=-1)]
+                ctx.save_for_backward(e, q)
+                return q
+
+            @staticmethod
+            def backward(ctx: Any, g: Tensor) -> Tensor:
+                return rule(g, *ctx.saved_tensors)
+
+        return Function.apply(e)
+
+
+def rotations(e: Tensor, q: Tensor) -> Tensor:
+    """R from e to q for each row, from its definition: the plane's angle and nothing else moves."""
+    e, q = e / e.norm(dim=1, keepdim=True), q / q.norm(dim=1, keepdim=True)
+    cos = (e * q).sum(1)
+    across = q - cos[:, None] * e
+    across = across / across.norm(dim=1, keepdim=True)
+    skew = torch.einsum("ni,nj->nij", across, e) - torch.einsum("ni,nj->nij", e, across)
+    return torch.matrix_exp(torch.arccos(cos)[:, None, None] * skew)
+
+
+def rescale_of(e: Tensor, q: Tensor) -> Tensor:
+    return (q.norm(dim=1) / e.norm(dim=1))[:, None]
+
+
+def reflected(g: Tensor, e: Tensor, q: Tensor) -> Tensor:
+    normal = e / e.norm(dim=1, keepdim=True) - q / q.norm(dim=1, keepdim=True)
+    normal = normal / normal.norm(dim=1, keepdim=True)
+    return rescale_of(e, q) * (g - 2 * (normal * g).sum(1, keepdim=True) * normal)
+
+
+WRITTEN_OUT = {
+    "straight-through, g": lambda g, e, q: g,
+    "rotation, λRᵀg": lambda g, e, q: rescale_of(e, q) * torch.einsum("nij,ni->nj", rotations(e, q), g),
+    "rotation not transposed, λRg": lambda g, e, q: rescale_of(e, q) * torch.einsum("nij,nj->ni", rotations(e, q), g),
+    "rotation without rescale, Rᵀg": lambda g, e, q: torch.einsum("nij,ni->nj", rotations(e, q), g),
+    "rescale only, λg": lambda g, e, q: rescale_of(e, q) * g,
+    "reflection, λMg": reflected,
+    "error direction removed, g − (d̂·g)d̂": lambda g, e, q: (
+        g - (g * (q - e)).sum(1, keepdim=True) / (q - e).square().sum(1, keepdim=True) * (q - e)
+    ),
+    "no gradient, 0": lambda g, e, q: torch.zeros_like(g),
+}
+
+
+@pytest.mark.parametrize("name", vqlab.probe.KNOWN_MAPS)
+def test_it_names_the_map_of_a_backward_written_by_hand(name: str) -> None:
+    module = Mapped(WRITTEN_OUT[name])
+    with vqlab.probe(module) as probe:
+        loss_of(module(z_e(200, 8))).backward()
+    assert probe.backward_name().startswith(name)
+    table = probe.maps()
+    assert table["median residual"].iloc[0] < 1e-4
+    assert table["median residual"].iloc[1] > 0.02
+    assert name in probe._repr_html_().replace("&#x27;", "'")
+
+
+def test_it_says_that_a_backward_is_none_of_the_known_maps() -> None:
+    module = Mapped(lambda g, e, q: 0.5 * g)
+    with vqlab.probe(module) as probe:
+        loss_of(module(z_e(200, 8))).backward()
+    assert probe.backward_name().startswith("none of the known maps; the nearest is ")
+
+
+def test_it_names_the_maps_of_other_libraries() -> None:
+    torch.manual_seed(0)
+    names = []
+    for module, shape in (
+        (VectorQuantize(dim=8, codebook_size=32, rotation_trick=True), (4, 25, 8)),
+        (VectorQuantize(dim=8, codebook_size=32, rotation_trick=False), (4, 25, 8)),
+        (DiffusersQuantizer(32, 8, beta=0.25), (2, 8, 4, 4)),
+        (vqlab.VectorQuantizer(32, 8, code_dim=4), (8, 8, 8, 8)),
+        (vqlab.VectorQuantizer(32, 8, transport="reflection"), (8, 8, 8, 8)),
+    ):
+        with vqlab.probe(module) as probe:
+            loss_of(module(z_e(*shape))[0]).backward()
+        names.append(probe.backward_name().split(" (")[0])
+    assert names == [
+        "rotation, λRᵀg", "straight-through, g", "straight-through, g", "rotation, λRᵀg", "reflection, λMg"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel_dim"), [((3, 8, 50), 1), ((3, 50, 8), -1), ((2, 4, 5, 8), -1), ((2, 8, 4, 5), 1)]
+)
+def test_the_axis_of_the_channels_is_that_as_wide_as_the_codes(shape: tuple[int, ...], channel_dim: int) -> None:
+    module = Mapped(lambda g, e, q: g)
+    assert find_channel_dim(module, torch.zeros(shape)) == channel_dim
+
+
+def test_an_axis_that_cannot_be_known_is_asked_for() -> None:
+    with pytest.raises(InputError, match=r"which axis of \(3, 8, 8\) has the channels is not clear from Mapped"):
+        find_channel_dim(Mapped(lambda g, e, q: g), torch.zeros(3, 8, 8))

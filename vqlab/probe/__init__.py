@@ -19,10 +19,11 @@ from types import ModuleType
 
 from torch import nn
 
+from vqlab.probe.known_maps import KNOWN_MAPS, map_residuals
 from vqlab.probe.module_probe import Probe, probe
 from vqlab.probe.records import COLUMNS, angles, token_records
 
-__all__ = ["COLUMNS", "Probe", "angles", "probe", "token_records"]
+__all__ = ["COLUMNS", "KNOWN_MAPS", "Probe", "angles", "map_residuals", "probe", "token_records"]
 
 
 class _CallablePackage(ModuleType):

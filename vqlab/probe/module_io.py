@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vqlab.errors import InputError
+
+_WIDTH_NAMES = ("dim", "embedding_dim", "code_dim", "codebook_dim", "vq_embed_dim", "e_dim")
 _PREFERRED_NAMES = ("z_q", "quantized", "quantize", "sample", "latents", "last_hidden_state")
 
 
@@ -88,13 +91,20 @@ def _named_tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
 def find_channel_dim(module: nn.Module, tensor: Tensor) -> int:
     """Find the axis of the vectors' channels.
 
+    In this order: the integer attribute ``channel_dim`` of the module; −1 for two axes; the only one of the axes 1 and
+    −1 that is as long as the module's vectors are wide; the attribute ``channel_last``; 1 for four and more axes.
+    The width of the vectors is an integer attribute such as ``dim`` or ``embedding_dim``, or the last axis of a
+    parameter or buffer with "code" or "embed" in its name.
+
     Args:
         module: The vector-quantization module.
         tensor: Its z_e or z_q.
 
     Returns:
-        The integer attribute ``channel_dim`` of the module if it has one; else 1 for tensors with at least four axes
-        and for modules with ``channel_last = False``; else −1.
+        1 or −1, or the module's own value.
+
+    Raises:
+        InputError: if the tensor has three axes and none of this tells which one has the channels.
 
     Example:
         >>> import torch
@@ -104,6 +114,29 @@ def find_channel_dim(module: nn.Module, tensor: Tensor) -> int:
     channel_dim = getattr(module, "channel_dim", None)
     if isinstance(channel_dim, int):
         return channel_dim
-    if tensor.dim() >= 4 or getattr(module, "channel_last", True) is False:
+    if tensor.dim() == 2:
+        return -1
+    fitting = [axis for axis in (1, -1) if tensor.shape[axis] in _widths(module)]
+    if len(fitting) == 1:
+        return fitting[0]
+    channel_last = getattr(module, "channel_last", None)
+    if isinstance(channel_last, bool):
+        return -1 if channel_last else 1
+    if tensor.dim() >= 4:
         return 1
-    return -1
+    raise InputError(
+        f"probe: which axis of {tuple(tensor.shape)} has the channels is not clear from {type(module).__name__}; "
+        "give channel_dim=1 for (B, D, T), channel_dim=-1 for (B, T, D)"
+    )
+
+
+def _widths(module: nn.Module) -> set[int]:
+    """The numbers of channels that the vectors of a module can have."""
+    named = {getattr(module, name, None) for name in _WIDTH_NAMES}
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    codes = {
+        tensor.shape[-1]
+        for name, tensor in tensors
+        if tensor.dim() >= 2 and any(part in name.lower() for part in ("code", "embed"))
+    }
+    return {width for width in named if isinstance(width, int)} | codes

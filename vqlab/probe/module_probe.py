@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from vqlab.errors import InputError
+from vqlab.probe.known_maps import map_residuals
 from vqlab.probe.module_io import find_channel_dim, find_z_e, find_z_q
 from vqlab.probe.records import COLUMNS, PerToken, Rows, token_records
 from vqlab.quantize.display import bar_chart_svg, summary_html
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _MAX_PENDING = 64
 _HISTOGRAM_BINS = 60
+# Above the rounding of bfloat16, below the difference of any two known maps at an angle of 2 degrees.
+_SAME_MAP = 0.02
 
 
 class Probe:
@@ -59,6 +62,7 @@ class Probe:
             raise InputError(f"max_tokens={max_tokens}: must be at least 1")
         self.module, self.channel_dim, self.max_tokens = module, channel_dim, max_tokens
         self._records: list[dict[str, PerToken]] = []
+        self._residuals: list[dict[str, PerToken]] = []
         self._pending: dict[int, tuple[Any, Any, Tensor, Tensor]] = {}
         self._calls = 0
         self._hook: Any = None
@@ -92,6 +96,8 @@ class Probe:
             "median ratio of gradient lengths": f"{_median(records['length_ratio']):.4g}",
             "median λ": f"{_median(records['rescale']):.4g}",
         }
+        if self._residuals:
+            numbers["backward"] = self.backward_name()
         return summary_html(title, numbers, _angle_histogram(records["angle_gradients"]))
 
     def _num_tokens(self) -> int:
@@ -149,9 +155,11 @@ class Probe:
         step = max(1, -(-len(rows[0]) // self.max_tokens))
         rows = [part[::step] for part in rows]
         if isinstance(self.module, VectorQuantizer):
-            records = token_records(*self.module.to_code_space(*rows))
-        else:
-            records = token_records(*rows)
+            rows = [part for part in self.module.to_code_space(*rows) if part is not None]
+        records = token_records(*rows)
+        if gradients:
+            residuals = map_residuals(*rows)
+            self._residuals.append({name: value.cpu() for name, value in residuals.items()})
         on_cpu = {name: value.cpu() for name, value in records.items()}
         self._records.append({"call": torch.full((len(on_cpu["rescale"]),), float(call)), **on_cpu})
 
@@ -180,6 +188,52 @@ class Probe:
                 "torch.compile, or probe the compiled quantizer as a whole"
             )
         return {name: torch.cat([part[name] for part in self._records]) for name in self._records[0]}
+
+    def maps(self) -> pd.DataFrame:
+        """Compare the backward of the module with known maps from the gradient at z_q, g, to the gradient at z_e.
+
+        Returns:
+            One row for each map, the nearest first, with median and 95 % quantile over tokens of the relative
+            residual, ‖∇ₑ − map(g)‖ / ‖∇ₑ‖. With vectors near their codes all rotations are nearly straight-through:
+            then compare the residuals, not the order alone.
+
+        Raises:
+            InputError: if no backward was recorded.
+        """
+        import pandas as pd
+
+        residuals = self._joined_residuals()
+        if not residuals:
+            raise InputError(
+                f"probe: no backward of {type(self.module).__name__} was recorded; call backward inside the `with` "
+                "statement"
+            )
+        table = pd.DataFrame(
+            {
+                "median residual": {name: _median(value) for name, value in residuals.items()},
+                "95 % residual": {name: float(value.double().quantile(0.95)) for name, value in residuals.items()},
+            }
+        )
+        return table.rename_axis("map").sort_values("median residual", kind="stable")
+
+    def backward_name(self) -> str:
+        """Name the known map that the backward of the module is.
+
+        Returns:
+            The name of the row with the smallest median residual in ``maps`` and this residual; or, if that is above
+            2 %, that the map is none of them.
+
+        Raises:
+            InputError: if no backward was recorded.
+        """
+        table = self.maps()
+        name, residual = str(table.index[0]), float(table.iloc[0, 0])
+        text = f"{name} (median residual {residual:.2g})"
+        return text if residual <= _SAME_MAP else f"none of the known maps; the nearest is {text}"
+
+    def _joined_residuals(self) -> dict[str, PerToken]:
+        parts = self._residuals
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
     def table(self) -> pd.DataFrame:
         """Return the recorded tokens as a table.
@@ -247,7 +301,7 @@ def probe(module: nn.Module, *, channel_dim: int | None = None, max_tokens: int 
             axes is z_e, and an output of the same shape is z_q: the output itself, or inside a tuple, a dict or an
             output object.
         channel_dim: Axis of the vectors' channels. Default None: the attribute ``channel_dim`` of the module if it has
-            one; else 1 for tensors with at least four axes and for modules with ``channel_last = False``; else −1.
+            one; else the axis, 1 or −1, whose length is the width of the module's codes (``vqlab.probe.module_io``).
             Set it if the module has channels elsewhere.
         max_tokens: Maximum number of tokens recorded in each forward pass, at least 1; evenly spaced over the pass.
             Default 4096. Decrease it to save memory over many passes.
@@ -257,8 +311,8 @@ def probe(module: nn.Module, *, channel_dim: int | None = None, max_tokens: int 
 
     Raises:
         InputError: if ``module`` is no ``torch.nn.Module``, or ``max_tokens`` is below 1; inside the ``with``
-            statement, if z_e or z_q is not found, ``channel_dim`` is no axis of the tensor, or the backward cannot
-            run twice.
+            statement, if z_e or z_q is not found, ``channel_dim`` is no axis of the tensor or cannot be found, or the
+            backward cannot run twice.
 
     Example:
         >>> import torch, vqlab
