@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqlab import InputError, VectorQuantizer
 from vqlab.quantize import transport_names
+from vqlab.quantize.search import nearest_codes
 
 
 def vectors(seed: int, *shape: int) -> torch.Tensor:
@@ -28,6 +30,40 @@ def test_codes_are_the_nearest_found_by_numpy(seed: int, codes: int, dim: int) -
     selected = distances[np.arange(50), out.indices.numpy()]
     np.testing.assert_allclose(selected, distances.min(1), rtol=1e-4, atol=1e-5)
     assert torch.equal(out.z_q, layer.codebook[out.indices])
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1e3, -1e4])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_codes_far_from_the_origin_are_nearest_to_themselves(offset: float, scale: float) -> None:
+    codes = scale * (vectors(0, 1024, 64) * 0.1 + offset)
+    assert torch.equal(nearest_codes(codes, codes), torch.arange(1024))
+    x = scale * (vectors(1, 300, 64) * 0.1 + offset)
+    distances = torch.cdist(x.double(), codes.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    chosen = distances.gather(1, nearest_codes(x, codes)[:, None])[:, 0]
+    torch.testing.assert_close(chosen, distances.min(dim=1).values, rtol=1e-4, atol=0)
+
+
+def test_equal_codes_are_chosen_by_the_lowest_index() -> None:
+    codes = vectors(0, 16, 8).repeat(4, 1)
+    assert torch.equal(nearest_codes(vectors(1, 500, 8), codes), nearest_codes(vectors(1, 500, 8), codes[:16]))
+
+
+def test_the_search_is_in_full_float32_whatever_the_global_setting_is() -> None:
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.append((func.overloadpacket.__name__, torch.get_float32_matmul_precision()))
+            return func(*args, **(kwargs or {}))
+
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with Watch():
+            nearest_codes(vectors(0, 10, 4), vectors(1, 6, 4))
+        assert ("addmm", "highest") in seen
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_cosine_distance_selects_by_direction() -> None:

@@ -227,7 +227,7 @@ class Probe:
             InputError: if no backward was recorded.
         """
         table = self.maps()
-        name, residual = str(table.index[0]), float(table.iloc[0, 0])
+        name, residual = str(table.index[0]), float(table["median residual"].iloc[0])
         text = f"{name} (median residual {residual:.2g})"
         return text if residual <= _SAME_MAP else f"none of the known maps; the nearest is {text}"
 

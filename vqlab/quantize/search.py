@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -12,6 +15,8 @@ _CPU_BLOCK = 1 << 18
 _GPU_BLOCK = 1 << 26
 # Minimum rows of a block: with fewer, reading a large codebook takes longer than the products.
 _MIN_ROWS = 64
+# Squared length of the codes' mean, in squared spreads around it, above which a product 2x·c loses two digits.
+_FAR = 100.0
 
 
 def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
@@ -39,7 +44,8 @@ def nearest_codes(
     """Find the nearest code of every row: argmin over k of ‖x − c_k‖, or argmax of the cosine.
 
     Rows are processed in blocks, so the extra memory does not grow with N. Among equally near codes the smallest
-    index is returned.
+    index is returned. Distances between vectors far from the origin are computed from the mean of the codes, so that
+    they lose no digits, and in full float32 whatever ``torch.set_float32_matmul_precision`` says.
 
     Args:
         x: Vectors, (N, D), in float32 or float64.
@@ -54,19 +60,45 @@ def nearest_codes(
         >>> nearest_codes(torch.tensor([[0.9, 0.8], [0.1, -0.3]]), codes)
         tensor([1, 0])
     """
+    centre = None
     if distance == "cosine":
         codes = F.normalize(codes, dim=1)
         bias = torch.zeros(len(codes), dtype=codes.dtype, device=codes.device)
     else:
+        centre = _centre(codes)
+        codes = codes - centre
         bias = -codes.square().sum(dim=1)
     block = _GPU_BLOCK if x.is_cuda else _CPU_BLOCK
     rows = max(_MIN_ROWS, block // len(codes))
     transposed = codes.T
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    for start in range(0, len(x), rows):
-        scores = torch.addmm(bias, x[start : start + rows], transposed, alpha=2)
-        torch.argmax(scores, dim=1, out=indices[start : start + rows])
+    with _full_precision():
+        for start in range(0, len(x), rows):
+            part = x[start : start + rows]
+            scores = torch.addmm(bias, part if centre is None else part - centre, transposed, alpha=2)
+            torch.argmax(scores, dim=1, out=indices[start : start + rows])
     return indices
+
+
+def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"]:
+    """The mean of the codes if it is far from the origin, otherwise 0, which changes no bit of a distance."""
+    mean = codes.mean(dim=0)
+    spread = (codes - mean).square().sum(dim=1).mean()
+    return torch.where(mean.square().sum() > _FAR * spread, mean, 0)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 and no bfloat16 inside float32 products; a compiled graph keeps the precision of its compilation."""
+    if torch.compiler.is_compiling() or torch.get_float32_matmul_precision() == "highest":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def counts_and_sums(
