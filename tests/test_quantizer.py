@@ -43,6 +43,39 @@ def test_codes_far_from_the_origin_are_nearest_to_themselves(offset: float, scal
     torch.testing.assert_close(chosen, distances.min(dim=1).values, rtol=1e-4, atol=0)
 
 
+def adversarial_codes(kind: str) -> torch.Tensor:
+    """64 codes of 16 channels whose nearest ones are hard to tell apart in float32."""
+    codes = vectors(0, 64, 16)
+    two_clusters = torch.where(torch.arange(64)[:, None] < 32, 1e3, -1e3)
+    return {
+        "nearly equal": codes[:1] + 1e-4 * codes,
+        "two far clusters": two_clusters + 1e-2 * codes,
+        "huge": 1e12 * codes,
+        "tiny": 1e-12 * codes,
+        "huge and tiny": torch.where(torch.arange(64)[:, None] % 2 == 0, 1e6, 1e-6) * codes,
+        "duplicates": codes[:16].repeat(4, 1),
+        "one far": torch.cat([codes[:63], torch.full((1, 16), 1e5)]),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["nearly equal", "two far clusters", "huge", "tiny", "huge and tiny", "duplicates", "one far"]
+)
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str) -> None:
+    codes = adversarial_codes(kind)
+    x = codes.repeat_interleave(8, dim=0) * (1 + 1e-3 * vectors(1, 512, 1))
+    chosen = nearest_codes(x, codes, distance)
+    one, other = x.double(), codes.double()
+    if distance == "cosine":
+        one, other = (torch.nn.functional.normalize(rows, dim=1) for rows in (one, other))
+    distances = torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
+    best = distances.min(dim=1).values
+    assert (distances.gather(1, chosen[:, None])[:, 0] <= best * (1 + 1e-6)).all()
+    if kind == "duplicates":
+        assert (chosen < 16).all()
+
+
 def test_equal_codes_are_chosen_by_the_lowest_index() -> None:
     codes = vectors(0, 16, 8).repeat(4, 1)
     assert torch.equal(nearest_codes(vectors(1, 500, 8), codes), nearest_codes(vectors(1, 500, 8), codes[:16]))

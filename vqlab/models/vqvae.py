@@ -60,7 +60,8 @@ class VQVAE(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = build_encoder(model, quantizer.dim)
-            self.quantizer = VectorQuantizer(**settings, seed=seed)
+            # Ties by rounding as in version 0.1, so that its Runs are reproduced bit for bit.
+            self.quantizer = VectorQuantizer(**settings, exact=False, seed=seed)
             self.decoder = build_decoder(model, quantizer.dim)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> VQVAEOutput:

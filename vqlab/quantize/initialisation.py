@@ -100,9 +100,9 @@ def kmeans(
     """
     centres = sample_rows(x, num_codes, generator)
     for _ in range(_ITERATIONS):
-        counts, sums = counts_and_sums(x, nearest_codes(x, centres, distance), num_codes)
+        counts, sums = counts_and_sums(x, nearest_codes(x, centres, distance, exact=False), num_codes)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
-    counts, _ = counts_and_sums(x, nearest_codes(x, centres, distance), num_codes)
+    counts, _ = counts_and_sums(x, nearest_codes(x, centres, distance, exact=False), num_codes)
     return centres, counts
 
 

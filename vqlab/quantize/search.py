@@ -39,7 +39,7 @@ def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance:
 
 
 def nearest_codes(
-    x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str = "euclidean"
+    x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str = "euclidean", *, exact: bool = True
 ) -> Int[Tensor, " N"]:
     """Find the nearest code of every row: argmin over k of ‖x − c_k‖, or argmax of the cosine.
 
@@ -51,6 +51,8 @@ def nearest_codes(
         x: Vectors, (N, D), in float32 or float64.
         codes: The codebook, (K, D), of x's dtype and device.
         distance: ``"euclidean"`` (default) or ``"cosine"``, which ignores the lengths of vectors and codes.
+        exact: Search rows in float64 whose two nearest codes differ by less than the rounding of float32. Default
+            True. Without effect on an accelerator and while a graph is traced or compiled.
 
     Returns:
         Indices of codes, (N,), int64, in 0…K−1.
@@ -60,24 +62,52 @@ def nearest_codes(
         >>> nearest_codes(torch.tensor([[0.9, 0.8], [0.1, -0.3]]), codes)
         tensor([1, 0])
     """
-    centre = None
-    if distance == "cosine":
-        codes = F.normalize(codes, dim=1)
-        bias = torch.zeros(len(codes), dtype=codes.dtype, device=codes.device)
-    else:
-        centre = _centre(codes)
-        codes = codes - centre
-        bias = -codes.square().sum(dim=1)
+    centre = _centre(codes) if distance == "euclidean" else torch.zeros_like(codes[0])
+    table = F.normalize(codes, dim=1) if distance == "cosine" else codes - centre
+    squares = table.square().sum(dim=1)
+    bias = torch.zeros_like(squares) if distance == "cosine" else -squares
     block = _GPU_BLOCK if x.is_cuda else _CPU_BLOCK
-    rows = max(_MIN_ROWS, block // len(codes))
-    transposed = codes.T
+    size = max(_MIN_ROWS, block // len(codes))
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    gaps = x.new_empty(len(x)) if exact and _can_rerank(x) else None
     with _full_precision():
-        for start in range(0, len(x), rows):
-            part = x[start : start + rows]
-            scores = torch.addmm(bias, part if centre is None else part - centre, transposed, alpha=2)
-            torch.argmax(scores, dim=1, out=indices[start : start + rows])
+        for start in range(0, len(x), size):
+            scores = torch.addmm(bias, x[start : start + size] - centre, table.T, alpha=2)
+            chosen = indices[start : start + size]
+            torch.argmax(scores, dim=1, out=chosen)
+            if gaps is not None:
+                gaps[start : start + size] = _gaps(scores, chosen)
+    if gaps is not None:
+        near = (gaps <= _rounding(x - centre, squares.max().sqrt())).nonzero()[:, 0]
+        if len(near):
+            indices[near] = _exactly_nearest(x[near], codes, distance)
     return indices
+
+
+def _can_rerank(x: Tensor) -> bool:
+    """Whether near ties are searched again: in float32, where the host reads values without a wait for a device."""
+    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not traced
+
+
+def _gaps(scores: Float[Tensor, "N K"], chosen: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """The best score of each row over the second best; the scores are overwritten."""
+    best = scores.gather(1, chosen[:, None])[:, 0]
+    return best - scores.scatter_(1, chosen[:, None], -torch.inf).amax(dim=1)
+
+
+def _rounding(rows: Float[Tensor, "N D"], longest: Float[Tensor, ""]) -> Float[Tensor, " N"]:
+    """Bound of the difference that rounding makes between two scores of a row, for codes up to a length."""
+    unit = 2 * torch.finfo(rows.dtype).eps * (rows.shape[1] ** 0.5 + 4)
+    return unit * longest * (2 * torch.linalg.vector_norm(rows, dim=1) + longest)
+
+
+def _exactly_nearest(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Int[Tensor, " N"]:
+    """The nearest codes by differences in float64, which tell codes apart that products do not."""
+    wide, wide_codes = x.double(), codes.double()
+    if distance == "cosine":
+        wide, wide_codes = F.normalize(wide, dim=1), F.normalize(wide_codes, dim=1)
+    return torch.cdist(wide, wide_codes, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
 
 def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"]:
