@@ -289,6 +289,20 @@ def test_a_layer_is_copied_inside_a_graph_and_saved_whole() -> None:
         assert_same_state(original, other)
 
 
+def test_a_layer_whose_buffers_are_written_from_outside_goes_on_from_them() -> None:
+    layer, other = (VectorQuantizer(16, 8, channel_dim=-1, restart_every=3, seed=1) for _ in range(2))
+    for seed in range(5):
+        layer(vectors(256, 8, seed=seed))
+    other(vectors(256, 8))
+    with torch.no_grad():
+        for written, value in zip(other.buffers(), layer.buffers(), strict=True):
+            written.copy_(value)
+    for seed in range(5, 9):
+        layer(vectors(256, 8, seed=seed))
+        other(vectors(256, 8, seed=seed))
+    assert_same_state(layer, other)
+
+
 # Layouts and outputs.
 
 

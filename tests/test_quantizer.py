@@ -272,3 +272,48 @@ def test_the_documentation_of_the_layer_names_every_axis_and_value() -> None:
     values = ("nearest", "gumbel", "euclidean", "cosine", "ema", "gradient", "kmeans", "data", "uniform", "normal")
     missing = [value for value in (*values, *transport_names()) if f'"{value}"' not in documentation]
     assert missing == []
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("code_dim", [None, 3])
+def test_the_k_nearest_codes_and_their_distances_are_those_of_numpy(distance: str, code_dim: int | None) -> None:
+    layer = VectorQuantizer(40, 6, code_dim=code_dim, distance=distance, init="normal")
+    x = vectors(0, 2, 6, 4, 5)
+    before = state_of(layer)
+    indices, distances = layer.nearest(x, k=3)
+    assert indices.shape == distances.shape == (2, 4, 5, 3)
+    assert torch.equal(indices[..., 0], layer.eval()(x).indices)
+    e = layer.project_in(x.movedim(1, -1)).detach().double().numpy().reshape(40, -1)
+    codes = layer.codebook.double().numpy()
+    if distance == "cosine":
+        e, codes = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (e, codes))
+        expected = np.sort(1 - e @ codes.T, axis=1)[:, :3]
+    else:
+        expected = np.sort(np.linalg.norm(e[:, None] - codes, axis=2), axis=1)[:, :3]
+    np.testing.assert_allclose(distances.reshape(40, 3), expected, rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert [part.shape for part in layer.nearest(x[:0], k=2)] == [(0, 4, 5, 2)] * 2
+    for k in (0, 41):
+        with pytest.raises(InputError, match=f"k={k}: must be in 1…40"):
+            layer.nearest(x, k)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_codes_of_another_layer_are_taken_over_and_kept(update: str) -> None:
+    layer, other = (VectorQuantizer(16, 8, channel_dim=-1, update=update, seed=seed) for seed in (0, 1))
+    other(vectors(0, 256, 8))
+    layer.set_codes(other.codebook, count=100.0)
+    assert torch.equal(layer.codebook, other.codebook)
+    x = vectors(1, 256, 8)
+    assert torch.equal(layer(x).indices, other.eval()(x).indices)
+    # 100 vectors a code beside the 1 % of a batch of 16 a code: the codes hardly move, and no first fill replaces them.
+    assert (layer.codebook - other.codebook).abs().max() < 0.05
+    layer.book = other.book
+    assert layer.codebook is other.codebook
+    for codes, count, message in (
+        (torch.zeros(15, 8), 1.0, r"codes: shape \(15, 8\), must be finite and of shape \(16, 8\)"),
+        (torch.full((16, 8), torch.nan), 1.0, "must be finite"),
+        (torch.zeros(16, 8), 0.0, "count=0.0: must be above 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            layer.set_codes(codes, count)

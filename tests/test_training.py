@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from vqlab import Config, InputError, Run, train
+from vqlab.training.finite_check import FiniteCheck
 
 TINY = {
     "data.train_limit": 96,
@@ -156,5 +158,22 @@ def test_an_invalid_config_is_reported_in_one_line(changes: dict[str, object], m
 
 def test_a_diverging_training_stops_with_an_error(tmp_path: Path) -> None:
     unstable = {"optim.learning_rate": 1.0, "model.residual_blocks": 16, "optim.epochs": 4}
-    with pytest.raises(InputError, match=r"diverged.*learning_rate"):
+    with pytest.raises(InputError, match=r"diverged: the loss at step \d+ is NaN or infinite; lower.*learning_rate"):
         train(tiny(**unstable), tmp_path, "cpu")
+
+
+def test_the_first_step_with_a_loss_that_is_not_finite_is_named_and_nothing_of_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe = FiniteCheck.observe
+
+    def observe_with_a_fault(check: FiniteCheck, loss: Tensor, step: int) -> None:
+        observe(check, loss * float("inf") if step == 2 else loss, step)
+
+    monkeypatch.setattr(FiniteCheck, "observe", observe_with_a_fault)
+    config = tiny(**{"evaluation.log_every": 100, "evaluation.checkpoint_every": 2})
+    with pytest.raises(InputError, match="the loss at step 3 is NaN or infinite"):
+        train(config, tmp_path, "cpu")
+    run = Run.open(tmp_path / config.id)
+    assert run.provenance["step"] == 2
+    assert run.metrics()["step"].max() <= 2

@@ -76,7 +76,8 @@ class Codebook(nn.Module):
         self.restart_every, self.restart_share, self.seed = restart_every, restart_share, seed
         self.frozen = False
         # On the host, so that no step waits for the device: what the buffers step and filled say, if known.
-        self._host_step: int | None = 0
+        self._host_step: int | None = None
+        self._step_stamp: tuple[int, int] | None = None
         self._known_filled = init in ("uniform", "normal")
         self._before_update: Tensor | None = None
         self._number = compiled_steps.register_codebook(self)
@@ -172,11 +173,13 @@ class Codebook(nn.Module):
         """
         view = copy.copy(self)
         view._buffers, view._parameters = {**self._buffers, **tensors}, {}
+        if self._host_step is not None:
+            view._step_stamp = _stamp(view.step)
         try:
             yield view
         finally:
-            self._host_step, self._known_filled = view._host_step, view._known_filled
-            self._before_update = view._before_update
+            self._host_step, self._step_stamp = view._host_step, None
+            self._known_filled, self._before_update = view._known_filled, view._before_update
 
     @torch.no_grad()
     def initialise(self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> None:
@@ -220,10 +223,19 @@ class Codebook(nn.Module):
         else:
             codes = sample_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))
-        counts = (counts / batches).clamp_min(_LAPLACE)
+        self.set_codes(codes, (counts / batches).clamp_min(_LAPLACE))
+
+    @torch.no_grad()
+    def set_codes(self, codes: Float[Tensor, "K C"], counts: Float[Tensor, " K"]) -> None:
+        """Set codes, EMA counts and sums; the codebook is initialised then.
+
+        Args:
+            codes: The codes, (K, C).
+            counts: EMA counts, (K,), above 0.
+        """
         self.codes.data.copy_(codes)
         self.counts.copy_(counts)
-        self.sums.copy_(codes * counts[:, None])
+        self.sums.copy_(self.codes * counts[:, None])
         self.filled.fill_(True)
         self._known_filled = True
 
@@ -273,14 +285,15 @@ class Codebook(nn.Module):
 
     def _advance(self) -> int:
         """Count a step, on the device and on the host, and return its number."""
-        self._host_step = self._known_step() + 1
+        step = self._known_step() + 1
         self.step += 1
-        return self._host_step
+        self._host_step, self._step_stamp = step, _stamp(self.step)
+        return step
 
     def _known_step(self) -> int:
-        """The number of steps; read from the device only if it is not known on the host."""
-        if self._host_step is None:
-            self._host_step = int(self.step)
+        """The number of steps; read from the device only if somebody else has written to the buffer."""
+        if self._host_step is None or self._step_stamp != _stamp(self.step):
+            self._host_step, self._step_stamp = int(self.step), _stamp(self.step)
         return self._host_step
 
     def _update_codes_from_sums(self, has_rows: Bool[Tensor, ""]) -> None:
@@ -301,6 +314,11 @@ class Codebook(nn.Module):
         self.counts.copy_(torch.where(dead, count, self.counts))
         self.sums.copy_(torch.where(dead[:, None], codes * count, self.sums))
         return dead.sum().to(torch.float32)
+
+
+def _stamp(tensor: Tensor) -> tuple[int, int] | None:
+    """What changes when somebody writes to a tensor or puts another in its place; None if that cannot be seen."""
+    return None if tensor.is_inference() else (id(tensor), tensor._version)
 
 
 def _is_distributed() -> bool:

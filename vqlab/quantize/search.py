@@ -84,6 +84,36 @@ def nearest_codes(
     return indices
 
 
+def k_nearest_codes(
+    x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], k: int, distance: str = "euclidean"
+) -> tuple[Int[Tensor, "N k"], Float[Tensor, "N k"]]:
+    """Find the k nearest codes of every row and their distances, in blocks as ``nearest_codes``.
+
+    Args:
+        x: Vectors, (N, D), in float32 or float64.
+        codes: The codebook, (K, D), of x's dtype and device.
+        k: Number of codes for each row, in 1…K.
+        distance: ``"euclidean"`` (default), with the distance ‖x − c‖, or ``"cosine"``, with 1 − cos.
+
+    Returns:
+        Indices of codes, int64, and distances, (N, k) each, nearest first.
+
+    Example:
+        >>> codes = torch.tensor([[0.0, 0.0], [1.0, 1.0], [3.0, 4.0]])
+        >>> k_nearest_codes(torch.zeros(1, 2), codes, 3)[1]
+        tensor([[0.0000, 1.4142, 5.0000]])
+    """
+    if distance == "cosine":
+        x, codes = F.normalize(x, dim=1), F.normalize(codes, dim=1)
+    size = max(_MIN_ROWS, (_GPU_BLOCK if x.is_cuda else _CPU_BLOCK) // len(codes))
+    centre = _centre(codes)
+    blocks = [similarities(rows - centre, codes - centre, "euclidean").topk(k).indices for rows in x.split(size)]
+    indices = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.int64, device=x.device)
+    distances = torch.linalg.vector_norm(x[:, None] - codes[indices], dim=2)
+    # Of unit vectors, 1 − cos is half of the squared distance.
+    return indices, distances.square() / 2 if distance == "cosine" else distances
+
+
 def _can_rerank(x: Tensor) -> bool:
     """Whether near ties are searched again: in float32, where the host reads values without a wait for a device."""
     traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None

@@ -15,7 +15,7 @@ from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.display import summary_html
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.row_layout import channels_back, channels_last, finite_rows, mean_over, memory_format
-from vqlab.quantize.search import counts_and_sums, nearest_codes, similarities
+from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import get_transport, part_way, transport
 from vqlab.quantize.usage import perplexity, relative_errors, utilisation
@@ -281,7 +281,7 @@ class VectorQuantizer(nn.Module):
             loss = self._loss(e, q, unmasked)
             counts, sums = counts_and_sums(e.detach(), indices, self.num_codes, rows)
             stats = self._stats(e.detach(), q.detach(), rows, counts)
-            stats["non_finite"] = (~finite).sum().float()
+            stats["non_finite"] = (~finite if unmasked is None else ~finite & unmasked).sum().float()
             if self.training and not recomputed:
                 stats["restarts"] = self.book.update_codes(e.detach(), rows, counts, sums)
             else:
@@ -335,6 +335,57 @@ class VectorQuantizer(nn.Module):
             raise InputError(f"z_e: shape {tuple(z_e.shape)} has no vector; give at least one")
         with torch.no_grad():
             self.book.fit_codes(self._project(self.project_in, rows), batches)
+
+    def set_codes(self, codes: Float[Tensor, "K C"], count: float = 1.0) -> None:
+        """Set the codes, for example to those of another layer or of a file; what the codes held before is lost.
+
+        Two layers share one codebook if they share the module: ``layer.book = other.book``.
+
+        Args:
+            codes: The codes, (num_codes, code_dim), or (num_codes, dim) without ``code_dim``; finite.
+            count: Vectors that each code stands for in the EMA, above 0. Default 1. Increase it if the codes should
+                move slowly at first.
+
+        Raises:
+            InputError: if the shape is another one, a code is not finite, or the count is not above 0.
+
+        Example:
+            >>> import torch, vqlab
+            >>> layer, other = (vqlab.VectorQuantizer(4, 2, seed=seed) for seed in (0, 1))
+            >>> layer.set_codes(other.codebook)
+            >>> torch.equal(layer.codebook, other.codebook)
+            True
+        """
+        if codes.shape != self.codebook.shape or not bool(codes.isfinite().all()):
+            raise InputError(
+                f"codes: shape {tuple(codes.shape)}, must be finite and of shape {tuple(self.codebook.shape)}"
+            )
+        if not count > 0:
+            raise InputError(f"count={count}: must be above 0")
+        self.book.set_codes(codes.detach(), torch.full_like(self.book.counts, count))
+
+    @torch.no_grad()
+    def nearest(self, z_e: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Find the k nearest codes of each vector and their distances; nothing is updated.
+
+        Args:
+            z_e: Encoder vectors as for ``forward``.
+            k: Number of codes for each vector, in 1…K. Default 1.
+
+        Returns:
+            Indices, int64, and distances in the space of the codes, nearest first; the shape of ``forward``'s indices
+            with an axis of k after it. Distances are ‖e − c‖, or 1 − cos with ``distance="cosine"``.
+
+        Raises:
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or k is not in 1…K.
+        """
+        if not 1 <= k <= self.num_codes:
+            raise InputError(f"k={k}: must be in 1…{self.num_codes}, the number of codes")
+        vectors = self._channels_last(z_e)
+        e = self._project(self.project_in, self._rows(vectors))
+        indices, distances = k_nearest_codes(e, self.codebook.to(e.dtype), k, self.distance)
+        shape = (*vectors.shape[:-1], k)
+        return indices.reshape(shape), distances.reshape(shape)
 
     def bypass(self, z_e: Tensor) -> Tensor:
         """Pass z_e through the projections of ``code_dim`` without quantization.

@@ -132,6 +132,8 @@ class _Training:
         metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.total_steps), logging=logging)
         self.recipe.update_average()
         self.step += 1
+        if logging:
+            self.recipe.finite_check.raise_if_diverged()
         for kind, values in self.recipe.events().items():
             self.log.add_metrics({"kind": kind, "step": self.step, "epoch": epoch, **values})
         if metrics is None:
@@ -151,6 +153,7 @@ class _Training:
 
     @torch.no_grad()
     def _end_epoch(self, epoch: int) -> None:
+        self.recipe.finite_check.raise_if_diverged()
         self.recipe.evaluated_model.eval()
         self._log("epoch", epoch, self.recipe.epoch_metrics())
         self.recipe.on_epoch_end()
@@ -164,6 +167,7 @@ class _Training:
 
     def _save(self, *, finished: bool) -> None:
         folder, recipe = self.run.folder, self.recipe
+        recipe.finite_check.raise_if_diverged()
         save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:
             write_tensors(folder / "model.safetensors", recipe.evaluated_model.state_dict())

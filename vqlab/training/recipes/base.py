@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vqlab.data import batches, load_data
 from vqlab.data.batches import Batch, seeded_generator
-from vqlab.errors import InputError
 from vqlab.models import build_model
+from vqlab.training.finite_check import FiniteCheck
 from vqlab.training.optimizers import schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
 
@@ -77,6 +77,7 @@ class Recipe(ABC):
         optimizers: optimizers by the name that checkpoints use.
         arrays: int64 arrays that training updates in place, by the name that checkpoints use.
         extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
+        finite_check: what the steps report their losses to, and the loop reads before it logs or saves.
     """
 
     def __init__(self, run: RunFolder, device: str) -> None:
@@ -85,6 +86,7 @@ class Recipe(ABC):
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}
+        self.finite_check = FiniteCheck()
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
         decay = self.config.optim.ema if self.config.prior.kind == "none" else 0
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
@@ -106,9 +108,6 @@ class Recipe(ABC):
 
         Returns:
             What to log; None if ``logging`` is False.
-
-        Raises:
-            InputError: if the loss is NaN or infinite.
         """
 
     @abstractmethod
@@ -228,15 +227,8 @@ class Recipe(ABC):
             loss: scalar, with its graph.
             optimizers: the optimizers of the parameters to change, by name.
             context: position of the step in the training.
-
-        Raises:
-            InputError: if the loss is NaN or infinite; nothing is changed then.
         """
-        if not bool(loss.isfinite()):
-            raise InputError(
-                f"training diverged: the loss at step {context.step + 1} is {float(loss.detach())}; lower "
-                "optim.learning_rate or prior.learning_rate, or use optim.precision=fp32; the last checkpoint is kept"
-            )
+        self.finite_check.observe(loss, context.step)
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
