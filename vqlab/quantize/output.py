@@ -1,7 +1,5 @@
 """The return value of a quantizer."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from torch import Tensor
