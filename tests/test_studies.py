@@ -108,7 +108,7 @@ def test_the_figure_has_a_labelled_panel_for_each_measure(table: StudyTable) -> 
         (
             {"spin": {"quantizer.transport": "spin"}},
             (0,),
-            "straight_through, rotation, rotation_unscaled, rescale, rodrigues, reflection",
+            "straight_through, rotation, rotation_unscaled, rotation_inverse_distance, rescale, rodrigues, reflection",
         ),
         ({"bad": {"quantizer.codes": 3}}, (0,), "unknown config key"),
     ],

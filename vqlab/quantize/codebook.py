@@ -48,6 +48,7 @@ class Codebook(nn.Module):
         restart_every: Training steps between two checks for dead codes; 0 disables restarts.
         restart_share: A code is dead if it received fewer than this share of the mean number of vectors per code
             since the previous check, in 0…1.
+        exact: Whether the search of the k-means initialisation is exact; see ``VectorQuantizer``.
         seed: Seed of all random numbers of the codebook.
 
     Attributes:
@@ -69,9 +70,10 @@ class Codebook(nn.Module):
 
     def __init__(
         self, num_codes: int, dim: int, *, update: str, init: str, decay: float, distance: str,
-        restart_every: int, restart_share: float, seed: int,
+        restart_every: int, restart_share: float, exact: bool, seed: int,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.exact = exact
         self.update, self.init, self.decay, self.distance = update, init, decay, distance
         self.restart_every, self.restart_share, self.seed = restart_every, restart_share, seed
         self.frozen = False
@@ -219,7 +221,7 @@ class Codebook(nn.Module):
         """
         generator = self.step_generator(torch.device("cpu"))
         if self.init != "data":
-            codes, counts = kmeans(e, len(self.counts), generator, self.distance)
+            codes, counts = kmeans(e, len(self.counts), generator, self.distance, exact=self.exact)
         else:
             codes = sample_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))

@@ -76,7 +76,12 @@ def replacement_rows(
 
 
 def kmeans(
-    x: Float[Tensor, "N D"], num_codes: int, generator: torch.Generator, distance: str = "euclidean"
+    x: Float[Tensor, "N D"],
+    num_codes: int,
+    generator: torch.Generator,
+    distance: str = "euclidean",
+    *,
+    exact: bool = True,
 ) -> tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]:
     """Cluster the rows of x with 10 iterations of Lloyd's algorithm (Lloyd, Least Squares Quantization in PCM, 1982).
 
@@ -88,6 +93,7 @@ def kmeans(
         generator: Source of the random numbers.
         distance: How rows are assigned to centres: ``"euclidean"`` (default) or ``"cosine"``. Centres are means of
             rows in both cases.
+        exact: As for ``nearest_codes``. Default True.
 
     Returns:
         The centres, (K, D), and the number of rows assigned to each, (K,).
@@ -100,9 +106,9 @@ def kmeans(
     """
     centres = sample_rows(x, num_codes, generator)
     for _ in range(_ITERATIONS):
-        counts, sums = counts_and_sums(x, nearest_codes(x, centres, distance, exact=False), num_codes)
+        counts, sums = counts_and_sums(x, nearest_codes(x, centres, distance, exact=exact), num_codes)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
-    counts, _ = counts_and_sums(x, nearest_codes(x, centres, distance, exact=False), num_codes)
+    counts, _ = counts_and_sums(x, nearest_codes(x, centres, distance, exact=exact), num_codes)
     return centres, counts
 
 

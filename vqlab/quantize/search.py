@@ -44,15 +44,16 @@ def nearest_codes(
     """Find the nearest code of every row: argmin over k of ‖x − c_k‖, or argmax of the cosine.
 
     Rows are processed in blocks, so the extra memory does not grow with N. Among equally near codes the smallest
-    index is returned. Distances between vectors far from the origin are computed from the mean of the codes, so that
-    they lose no digits, and in full float32 whatever ``torch.set_float32_matmul_precision`` says.
+    index is returned. The products are in full float32 whatever ``torch.set_float32_matmul_precision`` says.
 
     Args:
         x: Vectors, (N, D), in float32 or float64.
         codes: The codebook, (K, D), of x's dtype and device.
         distance: ``"euclidean"`` (default) or ``"cosine"``, which ignores the lengths of vectors and codes.
-        exact: Search rows in float64 whose two nearest codes differ by less than the rounding of float32. Default
-            True. Without effect on an accelerator and while a graph is traced or compiled.
+        exact: Find the nearest code in all cases. Default True: distances between vectors far from the origin are
+            computed from the mean of the codes, and rows whose two nearest codes differ by less than the rounding of
+            float32 are searched again in float64; the latter not on an accelerator or in a traced or compiled graph.
+            False leaves near ties to rounding.
 
     Returns:
         Indices of codes, (N,), int64, in 0…K−1.
@@ -62,8 +63,12 @@ def nearest_codes(
         >>> nearest_codes(torch.tensor([[0.9, 0.8], [0.1, -0.3]]), codes)
         tensor([1, 0])
     """
-    centre = _centre(codes) if distance == "euclidean" else torch.zeros_like(codes[0])
-    table = F.normalize(codes, dim=1) if distance == "cosine" else codes - centre
+    given = x
+    if exact and distance == "euclidean":
+        centre = _centre(codes)
+        x, table = x - centre, codes - centre
+    else:
+        table = F.normalize(codes, dim=1) if distance == "cosine" else codes
     squares = table.square().sum(dim=1)
     bias = torch.zeros_like(squares) if distance == "cosine" else -squares
     block = _GPU_BLOCK if x.is_cuda else _CPU_BLOCK
@@ -72,15 +77,15 @@ def nearest_codes(
     gaps = x.new_empty(len(x)) if exact and _can_rerank(x) else None
     with _full_precision():
         for start in range(0, len(x), size):
-            scores = torch.addmm(bias, x[start : start + size] - centre, table.T, alpha=2)
+            scores = torch.addmm(bias, x[start : start + size], table.T, alpha=2)
             chosen = indices[start : start + size]
             torch.argmax(scores, dim=1, out=chosen)
             if gaps is not None:
                 gaps[start : start + size] = _gaps(scores, chosen)
     if gaps is not None:
-        near = (gaps <= _rounding(x - centre, squares.max().sqrt())).nonzero()[:, 0]
+        near = (gaps <= _rounding(x, squares.max().sqrt())).nonzero()[:, 0]
         if len(near):
-            indices[near] = _exactly_nearest(x[near], codes, distance)
+            indices[near] = _exactly_nearest(given[near], codes, distance)
     return indices
 
 

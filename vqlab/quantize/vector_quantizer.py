@@ -117,10 +117,10 @@ class VectorQuantizer(nn.Module):
             of the softmax mixture, False returns the mixture. Otherwise without effect.
         temperature: Temperature of the Gumbel-softmax, above 0. Default 1.0. The attribute of the same name can be
             changed between steps, for example to decrease it during training. Otherwise without effect.
-        exact: Whether rows whose two nearest codes differ by less than the rounding of float32 are searched again in
-            float64, so that the nearest code is found in all cases and the lowest index among equal codes. Default
-            True; the search takes 15 to 20 % longer. False leaves such ties to rounding, as version 0.1 did. Without
-            effect on an accelerator and in a compiled or exported graph.
+        exact: Whether the nearest code is found in all cases, and the lowest index among equal codes: for vectors and
+            codes far from the origin, and for codes that differ by less than the rounding of float32, which are
+            searched again in float64 (the latter not on an accelerator or in a compiled or exported graph). Default
+            True; the search takes 15 to 20 % longer. False leaves such cases to rounding, as version 0.1 did.
         seed: Seed of initialisation, restarts and noise. Default 0. The projections of ``code_dim`` are initialised
             from torch's global generator.
 
@@ -198,7 +198,7 @@ class VectorQuantizer(nn.Module):
         self.project_out = nn.Identity() if code_dim is None else nn.Linear(code_channels, dim)
         self.book = Codebook(
             num_codes, code_channels, update=update, init=init, decay=decay, distance=distance,
-            restart_every=restart_every, restart_share=restart_share, seed=seed,
+            restart_every=restart_every, restart_share=restart_share, exact=exact, seed=seed,
         )  # fmt: skip
 
     @property
