@@ -26,7 +26,7 @@ _HALF_WIDTH = 2.4
 _ARROW_SCALE = 0.22
 _STEPS = 15
 # Of the explorer, which holds the field of every transport at every shift.
-_FIELD_SIZE = 13
+_FIELD_SIZE = 12
 
 
 def plane_figure(
@@ -128,7 +128,7 @@ def _gradient_traces(plane: Plane, kind: str, shift: float) -> list[go.Scatter]:
     moved = replace(plane, origin=(-shift, -shift))
     points = square_grid(_FIELD_SIZE)
     heads = points - _ARROW_SCALE * moved.gradient(points, kind)
-    paths = moved.descend(square_grid(5), kind, _STEPS)
+    paths = moved.descend(square_grid(4), kind, _STEPS)
     return [
         go.Scatter(**_join_paths(torch.stack([points, heads])), mode="lines+markers", name=f"−∇, {kind}",
                    line={"color": "#0072B2", "width": 1}, marker={"size": [0, 4, 0] * len(points)}),
