@@ -123,7 +123,7 @@ def test_every_dtype_of_module_and_input_trains(dtype: torch.dtype, code_dim: in
             assert (out.z_q.dtype, x.grad.dtype) == (dtype, dtype)
             assert x.grad.isfinite().all()
         assert layer.book.sums.dtype == layer.codebook.dtype
-        assert (layer.codebook - vectors(16, 8)[:, : layer.codebook.shape[1]]).isfinite().all()
+        assert layer.codebook.isfinite().all()
 
 
 def test_a_layer_in_bfloat16_chooses_the_codes_of_the_layer_in_float32() -> None:

@@ -48,7 +48,7 @@ class Codebook(nn.Module):
         restart_every: Training steps between two checks for dead codes; 0 disables restarts.
         restart_share: A code is dead if it received fewer than this share of the mean number of vectors per code
             since the previous check, in 0…1.
-        exact: Whether the search of the k-means initialisation is exact; see ``VectorQuantizer``.
+        exact: Whether the search is exact; see ``VectorQuantizer``.
         seed: Seed of all random numbers of the codebook.
 
     Attributes:

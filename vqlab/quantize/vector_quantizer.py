@@ -135,7 +135,6 @@ class VectorQuantizer(nn.Module):
         channel_dim: As the argument.
         hard: As the argument.
         temperature: As the argument; can be changed between steps.
-        exact: As the argument; can be changed between steps.
         project_in: Linear layer D → C, or ``nn.Identity`` without ``code_dim``.
         project_out: Linear layer C → D, or ``nn.Identity`` without ``code_dim``.
         book: The ``Codebook``, with codes, EMA counts and sums, and the settings of update, init and restarts.
@@ -193,7 +192,7 @@ class VectorQuantizer(nn.Module):
         self.num_codes, self.dim, self.beta = num_codes, dim, beta
         self.transport, self.transport_fraction = transport, transport_fraction
         self.assignment, self.distance = assignment, distance
-        self.channel_dim, self.hard, self.temperature, self.exact = channel_dim, hard, temperature, exact
+        self.channel_dim, self.hard, self.temperature = channel_dim, hard, temperature
         self.project_in = nn.Identity() if code_dim is None else nn.Linear(dim, code_channels)
         self.project_out = nn.Identity() if code_dim is None else nn.Linear(code_channels, dim)
         self.book = Codebook(
@@ -231,9 +230,8 @@ class VectorQuantizer(nn.Module):
             "channel_dim",
             "hard",
             "temperature",
-            "exact",
         )
-        book_names = ("update", "init", "restart_every", "restart_share", "decay", "seed")
+        book_names = ("update", "init", "restart_every", "restart_share", "decay", "exact", "seed")
         projected = isinstance(self.project_in, nn.Linear)
         return {
             **{name: getattr(self, name) for name in names},
@@ -483,7 +481,7 @@ class VectorQuantizer(nn.Module):
         """The rows for the decoder, the indices, and the codes q."""
         if self.assignment == "gumbel" and self.training:
             return self._gumbel_softmax(e, codes, recomputed)
-        indices = nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.exact)
+        indices = nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact)
         q = F.embedding(indices, codes)
         return self._apply_transport(e, q, recomputed), indices, q
 
