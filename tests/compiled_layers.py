@@ -1,13 +1,16 @@
-"""Compiles, exports and traces the layer, compares each with the layer itself, and prints a word for each."""
+"""Compiles, exports and traces layer and model, compares each with the original, and prints a word for each."""
 
 from __future__ import annotations
 
 import copy
 
+import onnxruntime
 import torch
 from torch import Tensor
 
 from vqlab import VectorQuantizer
+from vqlab.config import ModelConfig, QuantizerConfig
+from vqlab.models import VQVAE
 
 STEPS = [
     {}, {"update": "gradient"}, {"code_dim": 4, "init": "data"}, {"distance": "cosine"}, {"transport": "nsvq"},
@@ -58,7 +61,40 @@ def traced(channel_dim: int) -> None:
     print("traced")
 
 
+class Part(torch.nn.Module):
+    """One method of a model as a module, as the exporter takes modules only."""
+
+    def __init__(self, model: VQVAE, method: str) -> None:
+        super().__init__()
+        self.model, self.method = model, method
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return getattr(self.model, self.method)(inputs)
+
+
+def to_onnx(block: str) -> None:
+    """A whole model: images to indices, and indices to images, with any number of images."""
+    model = VQVAE(
+        ModelConfig(hidden=32, residual_hidden=16, residual_blocks=1, block=block),
+        QuantizerConfig(num_codes=32, dim=16, code_dim=8),
+    )
+    images = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model(images)
+    model.eval()
+    indices = model.encode(images)
+    for method, inputs in (("encode", images), ("decode", indices)):
+        example = inputs[:4]
+        program = torch.onnx.export(Part(model, method), (example,), dynamic_shapes=({0: "batch"},), verbose=False)
+        session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+        (output,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+        expected = getattr(model, method)(inputs).detach()
+        torch.testing.assert_close(torch.from_numpy(output), expected, rtol=0, atol=0 if method == "encode" else 1e-5)
+    print("onnx")
+
+
 if __name__ == "__main__":
+    for block in ("paper", "prenorm"):
+        to_onnx(block)
     for arguments in STEPS:
         compiled(arguments)
     for check in (exported, traced):

@@ -107,6 +107,8 @@ REFERENCES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "rotation_inverse_distance": lambda g, e, q, noise: (
         rotation_matrix(e, q).T @ g / (8 * torch.linalg.vector_norm(q - e) ** 2)
     ),
+    # A row alone is the nearest to its code.
+    "dynamic": lambda g, e, q, noise: g,
     "rescale": lambda g, e, q, noise: q.norm() / e.norm() * g,
     "reflection": reflected,
     "nsvq": reparameterized,
@@ -350,6 +352,36 @@ def test_rows_without_a_unique_rotation_get_straight_through() -> None:
     e = torch.tensor([[-1.0, -2.0], [0.0, 0.0]])
     g = torch.tensor([[3.0, 4.0], [5.0, 6.0]])
     assert torch.equal(transport_gradient(g, e, q, "rotation"), g)
+
+
+def test_dynamic_straight_through_weighs_the_vectors_of_a_code_by_their_distance() -> None:
+    g, e, codes, _ = rows(3, 40)
+    indices = torch.randint(0, 6, (40,), generator=torch.Generator().manual_seed(0))
+    q, counted = codes[indices], torch.arange(40) % 5 > 0
+    e[7] = float("inf")
+    counted[7] = False
+    distances = ((e - q) ** 2).sum(dim=1)
+    expected = g.clone()
+    for row in range(40):
+        others = [other for other in range(40) if counted[other] and indices[other] == indices[row]]
+        if counted[row]:
+            expected[row] *= min(distances[other] for other in others) / distances[row]
+    groups = transports.code_groups(indices, 6, counted)
+    torch.testing.assert_close(transport_gradient(g, e, q, "dynamic", groups=groups), expected)
+    # Without groups, equal codes are found.
+    everywhere = transports.code_groups(indices[8:], 6)
+    one, other = (transport_gradient(g[8:], e[8:], q[8:], "dynamic", groups=given) for given in (everywhere, None))
+    assert torch.equal(one, other)
+
+
+def test_the_layer_weighs_vectors_by_code_in_dynamic_straight_through() -> None:
+    layer = VectorQuantizer(8, 4, transport="dynamic", beta=0.0, channel_dim=-1, init="normal").eval()
+    z_e = rows(4, 64, 4, torch.float32)[0].requires_grad_()
+    mask = torch.arange(64) < 60
+    layer(z_e, mask=mask).z_q.sum().backward()
+    indices, distances = (value[:, 0] for value in layer.nearest(z_e.detach()))
+    least = torch.stack([distances[:60][indices[:60] == code].amin() for code in indices])
+    torch.testing.assert_close(z_e.grad[:, 0], torch.where(mask, (least / distances) ** 2, 0))
 
 
 # Training-time values.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vqlab.config import Config as Config
     from vqlab.errors import InputError as InputError
     from vqlab.probe import probe as probe
+    from vqlab.quantize import MultiHeadQuantizer as MultiHeadQuantizer
     from vqlab.quantize import QuantizerOutput as QuantizerOutput
     from vqlab.quantize import VectorQuantizer as VectorQuantizer
     from vqlab.quantize import transport as transport
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "Config": "vqlab.config",
     "InputError": "vqlab.errors",
+    "MultiHeadQuantizer": "vqlab.quantize",
     "QuantizerOutput": "vqlab.quantize",
     "Run": "vqlab.training",
     "VectorQuantizer": "vqlab.quantize",

@@ -6,6 +6,7 @@ Needs torch and jaxtyping only.
 # Both modules register their transports when they are imported.
 import vqlab.quantize.backward_transports  # noqa: F401
 import vqlab.quantize.forward_transports  # noqa: F401
+from vqlab.quantize.multi_head import MultiHeadQuantizer
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.transports import (
     Transport,
@@ -19,6 +20,7 @@ from vqlab.quantize.transports import (
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 __all__ = [
+    "MultiHeadQuantizer",
     "QuantizerOutput",
     "Transport",
     "VectorQuantizer",

@@ -1,4 +1,4 @@
-"""The registered backward rules: straight-through, rotation (two forms), its factors alone, and reflection.
+"""The registered backward rules: straight-through (also weighted), rotation (two forms), its factors, reflection.
 
 Every rule takes the gradient g at the code, encoder vectors e and codes q, (N, D) each, and returns the gradient of
 e, (N, D). Notation: ê = e/‖e‖, q̂ = q/‖q‖, c = ê·q̂, λ = ‖q‖/‖e‖. No D×D matrix is formed.
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vqlab.quantize.transports import Column, Rows, register_backward
+from vqlab.quantize.transports import Column, Groups, Rows, register_backward
 
 # Squared length of ê+q̂ (or ê−q̂) below which float32 does not resolve its direction: (1e-3 rad)².
 _DIRECTION_FLOOR = 1e-6
@@ -253,3 +253,24 @@ def reflection(g: Rows, e: Rows, q: Rows) -> Rows:
     difference = e_unit - q_unit
     squared_length = difference.square().sum(dim=1, keepdim=True).clamp_min(_DIRECTION_FLOOR)
     return rescale * (g - 2 * _dot(difference, g) / squared_length * difference)
+
+
+@register_backward("dynamic", source="Tang et al., StableVQ, 2026: dynamic straight-through estimation", by_code=True)
+def dynamic(g: Rows, e: Rows, q: Rows, groups: Groups) -> Rows:
+    """Compute ∇ₑ = wg, with w = min ‖e′ − q‖² / ‖e − q‖² over the rows e′ that have the code of e.
+
+    The vector nearest to its code has weight 1, and the others the less the farther away they are.
+
+    Args:
+        g: Gradients at the codes, (N, D).
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        groups: Groups of rows with the same code, (N,), in 0…N−1.
+
+    Returns:
+        Gradients of e, (N, D).
+    """
+    squares = (e - q).square().sum(dim=1)
+    squares = torch.where(squares.isfinite(), squares, torch.inf)
+    least = torch.full_like(squares, torch.inf).scatter_reduce(0, groups, squares, "amin")[groups]
+    return torch.where(squares > least, least / squares, 1)[:, None] * g

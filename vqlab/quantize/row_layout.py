@@ -30,6 +30,19 @@ def memory_format(tensor: Tensor) -> torch.memory_format:
     return last
 
 
+def is_traced() -> bool:
+    """Find out whether a graph is recorded by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``.
+
+    Returns:
+        True while a graph is recorded; no value may be read then.
+
+    Example:
+        >>> is_traced()
+        False
+    """
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
 class _GradientInFormat(torch.autograd.Function):
     """The identity, whose gradient has a given memory format; the gradient of ``movedim`` has strides of its own."""
 
@@ -82,7 +95,7 @@ def channels_back(z_q: Tensor, channel_dim: int, layout: torch.memory_format = t
         >>> channels_back(torch.zeros(2, 4, 5, 8), 1).is_contiguous()
         True
     """
-    return z_q if channel_dim == -1 else z_q.movedim(-1, 1).contiguous(memory_format=layout)
+    return z_q if channel_dim == -1 else z_q.movedim(z_q.dim() - 1, 1).contiguous(memory_format=layout)
 
 
 def finite_rows(e: Float[Tensor, "N C"]) -> Bool[Tensor, " N"]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from vqlab.quantize.row_layout import is_traced
 
 # Elements of the block of scores: small enough for a CPU's cache, large enough for a GPU's kernels.
 _CPU_BLOCK = 1 << 18
@@ -71,22 +73,26 @@ def nearest_codes(
         table = F.normalize(codes, dim=1) if distance == "cosine" else codes
     squares = table.square().sum(dim=1)
     bias = torch.zeros_like(squares) if distance == "cosine" else -squares
-    block = _GPU_BLOCK if x.is_cuda else _CPU_BLOCK
-    size = max(_MIN_ROWS, block // len(codes))
-    indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    gaps = x.new_empty(len(x)) if exact and _can_rerank(x) else None
+    chosen, gaps = [], []
     with _full_precision():
-        for start in range(0, len(x), size):
-            scores = torch.addmm(bias, x[start : start + size], table.T, alpha=2)
-            chosen = indices[start : start + size]
-            torch.argmax(scores, dim=1, out=chosen)
-            if gaps is not None:
-                gaps[start : start + size] = _gaps(scores, chosen)
-    if gaps is not None:
-        near = (gaps <= _rounding(x, squares.max().sqrt())).nonzero()[:, 0]
+        for rows in _blocks(x, len(codes)):
+            scores = torch.addmm(bias, rows, table.T, alpha=2)
+            chosen.append(scores.argmax(dim=1))
+            if exact and _can_rerank(x):
+                gaps.append(_gaps(scores, chosen[-1]))
+    indices = torch.cat(chosen)
+    if gaps:
+        near = (torch.cat(gaps) <= _rounding(x, squares.max().sqrt())).nonzero()[:, 0]
         if len(near):
             indices[near] = _exactly_nearest(given[near], codes, distance)
     return indices
+
+
+def _blocks(x: Float[Tensor, "N D"], num_codes: int) -> Sequence[Float[Tensor, "n D"]]:
+    """The rows in blocks of one product; all in one where a graph is exported, whose number of rows stays open."""
+    if torch.compiler.is_exporting():
+        return [x]
+    return x.split(max(_MIN_ROWS, (_GPU_BLOCK if x.is_cuda else _CPU_BLOCK) // num_codes))
 
 
 def k_nearest_codes(
@@ -110,10 +116,10 @@ def k_nearest_codes(
     """
     if distance == "cosine":
         x, codes = F.normalize(x, dim=1), F.normalize(codes, dim=1)
-    size = max(_MIN_ROWS, (_GPU_BLOCK if x.is_cuda else _CPU_BLOCK) // len(codes))
     centre = _centre(codes)
-    blocks = [similarities(rows - centre, codes - centre, "euclidean").topk(k).indices for rows in x.split(size)]
-    indices = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.int64, device=x.device)
+    table = codes - centre
+    found = [similarities(rows - centre, table, "euclidean").topk(k).indices for rows in _blocks(x, len(codes))]
+    indices = torch.cat(found)
     distances = torch.linalg.vector_norm(x[:, None] - codes[indices], dim=2)
     # Of unit vectors, 1 − cos is half of the squared distance.
     return indices, distances.square() / 2 if distance == "cosine" else distances
@@ -121,8 +127,7 @@ def k_nearest_codes(
 
 def _can_rerank(x: Tensor) -> bool:
     """Whether near ties are searched again: in float32, where the host reads values without a wait for a device."""
-    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not traced
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not is_traced()
 
 
 def _gaps(scores: Float[Tensor, "N K"], chosen: Int[Tensor, " N"]) -> Float[Tensor, " N"]:

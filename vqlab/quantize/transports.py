@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqlab.errors import InputError
 
 Rows = Float[Tensor, "N D"]
 Column = Float[Tensor, "N 1"]
-BackwardRule = Callable[[Rows, Rows, Rows], Rows]
+BackwardRule = Callable[..., Rows]
+Groups = Int[Tensor, " N"]
 ForwardValue = Callable[[Rows, Rows, Rows], Rows]
 RowMask = Callable[[Rows, Rows], Bool[Tensor, " N"]]
 
@@ -36,6 +37,7 @@ class Transport:
             undefined. The straight-through gradient g is used there.
         backward: The backward rule ``(g, e, q) -> grad_e``, all (N, D), or None.
         forward: The training-time value ``(e, q, noise) -> z``, all (N, D), or None.
+        by_code: Whether the backward rule also receives the groups of rows with the same code, (N,).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Transport:
     undefined: RowMask
     backward: BackwardRule | None = None
     forward: ForwardValue | None = None
+    by_code: bool = False
 
 
 _REGISTRY: dict[str, Transport] = {}
@@ -53,7 +56,7 @@ def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 
 def register_backward(
-    name: str, *, undefined: RowMask = _defined_everywhere, source: str = ""
+    name: str, *, undefined: RowMask = _defined_everywhere, source: str = "", by_code: bool = False
 ) -> Callable[[BackwardRule], BackwardRule]:
     """Register a backward rule as a gradient transport; use as a decorator.
 
@@ -67,6 +70,9 @@ def register_backward(
         undefined: Function ``(e, q) -> mask`` with True, in a mask of (N,), for rows where the rule is undefined;
             the gradient g is used there. Default: the rule is defined everywhere.
         source: Authors, title and year of the publication. Default: empty.
+        by_code: True for a rule in which the rows of one code depend on each other. It receives a fourth argument,
+            the groups, int64 (N,) in 0…N−1: rows with the same code have the same number, and a row that does not
+            count has a number of its own. Default False.
 
     Returns:
         A decorator that registers the function and returns it unchanged.
@@ -81,7 +87,7 @@ def register_backward(
     """
 
     def add(rule: BackwardRule) -> BackwardRule:
-        _REGISTRY[name] = Transport(name, source, undefined, backward=rule)
+        _REGISTRY[name] = Transport(name, source, undefined, backward=rule, by_code=by_code)
         return rule
 
     return add
@@ -170,9 +176,33 @@ def part_way(e: Rows, q: Rows, fraction: float) -> Rows:
     return q if fraction == 1 else torch.lerp(e, q, fraction)
 
 
+def code_groups(
+    indices: Int[Tensor, " N"], num_codes: int, rows: Bool[Tensor, " N"] | None = None
+) -> Int[Tensor, " N"]:
+    """Number the rows by their code: each row gets the place of the first row with its code.
+
+    Args:
+        indices: Index of the code of each row, (N,), in 0…K−1.
+        num_codes: K, the number of codes.
+        rows: True, in a mask of (N,), for rows that count; any other row gets its own place. Default None: all.
+
+    Returns:
+        Groups, (N,), int64, in 0…N−1.
+
+    Example:
+        >>> code_groups(torch.tensor([5, 2, 5, 2]), 8)
+        tensor([0, 1, 0, 1])
+    """
+    places = torch.arange(len(indices), device=indices.device)
+    slots = indices if rows is None else torch.where(rows, indices, num_codes)
+    first = places.new_full((num_codes + 1,), len(indices)).scatter_reduce(0, slots, places, "amin")[slots]
+    return first if rows is None else torch.where(rows, first, places)
+
+
 def transport_gradient(
-    g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0
-) -> Rows:
+    g: Rows, e: Rows, q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0,
+    groups: Groups | None = None,
+) -> Rows:  # fmt: skip
     """Compute the gradient that a transport gives to e for a gradient g at its output.
 
     With ê = e/‖e‖, q̂ = q/‖q‖ and λ = ‖q‖/‖e‖:
@@ -182,6 +212,7 @@ def transport_gradient(
     - ``"rotation_unscaled"``: ∇ₑ = Rᵀg, and ``"rescale"``: ∇ₑ = λg, the two factors of the rotation alone
     - ``"rotation_inverse_distance"``: ∇ₑ = γRᵀg, γ = 1/(8‖q − e‖²)
     - ``"reflection"``: ∇ₑ = λMg, M = I − 2uuᵀ, u = (ê − q̂)/‖ê − q̂‖, which is symmetric and maps ê to q̂
+    - ``"dynamic"``: ∇ₑ = wg, w = min ‖e′ − q‖² / ‖e − q‖² over the rows e′ with the code q, in 0…1
     - ``"nsvq"``, ``"diveq"``, ``"diveq_released"``, ``"diveq_detach"``: ∇ₑ = g − (d̂·g) (q − e)/‖q − e‖, d̂ the
       direction of the training-time error z − e
 
@@ -200,6 +231,8 @@ def transport_gradient(
             backward rules. Default: drawn with a fixed seed, the same in each call.
         fraction: t, the part of the way from e to q that a backward rule sees, in 0…1. Default 1.0. Ignored by
             training-time values.
+        groups: Groups of rows with the same code, (N,), as of ``code_groups``, for rules that are registered with
+            ``by_code``. Default None: rows of q that are equal.
 
     Returns:
         The gradients of e, (N, D), of g's dtype, without a graph.
@@ -222,16 +255,20 @@ def transport_gradient(
             leaf = e_rows.requires_grad_()
             (grad_e,) = torch.autograd.grad(transport(leaf, q_rows, kind, noise), leaf, g_rows)
         return grad_e.to(g.dtype)
-    return _backward_rule(g.detach(), e.detach(), q.detach(), entry, fraction)
+    return _backward_rule(g.detach(), e.detach(), q.detach(), entry, fraction, groups)
 
 
-def _backward_rule(g: Rows, e: Rows, q: Rows, entry: Transport, fraction: float) -> Rows:
+def _backward_rule(g: Rows, e: Rows, q: Rows, entry: Transport, fraction: float, groups: Groups | None) -> Rows:
     """The gradient of a backward rule, differentiable with respect to g, in which it is linear."""
     dtype = torch.promote_types(g.dtype, torch.float32)
     g_rows, e_rows, q_rows = (tensor.to(dtype) for tensor in (g, e, q))
     target = part_way(e_rows, q_rows, fraction)
     undefined = entry.undefined(e_rows, target)[:, None]
-    return torch.where(undefined, g_rows, cast(BackwardRule, entry.backward)(g_rows, e_rows, target)).to(g.dtype)
+    by_code: tuple[Tensor, ...] = ()
+    if entry.by_code:
+        by_code = (torch.unique(q_rows, dim=0, return_inverse=True)[1] if groups is None else groups,)
+    rule = cast(BackwardRule, entry.backward)
+    return torch.where(undefined, g_rows, rule(g_rows, e_rows, target, *by_code)).to(g.dtype)
 
 
 class _TransportFunction(torch.autograd.Function):
@@ -243,25 +280,26 @@ class _TransportFunction(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(e: Tensor, q: Tensor, kind: str, fraction: float) -> Tensor:
+    def forward(e: Tensor, q: Tensor, kind: str, fraction: float, groups: Tensor | None) -> Tensor:
         return q.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, float], output: Tensor) -> None:
-        e, q, ctx.kind, ctx.fraction = inputs
-        ctx.save_for_backward(e, q)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, float, Tensor | None], output: Tensor) -> None:
+        e, q, ctx.kind, ctx.fraction, groups = inputs
+        ctx.save_for_backward(e, q, groups)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        e, q = (tensor.detach() for tensor in ctx.saved_tensors)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        e, q, groups = ctx.saved_tensors
         with torch.autocast(e.device.type, enabled=False):
-            grad_e = _backward_rule(grads[0], e, q, get_transport(ctx.kind), ctx.fraction)
-        return grad_e.to(e.dtype), None, None, None
+            grad_e = _backward_rule(grads[0], e.detach(), q.detach(), get_transport(ctx.kind), ctx.fraction, groups)
+        return grad_e.to(e.dtype), None, None, None, None
 
 
 def transport(
-    z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0
-) -> Rows:
+    z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0,
+    groups: Groups | None = None,
+) -> Rows:  # fmt: skip
     """Return z_q with a gradient path to z_e.
 
     For a backward rule (``"rotation"``, ``"rodrigues"``, ``"straight_through"``, ``"reflection"`` and rules of your
@@ -286,6 +324,7 @@ def transport(
             a fixed seed, the same in each call, so pass fresh noise in your own training loop.
         fraction: The part of the way from z_e to z_q that a backward rule sees, in 0…1, as in
             ``transport_gradient``. Default 1.0. Ignored by training-time values.
+        groups: Groups of rows with the same code, (N,), as in ``transport_gradient``. Default None: equal rows of z_q.
 
     Returns:
         The output, (N, D), of z_q's dtype.
@@ -304,7 +343,7 @@ def transport(
     if z_e.shape != z_q.shape or z_e.dim() != 2:
         raise InputError(f"z_e {tuple(z_e.shape)}, z_q {tuple(z_q.shape)}: must both be (N, D); flatten them to rows")
     if entry.forward is None:
-        return _TransportFunction.apply(z_e, z_q.detach(), kind, fraction)
+        return _TransportFunction.apply(z_e, z_q.detach(), kind, fraction, groups)
     if noise is None:
         noise = torch.randn(z_e.shape, generator=torch.Generator().manual_seed(0)).to(z_e)
     return entry.forward(z_e, z_q, noise)

@@ -69,6 +69,26 @@ def check_ranges(*, decay: float, beta: float, temperature: float, restart_every
         raise InputError(f"restart_share={restart_share}: must be between 0 and 1")
 
 
+def check_weights(update: str, **weights: float) -> None:
+    """Check the weights of the loss's optional terms.
+
+    Args:
+        update: ``"ema"`` or ``"gradient"``.
+        **weights: Values by the name of the argument.
+
+    Raises:
+        InputError: if a weight is below 0 or NaN, or ``orthogonality_weight`` is above 0 with ``update="ema"``.
+    """
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise InputError(f"{name}={weight}: must be at least 0 (0 leaves the term out)")
+    if update == "ema" and weights["orthogonality_weight"]:
+        raise InputError(
+            f"orthogonality_weight={weights['orthogonality_weight']} with update='ema': the term trains the codes; "
+            "use update='gradient'"
+        )
+
+
 def check_fraction(transport_fraction: float, transport: str, is_backward_rule: bool) -> None:
     """Check the part of the way from vector to code that a backward rule sees.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -13,11 +14,20 @@ from torch import Tensor, nn
 from vqlab.errors import InputError
 from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.display import summary_html
+from vqlab.quantize.loss_terms import code_entropies, mean_square, non_orthogonality
 from vqlab.quantize.output import QuantizerOutput
-from vqlab.quantize.row_layout import channels_back, channels_last, finite_rows, mean_over, memory_format
+from vqlab.quantize.projection import project, projections, working_dtype
+from vqlab.quantize.row_layout import (
+    channels_back,
+    channels_last,
+    finite_rows,
+    is_traced,
+    mean_over,
+    memory_format,
+)
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
-from vqlab.quantize.transports import get_transport, part_way, transport
+from vqlab.quantize.transports import code_groups, get_transport, part_way, transport
 from vqlab.quantize.usage import perplexity, relative_errors, utilisation
 from vqlab.quantize.validation import (
     check_choices,
@@ -26,6 +36,7 @@ from vqlab.quantize.validation import (
     check_mask,
     check_ranges,
     check_sizes,
+    check_weights,
 )
 
 
@@ -44,7 +55,8 @@ class VectorQuantizer(nn.Module):
 
         index     i = argminₖ ‖e − cₖ‖     or, with distance="cosine", argmaxₖ e·cₖ / (‖e‖ ‖cₖ‖)
         value     q = cᵢ
-        loss      β ‖e − sg[q]‖² [+ ‖sg[e] − q‖² with update="gradient"], means over all elements
+        loss      β ‖e − sg[q]‖² [+ ‖sg[e] − q‖² with update="gradient"], means over all elements,
+                  [+ the terms of entropy_weight, diversity_weight and orthogonality_weight]
         EMA       Nₖ ← γ Nₖ + (1 − γ) nₖ,   mₖ ← γ mₖ + (1 − γ) sₖ,   cₖ = mₖ / Nₖ
         gradient  ∇ₑ = λ Rᵀ g,   λ = ‖q‖ / ‖e‖,   R the rotation from e/‖e‖ to q/‖q‖
 
@@ -74,7 +86,8 @@ class VectorQuantizer(nn.Module):
         transport: How the gradient passes the quantizer; a name of ``vqlab.quantize.transport_names()``.
             ``"rotation"`` (default): ∇ₑ = λRᵀg. ``"rodrigues"``: the same map in another form.
             ``"straight_through"``: ∇ₑ = g. ``"rotation_unscaled"``: ∇ₑ = Rᵀg, and ``"rescale"``: ∇ₑ = λg, the two
-            factors of the rotation alone. ``"rotation_inverse_distance"``: ∇ₑ = Rᵀg / (8‖q − e‖²). ``"reflection"``:
+            factors of the rotation alone. ``"rotation_inverse_distance"``: ∇ₑ = Rᵀg / (8‖q − e‖²). ``"dynamic"``:
+            ∇ₑ = wg with w = min ‖e′ − q‖² / ‖e − q‖² over the vectors e′ of the same code. ``"reflection"``:
             ∇ₑ = λMg with the Householder reflection M of e/‖e‖ to q/‖q‖, for comparison. ``"nsvq"``, ``"diveq"``,
             ``"diveq_released"`` and ``"diveq_detach"``: in training mode the decoder receives the differentiable value
             e + ‖q − e‖ d̂ instead of the code, with d̂ a random direction (nsvq) or nearly that of q − e (diveq, with
@@ -115,8 +128,20 @@ class VectorQuantizer(nn.Module):
         channel_dim: Axis of the channels: 1 (default) or −1.
         hard: With ``assignment="gumbel"`` in training mode: True (default) returns the sampled code with the gradient
             of the softmax mixture, False returns the mixture. Otherwise without effect.
-        temperature: Temperature of the Gumbel-softmax, above 0. Default 1.0. The attribute of the same name can be
-            changed between steps, for example to decrease it during training. Otherwise without effect.
+        temperature: Temperature τ of the Gumbel-softmax and of the probabilities of the entropy terms, above 0.
+            Default 1.0. The attribute of the same name can be changed between steps, for example to decrease it
+            during training. Otherwise without effect.
+        entropy_weight: Weight of the mean entropy of a vector's code probabilities, softmaxₖ(−‖e − cₖ‖² / τ), at
+            least 0. Default 0. Increase it so that vectors keep away from the borders between codes.
+        diversity_weight: Weight of log K minus the entropy of the mean probabilities of the batch, at least 0. Default
+            0. Increase it so that more codes are used. Each of these two terms holds an N×K matrix.
+        orthogonality_weight: Weight of the mean squared cosine between two codes, at least 0. Default 0; needs
+            ``update="gradient"``.
+        codes_from: Function of the codes, (K, C) → (K, C), whose result the layer uses in their place, in search,
+            z_q and ``decode``; a module is registered and trains with the layer. Default None: the codes. For example
+            a function that moves or removes codes, or ``nn.Linear(C, C)`` with ``update="gradient"`` and codes that
+            do not train, as in Zhu et al., Addressing Representation Collapse in Vector Quantized Models with One
+            Linear Layer, 2024. The attribute of the same name can be changed between steps.
         exact: Whether the nearest code is found in all cases, and the lowest index among equal codes: for vectors and
             codes far from the origin, and for codes that differ by less than the rounding of float32, which are
             searched again in float64 (the latter not on an accelerator or in a compiled or exported graph). Default
@@ -135,6 +160,10 @@ class VectorQuantizer(nn.Module):
         channel_dim: As the argument.
         hard: As the argument.
         temperature: As the argument; can be changed between steps.
+        entropy_weight: As the argument; can be changed between steps.
+        diversity_weight: As the argument; can be changed between steps.
+        orthogonality_weight: As the argument; can be changed between steps.
+        codes_from: As the argument; can be changed between steps.
         project_in: Linear layer D → C, or ``nn.Identity`` without ``code_dim``.
         project_out: Linear layer C → D, or ``nn.Identity`` without ``code_dim``.
         book: The ``Codebook``, with codes, EMA counts and sums, and the settings of update, init and restarts.
@@ -142,8 +171,9 @@ class VectorQuantizer(nn.Module):
     Raises:
         InputError: if ``num_codes``, ``dim`` or ``code_dim`` is below 1, a named value is unknown, ``decay``,
             ``beta``, ``temperature``, ``restart_every``, ``restart_share`` or ``transport_fraction`` is out of range,
-            ``transport_fraction`` below 1 is combined with a training-time value, or ``assignment="gumbel"`` with
-            ``update="ema"`` or another transport than ``"straight_through"``.
+            ``transport_fraction`` below 1 is combined with a training-time value, ``assignment="gumbel"`` with
+            ``update="ema"`` or another transport than ``"straight_through"``, or a weight of the loss is below 0, or
+            ``orthogonality_weight`` above 0 with ``update="ema"``.
 
     Example:
         >>> import torch, vqlab
@@ -177,6 +207,10 @@ class VectorQuantizer(nn.Module):
         channel_dim: int = 1,
         hard: bool = True,
         temperature: float = 1.0,
+        entropy_weight: float = 0.0,
+        diversity_weight: float = 0.0,
+        orthogonality_weight: float = 0.0,
+        codes_from: Callable[[Tensor], Tensor] | None = None,
         exact: bool = True,
         seed: int = 0,
     ) -> None:
@@ -189,12 +223,19 @@ class VectorQuantizer(nn.Module):
             decay=decay, beta=beta, temperature=temperature, restart_every=restart_every, restart_share=restart_share
         )
         check_fraction(transport_fraction, transport, get_transport(transport).backward is not None)
+        check_weights(
+            update,
+            entropy_weight=entropy_weight,
+            diversity_weight=diversity_weight,
+            orthogonality_weight=orthogonality_weight,
+        )
         self.num_codes, self.dim, self.beta = num_codes, dim, beta
         self.transport, self.transport_fraction = transport, transport_fraction
         self.assignment, self.distance = assignment, distance
         self.channel_dim, self.hard, self.temperature = channel_dim, hard, temperature
-        self.project_in = nn.Identity() if code_dim is None else nn.Linear(dim, code_channels)
-        self.project_out = nn.Identity() if code_dim is None else nn.Linear(code_channels, dim)
+        self.entropy_weight, self.diversity_weight = entropy_weight, diversity_weight
+        self.orthogonality_weight, self.codes_from = orthogonality_weight, codes_from
+        self.project_in, self.project_out = projections(dim, code_dim)
         self.book = Codebook(
             num_codes, code_channels, update=update, init=init, decay=decay, distance=distance,
             restart_every=restart_every, restart_share=restart_share, exact=exact, seed=seed,
@@ -202,8 +243,8 @@ class VectorQuantizer(nn.Module):
 
     @property
     def codebook(self) -> Float[Tensor, "K C"]:
-        """The codes, (num_codes, code_dim), or (num_codes, dim) without ``code_dim``."""
-        return self.book.codes
+        """The codes in use, (num_codes, code_dim), or (num_codes, dim) without ``code_dim``; after ``codes_from``."""
+        return self.book.codes if self.codes_from is None else self.codes_from(self.book.codes)
 
     def extra_repr(self) -> str:
         """Describe the layer for ``print(module)``.
@@ -230,18 +271,22 @@ class VectorQuantizer(nn.Module):
             "channel_dim",
             "hard",
             "temperature",
+            "entropy_weight",
+            "diversity_weight",
+            "orthogonality_weight",
+            "codes_from",
         )
         book_names = ("update", "init", "restart_every", "restart_share", "decay", "exact", "seed")
         projected = isinstance(self.project_in, nn.Linear)
         return {
             **{name: getattr(self, name) for name in names},
             **{name: getattr(self.book, name) for name in book_names},
-            "code_dim": self.codebook.shape[1] if projected else None,
+            "code_dim": self.book.codes.shape[1] if projected else None,
         }
 
     def _repr_html_(self) -> str:
         title = (
-            f"{type(self).__name__}: {self.num_codes:,} codes × {self.codebook.shape[1]}, "
+            f"{type(self).__name__}: {self.num_codes:,} codes × {self.book.codes.shape[1]}, "
             f"transport {self.transport}, update {self.book.update}"
         )
         return summary_html(title, *codebook_summary(self.book))
@@ -269,14 +314,15 @@ class VectorQuantizer(nn.Module):
         # Activation checkpointing repeats the forward pass while the backward pass runs.
         recomputed = self.training and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
         with torch.autocast(z_e.device.type, enabled=False):
-            e = self._project(self.project_in, self._rows(vectors))
+            e = project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
             finite = finite_rows(e.detach())
             rows = finite if unmasked is None else finite & unmasked
             if self.training and not recomputed:
                 self.book.initialise(e.detach(), rows)
-            output_rows, indices, q = self._quantize(e, self._codes(e.dtype, recomputed), recomputed)
-            loss = self._loss(e, q, unmasked)
+            codes = self._codes(e.dtype, recomputed)
+            output_rows, indices, q = self._quantize(e, codes, rows, recomputed)
+            loss = self._loss(e, q, codes, unmasked)
             counts, sums = counts_and_sums(e.detach(), indices, self.num_codes, rows)
             stats = self._stats(e.detach(), q.detach(), rows, counts)
             stats["non_finite"] = (~finite if unmasked is None else ~finite & unmasked).sum().float()
@@ -284,7 +330,7 @@ class VectorQuantizer(nn.Module):
                 stats["restarts"] = self.book.update_codes(e.detach(), rows, counts, sums)
             else:
                 stats["restarts"] = torch.zeros((), device=e.device)
-            z_q = self._project(self.project_out, output_rows)
+            z_q = project(self.project_out, output_rows)
         if unmasked is not None:
             z_q, indices = torch.where(unmasked[:, None], z_q, 0), torch.where(unmasked, indices, -1)
         z_q = channels_back(z_q.to(z_e.dtype).reshape(vectors.shape), self.channel_dim, memory_format(z_e))
@@ -332,7 +378,7 @@ class VectorQuantizer(nn.Module):
         if not len(rows):
             raise InputError(f"z_e: shape {tuple(z_e.shape)} has no vector; give at least one")
         with torch.no_grad():
-            self.book.fit_codes(self._project(self.project_in, rows), batches)
+            self.book.fit_codes(project(self.project_in, rows), batches)
 
     def set_codes(self, codes: Float[Tensor, "K C"], count: float = 1.0) -> None:
         """Set the codes, for example to those of another layer or of a file; what the codes held before is lost.
@@ -354,10 +400,9 @@ class VectorQuantizer(nn.Module):
             >>> torch.equal(layer.codebook, other.codebook)
             True
         """
-        if codes.shape != self.codebook.shape or not bool(codes.isfinite().all()):
-            raise InputError(
-                f"codes: shape {tuple(codes.shape)}, must be finite and of shape {tuple(self.codebook.shape)}"
-            )
+        shape = tuple(self.book.codes.shape)
+        if tuple(codes.shape) != shape or not bool(codes.isfinite().all()):
+            raise InputError(f"codes: shape {tuple(codes.shape)}, must be finite and of shape {shape}")
         if not count > 0:
             raise InputError(f"count={count}: must be above 0")
         self.book.set_codes(codes.detach(), torch.full_like(self.book.counts, count))
@@ -380,7 +425,7 @@ class VectorQuantizer(nn.Module):
         if not 1 <= k <= self.num_codes:
             raise InputError(f"k={k}: must be in 1…{self.num_codes}, the number of codes")
         vectors = self._channels_last(z_e)
-        e = self._project(self.project_in, self._rows(vectors))
+        e = project(self.project_in, self._rows(vectors))
         indices, distances = k_nearest_codes(e, self.codebook.to(e.dtype), k, self.distance)
         shape = (*vectors.shape[:-1], k)
         return indices.reshape(shape), distances.reshape(shape)
@@ -442,7 +487,8 @@ class VectorQuantizer(nn.Module):
         Raises:
             InputError: if an index is outside −1…K−1.
         """
-        if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
+        # The values of a traced or compiled graph cannot be looked at.
+        if not is_traced() and indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
             raise InputError(
                 f"indices: from {int(indices.min())} to {int(indices.max())}, must be in 0…{self.num_codes - 1}, or −1 "
                 "for a masked vector; use indices of this codebook"
@@ -459,36 +505,30 @@ class VectorQuantizer(nn.Module):
         return channels_last(z_e, axis)
 
     def _rows(self, vectors: Tensor) -> Tensor:
-        """Vectors as rows (N, D) of the dtype of the computation: float32, or float64 if input or codes are."""
-        wide = torch.promote_types(torch.promote_types(vectors.dtype, self.codebook.dtype), torch.float32)
-        return vectors.reshape(-1, self.dim).to(wide)
-
-    @staticmethod
-    def _project(projection: nn.Module, rows: Tensor) -> Tensor:
-        if not isinstance(projection, nn.Linear) or projection.weight.dtype == rows.dtype:
-            return projection(rows)
-        return F.linear(rows, projection.weight.to(rows.dtype), projection.bias.to(rows.dtype))
+        """Vectors as rows (N, D) of the dtype of the computation."""
+        return vectors.reshape(-1, self.dim).to(working_dtype(vectors, self.book.codes))
 
     def _codes(self, dtype: torch.dtype, recomputed: bool) -> Tensor:
         """The codes of this pass, with a path for their gradient if an optimizer trains them."""
         codes = self.book.codes_for(recomputed=recomputed)
         if self.book.update == "gradient" and self.training:
             # A copy: a restart in this step must not change what the backward pass uses.
-            codes = transport(self.codebook, codes, "straight_through")
-        return codes.to(dtype)
+            codes = transport(self.book.codes, codes, "straight_through")
+        return (codes if self.codes_from is None else self.codes_from(codes)).to(dtype)
 
-    def _quantize(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _quantize(self, e: Tensor, codes: Tensor, rows: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The rows for the decoder, the indices, and the codes q."""
         if self.assignment == "gumbel" and self.training:
             return self._gumbel_softmax(e, codes, recomputed)
         indices = nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact)
         q = F.embedding(indices, codes)
-        return self._apply_transport(e, q, recomputed), indices, q
+        groups = code_groups(indices, self.num_codes, rows) if get_transport(self.transport).by_code else None
+        return self._apply_transport(e, q, groups, recomputed), indices, q
 
-    def _apply_transport(self, e: Tensor, q: Tensor, recomputed: bool) -> Tensor:
+    def _apply_transport(self, e: Tensor, q: Tensor, groups: Tensor | None, recomputed: bool) -> Tensor:
         """The rows for the decoder: the codes, or the training-time value of a forward transport."""
         if get_transport(self.transport).forward is None:
-            return transport(e, q, self.transport, fraction=self.transport_fraction)
+            return transport(e, q, self.transport, fraction=self.transport_fraction, groups=groups)
         if not self.training:
             return transport(e, q, "straight_through")
         return transport(e, q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
@@ -504,18 +544,19 @@ class VectorQuantizer(nn.Module):
         mixture = weights @ codes
         return (q.detach() + (mixture - mixture.detach()) if self.hard else mixture), indices, q
 
-    def _loss(self, e: Tensor, q: Tensor, rows: Tensor | None) -> Tensor:
+    def _loss(self, e: Tensor, q: Tensor, codes: Tensor, rows: Tensor | None) -> Tensor:
         """The terms of the loss over all rows, or over those of a mask, so that other rows get no gradient."""
         if len(e) == 0:
             return e.sum()
-
-        def mean_square(one: Tensor, other: Tensor) -> Tensor:
-            if rows is None:
-                return F.mse_loss(one, other)
-            return mean_over(torch.where(rows[:, None], one - other, 0).square().mean(dim=1), rows)
-
-        loss = self.beta * mean_square(e, q.detach())
-        return loss + mean_square(q, e.detach()) if self.book.update == "gradient" else loss
+        loss = self.beta * mean_square(e, q.detach(), rows)
+        if self.book.update == "gradient":
+            loss = loss + mean_square(q, e.detach(), rows)
+        if self.entropy_weight or self.diversity_weight:
+            uncertainty, unevenness = code_entropies(similarities(e, codes, self.distance) / self.temperature, rows)
+            loss = loss + self.entropy_weight * uncertainty + self.diversity_weight * unevenness
+        if self.orthogonality_weight:
+            loss = loss + self.orthogonality_weight * non_orthogonality(codes)
+        return loss
 
     @torch.no_grad()
     def _stats(self, e: Tensor, q: Tensor, rows: Tensor, counts: Tensor) -> dict[str, Tensor]:

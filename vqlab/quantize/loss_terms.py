@@ -1,0 +1,86 @@
+"""Terms of the quantizer's loss: commitment and codebook term, entropy of the code probabilities, orthogonality."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vqlab.quantize.row_layout import mean_over
+
+
+def mean_square(
+    one: Float[Tensor, "N C"], other: Float[Tensor, "N C"], rows: Bool[Tensor, " N"] | None = None
+) -> Float[Tensor, ""]:
+    """Compute the mean squared difference over all elements of some rows.
+
+    Args:
+        one: Vectors, (N, C).
+        other: Vectors, (N, C).
+        rows: The rows of the mean, True in a mask of (N,); other rows get no gradient. Default None: all rows.
+
+    Returns:
+        Scalar.
+
+    Example:
+        >>> mean_square(torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [3.0, 3.0]]))
+        tensor(5.)
+    """
+    if rows is None:
+        return F.mse_loss(one, other)
+    return mean_over(torch.where(rows[:, None], one - other, 0).square().mean(dim=1), rows)
+
+
+def code_entropies(
+    logits: Float[Tensor, "N K"], rows: Bool[Tensor, " N"] | None = None
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Compute the entropy of a vector's code probabilities, and how far the mean probabilities are from uniform.
+
+    With p_n = softmax(logits_n) they are meanₙ H(p_n), which is 0 where every vector is sure of its code, and
+    log K − H(meanₙ p_n), which is 0 where all codes are equally likely (Yu et al., Language Model Beats Diffusion:
+    Tokenizer is Key to Visual Generation, 2023, with the sign of a loss).
+
+    Args:
+        logits: Similarity of each vector to each code over the temperature, (N, K).
+        rows: The vectors that count, True in a mask of (N,). Default None: all.
+
+    Returns:
+        The mean entropy and the distance from uniform, in nats, each in 0…log K.
+
+    Example:
+        >>> [round(float(value), 4) for value in code_entropies(torch.tensor([[99.0, 0.0], [99.0, 0.0]]))]
+        [0.0, 0.6931]
+    """
+    rows = torch.ones(len(logits), dtype=torch.bool, device=logits.device) if rows is None else rows
+    probabilities = torch.softmax(torch.where(rows[:, None], logits, 0), dim=1)
+    mean = torch.where(rows[:, None], probabilities, 0).sum(dim=0) / rows.sum().clamp_min(1)
+    return mean_over(_entropy(probabilities), rows), math.log(logits.shape[1]) - _entropy(mean)
+
+
+def _entropy(probabilities: Float[Tensor, "*rows K"]) -> Float[Tensor, " *rows"]:
+    # The derivative of p log p at 0 is infinite.
+    return -(probabilities * probabilities.clamp_min(1e-30).log()).sum(dim=-1)
+
+
+def non_orthogonality(codes: Float[Tensor, "K C"]) -> Float[Tensor, ""]:
+    """Compute the mean squared cosine between two different codes.
+
+    It is ‖ĈĈᵀ‖² without the diagonal over K(K − 1), computed as ‖ĈᵀĈ‖², so that no K×K matrix is held (Shin et al.,
+    Exploration into Translation-Equivariant Image Quantization, 2021).
+
+    Args:
+        codes: The codes, (K, C).
+
+    Returns:
+        Scalar in 0…1: 0 for orthogonal codes; 0 for one code.
+
+    Example:
+        >>> float(non_orthogonality(torch.eye(3)))
+        0.0
+    """
+    unit = F.normalize(codes, dim=1)
+    pairs = len(codes) * (len(codes) - 1)
+    return ((unit.T @ unit).square().sum() - unit.square().sum(dim=1).square().sum()) / max(pairs, 1)

@@ -1,0 +1,171 @@
+"""Several codes for one vector: its channels in groups, each quantized by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vqlab.errors import InputError
+from vqlab.quantize.output import QuantizerOutput
+from vqlab.quantize.projection import project, projections, working_dtype
+from vqlab.quantize.row_layout import channels_back, channels_last, memory_format
+from vqlab.quantize.validation import check_mask, check_sizes
+from vqlab.quantize.vector_quantizer import VectorQuantizer
+
+# Statistics that are numbers of codes or vectors; of all others the mean over the heads is taken.
+_SUMS = ("dead_codes", "non_finite", "restarts")
+
+
+class MultiHeadQuantizer(nn.Module):
+    """Quantize every vector by several codes, one for each group of its channels (product quantization).
+
+    The channels, D, or heads · C after a projection with ``code_dim``, are split into ``heads`` groups of C channels.
+    Each group is quantized by a ``VectorQuantizer``: by one codebook for all heads, or one for each. With H heads and
+    K codes a vector has Kᴴ possible values and H log₂ K bits (Jégou, Douze and Schmid, Product Quantization for Nearest
+    Neighbor Search, 2011).
+
+    Shapes are those of ``VectorQuantizer``, except for the indices, which have a last axis of ``heads``: with
+    ``channel_dim=1`` and z_e (B, D, H, W) they are (B, H, W, heads).
+
+    Args:
+        num_codes: K, codes of one codebook, at least 1.
+        dim: D, the channels of z_e, at least 1.
+        heads: Number of codes for one vector, at least 1.
+        shared: True (default) for one codebook that all heads use, False for one codebook each.
+        code_dim: C, the channels of a code, at least 1. Default None: D / heads without a projection. If set, one
+            linear layer maps D to heads · C before the search and another maps back.
+        channel_dim: Axis of the channels: 1 (default) or −1.
+        seed: Seed as in ``VectorQuantizer``; with ``shared=False`` head h has seed + h. Default 0.
+        **options: Other arguments of ``VectorQuantizer``.
+
+    Attributes:
+        quantizers: The ``VectorQuantizer`` of each head, or the one of all heads.
+        heads: As the argument.
+        dim: As the argument.
+        channel_dim: As the argument.
+        project_in: Linear layer D → heads · C, or ``nn.Identity`` without ``code_dim``.
+        project_out: Linear layer heads · C → D, or ``nn.Identity`` without ``code_dim``.
+
+    Raises:
+        InputError: if a size is below 1, ``dim`` is no multiple of ``heads`` without ``code_dim``, or an argument of
+            ``VectorQuantizer`` is out of its range.
+
+    Example:
+        >>> import torch, vqlab
+        >>> quantizer = vqlab.MultiHeadQuantizer(num_codes=16, dim=8, heads=2)
+        >>> out = quantizer(torch.randn(32, 8, 4, 4))
+        >>> out.z_q.shape, out.indices.shape
+        (torch.Size([32, 8, 4, 4]), torch.Size([32, 4, 4, 2]))
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        dim: int,
+        heads: int,
+        *,
+        shared: bool = True,
+        code_dim: int | None = None,
+        channel_dim: int = 1,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_sizes(num_codes=num_codes, dim=dim, heads=heads, code_dim=1 if code_dim is None else code_dim)
+        if code_dim is None and dim % heads:
+            raise InputError(f"heads={heads}: dim={dim} must be a multiple of it, or set code_dim for a projection")
+        channels = dim // heads if code_dim is None else code_dim
+        self.heads, self.dim, self.channel_dim = heads, dim, channel_dim
+        self.project_in, self.project_out = projections(dim, None if code_dim is None else heads * code_dim)
+        self.quantizers = nn.ModuleList(
+            VectorQuantizer(num_codes, channels, channel_dim=-1, seed=seed + head, **options)
+            for head in range(1 if shared else heads)
+        )
+
+    @property
+    def codebooks(self) -> Float[Tensor, "books K C"]:
+        """The codes of each codebook, (1, num_codes, C) with ``shared=True``, otherwise (heads, num_codes, C)."""
+        return torch.stack([quantizer.codebook for quantizer in self._layers()])
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
+        """Quantize z_e; in training mode also initialise and update the codebooks.
+
+        Args:
+            z_e: Encoder vectors, as for ``VectorQuantizer``.
+            mask: False where a vector is padding, bool, of the shape of the indices without ``heads``. Default None.
+
+        Returns:
+            ``QuantizerOutput`` as of ``VectorQuantizer``, with a last axis of ``heads`` in the indices. With
+            ``shared=False`` the loss and the statistics are means over the heads; numbers of codes and vectors are
+            sums.
+
+        Raises:
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask is not
+                bool or has another shape.
+        """
+        if z_e.dim() < 2 or z_e.shape[self.channel_dim] != self.dim:
+            raise InputError(
+                f"z_e: shape {tuple(z_e.shape)}, axis {self.channel_dim} must have dim={self.dim} channels; "
+                "set channel_dim or dim"
+            )
+        vectors = channels_last(z_e, self.channel_dim)
+        check_mask(mask, tuple(vectors.shape[:-1]))
+        with torch.autocast(z_e.device.type, enabled=False):
+            e = project(self.project_in, vectors.to(working_dtype(vectors, self.codebooks)))
+            out = self._quantize(e.unflatten(-1, (self.heads, -1)), mask)
+            z_q = project(self.project_out, out.z_q.flatten(-2)).to(z_e.dtype)
+        if mask is not None:
+            z_q = torch.where(mask[..., None], z_q, 0)
+        return out._replace(z_q=channels_back(z_q, self.channel_dim, memory_format(z_e)))
+
+    def decode(self, indices: Int[Tensor, "*shape heads"]) -> Tensor:
+        """Look up z_q for indices, including the projection of ``code_dim``.
+
+        Args:
+            indices: Indices of codes, (…, heads), integers in 0…K−1; −1 in every head gives a vector of zeros.
+
+        Returns:
+            z_q of the codebook's dtype: (B, D, …) for indices (B, …, heads) with ``channel_dim=1``, (…, D) for indices
+            (…, heads) with ``channel_dim=-1``.
+
+        Raises:
+            InputError: if the last axis is not of ``heads``, or an index is outside −1…K−1.
+        """
+        if indices.dim() < 1 or indices.shape[-1] != self.heads:
+            raise InputError(f"indices: shape {tuple(indices.shape)}, the last axis must have heads={self.heads}")
+        layers = self._layers() if len(self.quantizers) > 1 else self._layers() * self.heads
+        parts = [layer.decode(part) for layer, part in zip(layers, indices.unbind(-1), strict=True)]
+        z_q = project(self.project_out, torch.cat(parts, dim=-1))
+        return channels_back(torch.where((indices < 0).all(dim=-1, keepdim=True), 0, z_q), self.channel_dim)
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop, or continue, every change of the codebooks in training mode; see ``VectorQuantizer.freeze``.
+
+        Args:
+            frozen: True (default) to stop, False to continue.
+        """
+        for layer in self._layers():
+            layer.freeze(frozen)
+
+    def _quantize(self, parts: Tensor, mask: Tensor | None) -> QuantizerOutput:
+        """Quantize the heads, (…, heads, C), by the codebook of all or each by its own."""
+        if len(self.quantizers) == 1:
+            return self._layers()[0](parts, None if mask is None else mask[..., None].expand(parts.shape[:-1]))
+        return _join([layer(part, mask) for layer, part in zip(self._layers(), parts.unbind(-2), strict=True)])
+
+    def _layers(self) -> list[VectorQuantizer]:
+        return [layer for layer in self.quantizers if isinstance(layer, VectorQuantizer)]
+
+
+def _join(outputs: list[QuantizerOutput]) -> QuantizerOutput:
+    """The outputs of all heads as one."""
+    stats = {name: torch.stack([out.stats[name] for out in outputs]) for name in outputs[0].stats}
+    return QuantizerOutput(
+        z_q=torch.stack([out.z_q for out in outputs], dim=-2),
+        indices=torch.stack([out.indices for out in outputs], dim=-1),
+        loss=torch.stack([out.loss for out in outputs]).mean(),
+        stats={name: values.sum() if name in _SUMS else values.mean() for name, values in stats.items()},
+    )
