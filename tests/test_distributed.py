@@ -1,13 +1,16 @@
-"""The layer on two ranks (gloo) compared with one process on the joined batch."""
+"""The layer on two ranks (gloo), alone and inside DDP and FSDP, compared with one process on the joined batch."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from vqlab import VectorQuantizer
 
@@ -47,3 +50,59 @@ def test_two_ranks_have_the_codebook_of_one_process_on_the_joined_batch(tmp_path
     for name, value in single.state_dict().items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], value, msg=name)
+
+
+def _autoencoder() -> torch.nn.Sequential:
+    class Codes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quantizer = VectorQuantizer(16, 8, code_dim=4, restart_every=2)
+
+        def forward(self, z_e: torch.Tensor) -> torch.Tensor:
+            return self.quantizer(z_e).z_q
+
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 8, 3, padding=1), Codes(), torch.nn.Conv2d(8, 3, 3, padding=1)
+    return torch.nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def _images(step: int) -> torch.Tensor:
+    images = torch.rand(8, 3, 6, 6, generator=torch.Generator().manual_seed(step))
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _train(model: torch.nn.Module, rank: int | None) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(6):
+        images = _images(step) if rank is None else _images(step).chunk(RANKS)[rank]
+        optimizer.zero_grad()
+        (model(images) - images).square().mean().backward()
+        optimizer.step()
+
+
+def _run_wrapped_rank(rank: int, folder: str, wrapper: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    model = _autoencoder()
+    if wrapper == "DDP":
+        _train(torch.nn.parallel.DistributedDataParallel(model), rank)
+        state = model.state_dict()
+    else:
+        fully_shard(model.to(memory_format=torch.contiguous_format))
+        _train(model, rank)
+        state = {key: v.full_tensor() if isinstance(v, DTensor) else v for key, v in model.state_dict().items()}
+    torch.save(state, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+@pytest.mark.parametrize("wrapper", ["DDP", "FSDP"])
+def test_a_model_on_two_ranks_trains_without_a_warning_as_on_one(tmp_path: Path, wrapper: str) -> None:
+    mp.spawn(_run_wrapped_rank, (str(tmp_path), wrapper), nprocs=RANKS)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    single = _autoencoder()
+    _train(single, None)
+    for name, value in single.state_dict().items():
+        torch.testing.assert_close(ranks[0][name], value, msg=name, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ranks[1][name], value, msg=name, rtol=1e-4, atol=1e-5)
