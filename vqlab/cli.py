@@ -241,6 +241,28 @@ def tune(
 
 
 @app.command()
+def bench(
+    codes: Annotated[list[int] | None, typer.Option(min=1, help="number of codes; repeatable")] = None,
+    dim: Annotated[list[int] | None, typer.Option(min=1, help="channels of a code; repeatable")] = None,
+    vectors: Annotated[int, typer.Option(min=8, help="vectors of a step")] = 8192,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="number of threads; repeatable; 1 and 2")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="steps of each, of which the median is printed")] = 7,
+    device: Device = None, table: Table = None,
+) -> None:  # fmt: skip
+    """Time the quantizer beside vector-quantize-pytorch, if installed, and beside its indispensable operations."""
+    from vqlab.analysis import layer_benchmark as benchmark
+    from vqlab.studies import to_markdown
+
+    sizes = [benchmark.LayerSize(k, d, vectors) for d in dim or [64] for k in codes or [1024]]
+    sizes = sizes if codes or dim else [size._replace(vectors=vectors) for size in benchmark.SIZES]
+    rows = benchmark.benchmark_layer(sizes, threads or (1, 2), rounds, device)
+    text = f"{to_markdown(rows.rename(columns=benchmark.COLUMNS), index=False)}\n\n{benchmark.benchmark_versions()}"
+    if table:
+        _write_table(table, rows, text)
+    print(text)
+
+
+@app.command()
 def doctor(
     folder: RunFolder,
     apply: Annotated[bool, typer.Option("--apply", help="train with the changes; print before and after")] = False,

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -56,18 +56,34 @@ def _measure_size(num_codes: int, dim: int, tokens: int, repeats: int, device: s
     layer = VectorQuantizer(num_codes, dim, init="normal", restart_every=0, channel_dim=-1).to(device)
     generator = torch.Generator().manual_seed(0)
     z_e = torch.randn(tokens, dim, generator=generator).to(device).requires_grad_()
-    before = _current_memory_mib(device)
-    times = [_time_step(layer, z_e, device) for _ in range(repeats)]
-    peak = peak_memory_mib(device)
+    times: list[float] = []
+    memory = step_memory_mib(lambda: times.extend(_time_step(layer, z_e, device) for _ in range(repeats)), device)
     return {
         "K": num_codes,
         "D": dim,
         "tokens": tokens,
         "ms": median(times),
-        "mib": None if peak is None or before is None else max(0.0, peak - before),
+        "mib": memory,
         "matrix_mib": tokens * num_codes * 4 / 2**20,
         "codebook_mib": num_codes * dim * 4 / 2**20,
     }
+
+
+def step_memory_mib(step: Callable[[], object], device: str) -> float | None:
+    """Measure the peak memory of a step above the memory before it.
+
+    Args:
+        step: Function that does the step.
+        device: ``cpu``, where the memory is the resident memory of the process, or ``cuda``, where it is what the
+            step allocates.
+
+    Returns:
+        MiB, or None if it cannot be read.
+    """
+    before = _current_memory_mib(device)
+    step()
+    peak = peak_memory_mib(device)
+    return None if peak is None or before is None else max(0.0, peak - before)
 
 
 def _current_memory_mib(device: str) -> float | None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vqlab.quantize.transports import Column, Groups, Rows, register_backward
+from vqlab.quantize.transports import Column, Groups, RowLengths, Rows, register_backward
 
 # Squared length of ê+q̂ (or ê−q̂) below which float32 does not resolve its direction: (1e-3 rad)².
 _DIRECTION_FLOOR = 1e-6
@@ -18,10 +18,14 @@ _NORM_FLOOR = 1e-12
 _MAX_RESCALE = 1e6
 
 
+def _norms(e: Rows, q: Rows) -> tuple[Column, Column]:
+    """‖e‖ and ‖q‖ as (N, 1)."""
+    return torch.linalg.vector_norm(e, dim=1, keepdim=True), torch.linalg.vector_norm(q, dim=1, keepdim=True)
+
+
 def _units_and_rescale(e: Rows, q: Rows) -> tuple[Rows, Rows, Column]:
     """Unit vectors ê and q̂, and λ = ‖q‖/‖e‖ as (N, 1)."""
-    e_norm = torch.linalg.vector_norm(e, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
-    q_norm = torch.linalg.vector_norm(q, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+    e_norm, q_norm = (norm.clamp_min(_NORM_FLOOR) for norm in _norms(e, q))
     return e / e_norm, q / q_norm, q_norm / e_norm
 
 
@@ -30,9 +34,37 @@ def _dot(a: Rows, b: Rows) -> Column:
 
 
 def _rescale_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
-    e_norm = torch.linalg.vector_norm(e, dim=1)
-    q_norm = torch.linalg.vector_norm(q, dim=1)
-    return (e_norm <= _NORM_FLOOR) | (q_norm <= _NORM_FLOOR) | (q_norm > _MAX_RESCALE * e_norm)
+    return _rescale_undefined_by_norms(*_norms(e, q))
+
+
+def _rescale_undefined_by_norms(e_norm: Column, q_norm: Column) -> Bool[Tensor, " N"]:
+    return ((e_norm <= _NORM_FLOOR) | (q_norm <= _NORM_FLOOR) | (q_norm > _MAX_RESCALE * e_norm))[:, 0]
+
+
+def _direction_undefined(e: Rows, q: Rows, sign: int) -> Bool[Tensor, " N"]:
+    """Where ê + sign · q̂ is nearly 0, or λ is not usable."""
+    e_norm, q_norm = _norms(e, q)
+    total = torch.add(e / e_norm.clamp_min(_NORM_FLOOR), q / q_norm.clamp_min(_NORM_FLOOR), alpha=sign)
+    return (total.square().sum(dim=1) < _DIRECTION_FLOOR) | _rescale_undefined_by_norms(e_norm, q_norm)
+
+
+def _nearly_opposite(lengths: RowLengths) -> Bool[Tensor, " N"]:
+    """Where e and q may be opposite, or λ may not be usable."""
+    return _suspect(lengths, -1)
+
+
+def _nearly_parallel(lengths: RowLengths) -> Bool[Tensor, " N"]:
+    """Where e and q may be parallel, or λ may not be usable."""
+    return _suspect(lengths, 1)
+
+
+def _suspect(lengths: RowLengths, sign: int) -> Bool[Tensor, " N"]:
+    # Wide bounds: these lengths are rounded otherwise than those of the masks, and NaN is suspect.
+    cosines = (lengths.e.square() + lengths.q.square() - lengths.squares) / (2 * lengths.e * lengths.q)
+    usable = (
+        (lengths.e > 10 * _NORM_FLOOR) & (lengths.q > 10 * _NORM_FLOOR) & (lengths.q < _MAX_RESCALE / 2 * lengths.e)
+    )
+    return ~(usable & (sign * cosines < 0.99))
 
 
 def rotation_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
@@ -52,8 +84,7 @@ def rotation_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
         >>> rotation_undefined(e, torch.tensor([[-1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))
         tensor([ True, False,  True])
     """
-    e_unit, q_unit, _ = _units_and_rescale(e, q)
-    return ((e_unit + q_unit).square().sum(dim=1) < _DIRECTION_FLOOR) | _rescale_undefined(e, q)
+    return _direction_undefined(e, q, 1)
 
 
 def reflection_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
@@ -73,8 +104,7 @@ def reflection_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
         >>> reflection_undefined(e, torch.tensor([[2.0, 0.0], [1.0, 0.0]]))
         tensor([ True, False])
     """
-    e_unit, q_unit, _ = _units_and_rescale(e, q)
-    return ((e_unit - q_unit).square().sum(dim=1) < _DIRECTION_FLOOR) | _rescale_undefined(e, q)
+    return _direction_undefined(e, q, -1)
 
 
 @register_backward(
@@ -98,6 +128,7 @@ def straight_through(g: Rows, e: Rows, q: Rows) -> Rows:
 @register_backward(
     "rotation",
     undefined=rotation_undefined,
+    suspect=_nearly_opposite,
     source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024",
 )
 def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
@@ -130,6 +161,7 @@ def _rotate_back(g: Rows, e_unit: Rows, q_unit: Rows) -> Rows:
 @register_backward(
     "rotation_unscaled",
     undefined=rotation_undefined,
+    suspect=_nearly_opposite,
     source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024, appendix A.9",
 )
 def rotation_unscaled(g: Rows, e: Rows, q: Rows) -> Rows:
@@ -206,6 +238,7 @@ def rescale(g: Rows, e: Rows, q: Rows) -> Rows:
 @register_backward(
     "rodrigues",
     undefined=rotation_undefined,
+    suspect=_nearly_opposite,
     source="Rodrigues, 1840, in the form without angles; the same map as rotation",
 )
 def rodrigues(g: Rows, e: Rows, q: Rows) -> Rows:
@@ -234,6 +267,7 @@ def rodrigues(g: Rows, e: Rows, q: Rows) -> Rows:
 @register_backward(
     "reflection",
     undefined=reflection_undefined,
+    suspect=_nearly_parallel,
     source="one Householder reflection, determinant −1, for comparison with the rotation",
 )
 def reflection(g: Rows, e: Rows, q: Rows) -> Rows:

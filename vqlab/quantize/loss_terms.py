@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,26 +13,48 @@ from torch import Tensor
 from vqlab.quantize.row_layout import mean_over
 
 
+class _MeanSquare(torch.autograd.Function):
+    """The mean of squares that are known already by row, with the gradient of the differences."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(one: Tensor, other: Tensor, squares: Tensor) -> Tensor:
+        return squares.mean() / one.shape[1]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return torch.ops.aten.mse_loss_backward(grads[0], *ctx.saved_tensors, 1), None, None
+
+
 def mean_square(
-    one: Float[Tensor, "N C"], other: Float[Tensor, "N C"], rows: Bool[Tensor, " N"] | None = None
+    one: Float[Tensor, "N C"],
+    other: Float[Tensor, "N C"],
+    squares: Float[Tensor, " N"],
+    rows: Bool[Tensor, " N"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the mean squared difference over all elements of some rows.
 
     Args:
-        one: Vectors, (N, C).
-        other: Vectors, (N, C).
+        one: Vectors, (N, C); they get the gradient.
+        other: Vectors, (N, C), without a gradient.
+        squares: The squared differences of each row, summed, (N,), as they are known already.
         rows: The rows of the mean, True in a mask of (N,); other rows get no gradient. Default None: all rows.
 
     Returns:
         Scalar.
 
     Example:
-        >>> mean_square(torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [3.0, 3.0]]))
+        >>> mean_square(torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [3.0, 3.0]]), torch.tensor([2.0, 18.0]))
         tensor(5.)
     """
     if rows is None:
-        return F.mse_loss(one, other)
-    return mean_over(torch.where(rows[:, None], one - other, 0).square().mean(dim=1), rows)
+        return _MeanSquare.apply(one, other.detach(), squares)
+    return mean_over(torch.where(rows[:, None], one - other.detach(), 0).square().mean(dim=1), rows)
 
 
 def code_entropies(

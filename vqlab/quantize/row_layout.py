@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+
+# Elements of a block of rows: several temporary tensors of it fit into a CPU's last cache.
+_CACHED = 1 << 18
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:
@@ -41,6 +45,24 @@ def is_traced() -> bool:
         False
     """
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
+def reads_are_free(tensor: Tensor) -> bool:
+    """Find out whether the host can read values of a tensor without a wait for a device.
+
+    Args:
+        tensor: Any tensor.
+
+    Returns:
+        True on a CPU, outside of recorded graphs and of the transforms of ``torch.func``.
+
+    Example:
+        >>> reads_are_free(torch.zeros(1))
+        True
+    """
+    if is_traced() or tensor.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 class _GradientInFormat(torch.autograd.Function):
@@ -98,20 +120,32 @@ def channels_back(z_q: Tensor, channel_dim: int, layout: torch.memory_format = t
     return z_q if channel_dim == -1 else z_q.movedim(z_q.dim() - 1, 1).contiguous(memory_format=layout)
 
 
-def finite_rows(e: Float[Tensor, "N C"]) -> Bool[Tensor, " N"]:
-    """Find the rows with a finite squared length; those with NaN or an infinity have none.
+def in_blocks(function: Callable[..., Tensor], *tensors: Shaped[Tensor, "N ..."]) -> Tensor:
+    """Apply a function of rows to blocks of rows, so that what it computes on the way stays in a CPU's cache.
 
     Args:
-        e: Vectors, (N, C).
+        function: Function of tensors with n rows whose result has a row for each of them, which depends on it alone.
+        *tensors: Tensors of N rows; the first is (N, D).
 
     Returns:
-        Mask, (N,), True where the row is finite.
+        The results of all blocks, (N, …).
 
     Example:
-        >>> finite_rows(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]))
-        tensor([ True, False])
+        >>> in_blocks(torch.add, torch.ones(3, 2), torch.ones(3, 2)).shape
+        torch.Size([3, 2])
     """
-    return e.square().sum(dim=1).isfinite()
+    if is_traced() or tensors[0].device.type != "cpu" or tensors[0].numel() <= _CACHED:
+        return function(*tensors)
+    size = max(1, _CACHED // tensors[0].shape[1])
+    blocks = (function(*parts) for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True))
+    if torch.is_grad_enabled():
+        return torch.cat(list(blocks))
+    first = next(blocks)
+    results = first.new_empty((len(tensors[0]), *first.shape[1:]))
+    results[:size] = first
+    for number, block in enumerate(blocks, start=1):
+        results[number * size : (number + 1) * size] = block
+    return results
 
 
 def mean_over(values: Float[Tensor, " N"], rows: Bool[Tensor, " N"]) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqlab.quantize.row_layout import is_traced
+from vqlab.quantize.row_layout import reads_are_free
 
 # Elements of the block of scores: small enough for a CPU's cache, large enough for a GPU's kernels.
 _CPU_BLOCK = 1 << 18
@@ -19,6 +19,9 @@ _GPU_BLOCK = 1 << 26
 _MIN_ROWS = 64
 # Squared length of the codes' mean, in squared spreads around it, above which a product 2x·c loses two digits.
 _FAR = 100.0
+# Least number of codes whose maximum is found by groups, and the numbers of groups.
+_MANY_CODES = 128
+_GROUPS = (16, 8, 4)
 
 
 def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
@@ -65,27 +68,80 @@ def nearest_codes(
         >>> nearest_codes(torch.tensor([[0.9, 0.8], [0.1, -0.3]]), codes)
         tensor([1, 0])
     """
-    given = x
-    if exact and distance == "euclidean":
-        centre = _centre(codes)
-        x, table = x - centre, codes - centre
+    if distance == "cosine":
+        centre, table = None, F.normalize(codes, dim=1)
+        squares = table.square().sum(dim=1)
+        bias = torch.zeros_like(squares)
     else:
-        table = F.normalize(codes, dim=1) if distance == "cosine" else codes
-    squares = table.square().sum(dim=1)
-    bias = torch.zeros_like(squares) if distance == "cosine" else -squares
-    chosen, gaps = [], []
+        centre = _centre(codes) if exact else None
+        table = codes if centre is None else codes - centre
+        squares = table.square().sum(dim=1)
+        bias = -squares
     with _full_precision():
-        for rows in _blocks(x, len(codes)):
-            scores = torch.addmm(bias, rows, table.T, alpha=2)
-            chosen.append(scores.argmax(dim=1))
-            if exact and _can_rerank(x):
-                gaps.append(_gaps(scores, chosen[-1]))
-    indices = torch.cat(chosen)
-    if gaps:
-        near = (torch.cat(gaps) <= _rounding(x, squares.max().sqrt())).nonzero()[:, 0]
-        if len(near):
-            indices[near] = _exactly_nearest(given[near], codes, distance)
+        if not reads_are_free(x):
+            rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
+            return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])
+        indices, near = _search_on_cpu(x, centre, table, bias, squares.max().sqrt() if exact else None)
+    if near is not None and len(rows := near.nonzero()[:, 0]):
+        indices[rows] = _exactly_nearest(x[rows], codes, distance)
     return indices
+
+
+def _search_on_cpu(
+    x: Float[Tensor, "N D"],
+    centre: Float[Tensor, " D"] | None,
+    table: Float[Tensor, "K D"],
+    bias: Float[Tensor, " K"],
+    longest: Float[Tensor, ""] | None,
+) -> tuple[Int[Tensor, " N"], Bool[Tensor, " N"] | None]:
+    """The code of the largest score of each row, and whether another score is within rounding of it.
+
+    ``longest`` is the length of the longest code. Without it, no such rows are looked for, and the first of equal
+    scores is taken.
+    """
+    blocks = _blocks(x, len(table))
+    # One buffer for all blocks: memory of this size goes back to the system when it is freed.
+    buffer = x.new_empty(len(blocks[0]), len(table))
+    compare = longest is not None and x.dtype == torch.float32
+    indices, gaps, norms = [], [], []
+    for rows in blocks:
+        rows = rows if centre is None else rows - centre
+        scores = torch.addmm(bias, rows, table.T, alpha=2, out=buffer[: len(rows)])
+        chosen, gap = _largest(scores, with_gaps=compare)
+        indices.append(chosen)
+        if compare:
+            gaps.append(gap)
+            norms.append(torch.linalg.vector_norm(rows, dim=1))
+    if longest is None or not gaps:
+        return torch.cat(indices), None
+    # What rounding can make of the difference of two scores.
+    unit = 2 * torch.finfo(x.dtype).eps * (x.shape[1] ** 0.5 + 4)
+    return torch.cat(indices), torch.cat(gaps) <= unit * longest * (2 * torch.cat(norms) + longest)
+
+
+def _largest(scores: Float[Tensor, "n K"], *, with_gaps: bool) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """The first place of the largest score of each row, and how much larger it is than the second largest.
+
+    ``argmax`` takes ten times as long as ``amax``, so it is used on a few of the scores only. With gaps, the place is
+    any of the largest scores.
+    """
+    count = scores.shape[1]
+    groups = next((groups for groups in _GROUPS if count >= _MANY_CODES and count % groups == 0), 1)
+    folded = scores.view(len(scores), groups, count // groups)
+    peaks = folded.amax(dim=1) if groups > 1 else scores
+    best, column = peaks.max(dim=1)
+    candidates = folded.gather(2, column[:, None, None].expand(-1, groups, 1))[:, :, 0]
+    group = candidates.argmax(dim=1)
+    chosen = group * (count // groups) + column
+    if groups == 1 and not with_gaps:
+        return chosen, best
+    second = peaks.scatter_(1, column[:, None], -torch.inf).amax(dim=1)
+    if groups > 1:
+        second = torch.maximum(second, candidates.scatter_(1, group[:, None], -torch.inf).amax(dim=1))
+    gaps = best - second
+    if not with_gaps and len(tied := (gaps == 0).nonzero()[:, 0]):
+        chosen[tied] = scores[tied].argmax(dim=1)
+    return chosen, gaps
 
 
 def _blocks(x: Float[Tensor, "N D"], num_codes: int) -> Sequence[Float[Tensor, "n D"]]:
@@ -123,23 +179,6 @@ def k_nearest_codes(
     distances = torch.linalg.vector_norm(x[:, None] - codes[indices], dim=2)
     # Of unit vectors, 1 − cos is half of the squared distance.
     return indices, distances.square() / 2 if distance == "cosine" else distances
-
-
-def _can_rerank(x: Tensor) -> bool:
-    """Whether near ties are searched again: in float32, where the host reads values without a wait for a device."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not is_traced()
-
-
-def _gaps(scores: Float[Tensor, "N K"], chosen: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """The best score of each row over the second best; the scores are overwritten."""
-    best = scores.gather(1, chosen[:, None])[:, 0]
-    return best - scores.scatter_(1, chosen[:, None], -torch.inf).amax(dim=1)
-
-
-def _rounding(rows: Float[Tensor, "N D"], longest: Float[Tensor, ""]) -> Float[Tensor, " N"]:
-    """Bound of the difference that rounding makes between two scores of a row, for codes up to a length."""
-    unit = 2 * torch.finfo(rows.dtype).eps * (rows.shape[1] ** 0.5 + 4)
-    return unit * longest * (2 * torch.linalg.vector_norm(rows, dim=1) + longest)
 
 
 def _exactly_nearest(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Int[Tensor, " N"]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqlab.errors import InputError
+from vqlab.quantize.row_layout import in_blocks, reads_are_free
 
 Rows = Float[Tensor, "N D"]
 Column = Float[Tensor, "N 1"]
@@ -24,6 +25,23 @@ BackwardRule = Callable[..., Rows]
 Groups = Int[Tensor, " N"]
 ForwardValue = Callable[[Rows, Rows, Rows], Rows]
 RowMask = Callable[[Rows, Rows], Bool[Tensor, " N"]]
+
+
+class RowLengths(NamedTuple):
+    """Lengths that a quantizer knows of its rows.
+
+    Attributes:
+        e: ‖e‖, (N,).
+        q: ‖q‖, (N,).
+        squares: ‖e − q‖², (N,).
+    """
+
+    e: Float[Tensor, " N"]
+    q: Float[Tensor, " N"]
+    squares: Float[Tensor, " N"]
+
+
+LengthsMask = Callable[[RowLengths], Bool[Tensor, " N"]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,7 @@ class Transport:
         backward: The backward rule ``(g, e, q) -> grad_e``, all (N, D), or None.
         forward: The training-time value ``(e, q, noise) -> z``, all (N, D), or None.
         by_code: Whether the backward rule also receives the groups of rows with the same code, (N,).
+        suspect: Function of ``RowLengths``, True at least where ``undefined`` is, or None.
     """
 
     name: str
@@ -46,6 +65,7 @@ class Transport:
     backward: BackwardRule | None = None
     forward: ForwardValue | None = None
     by_code: bool = False
+    suspect: LengthsMask | None = None
 
 
 _REGISTRY: dict[str, Transport] = {}
@@ -56,8 +76,9 @@ def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 
 def register_backward(
-    name: str, *, undefined: RowMask = _defined_everywhere, source: str = "", by_code: bool = False
-) -> Callable[[BackwardRule], BackwardRule]:
+    name: str, *, undefined: RowMask = _defined_everywhere, source: str = "", by_code: bool = False,
+    suspect: LengthsMask | None = None,
+) -> Callable[[BackwardRule], BackwardRule]:  # fmt: skip
     """Register a backward rule as a gradient transport; use as a decorator.
 
     The rule receives g, e and q as float32 or float64 rows (N, D) that need no gradient, and returns the gradient of
@@ -73,6 +94,8 @@ def register_backward(
         by_code: True for a rule in which the rows of one code depend on each other. It receives a fourth argument,
             the groups, int64 (N,) in 0…N−1: rows with the same code have the same number, and a row that does not
             count has a number of its own. Default False.
+        suspect: Function of the lengths of e, q and e − q, (N,) each, that is True at least where ``undefined`` is;
+            only for speed: on a CPU, ``undefined`` then sees these rows alone. Default None: it sees every row.
 
     Returns:
         A decorator that registers the function and returns it unchanged.
@@ -87,7 +110,7 @@ def register_backward(
     """
 
     def add(rule: BackwardRule) -> BackwardRule:
-        _REGISTRY[name] = Transport(name, source, undefined, backward=rule, by_code=by_code)
+        _REGISTRY[name] = Transport(name, source, undefined, backward=rule, by_code=by_code, suspect=suspect)
         return rule
 
     return add
@@ -255,20 +278,67 @@ def transport_gradient(
             leaf = e_rows.requires_grad_()
             (grad_e,) = torch.autograd.grad(transport(leaf, q_rows, kind, noise), leaf, g_rows)
         return grad_e.to(g.dtype)
-    return _backward_rule(g.detach(), e.detach(), q.detach(), entry, fraction, groups)
+    undefined = undefined_rows(e.detach(), q.detach(), kind, fraction)
+    return _backward_rule(g.detach(), e.detach(), q.detach(), entry, fraction, undefined, groups)
 
 
-def _backward_rule(g: Rows, e: Rows, q: Rows, entry: Transport, fraction: float, groups: Groups | None) -> Rows:
+def undefined_rows(
+    e: Rows, q: Rows, kind: str, fraction: float = 1.0, lengths: RowLengths | None = None
+) -> Bool[Tensor, " N"] | None:
+    """Find the rows where a backward rule is undefined, so that g itself is used.
+
+    Args:
+        e: Encoder vectors, (N, D).
+        q: Their codes, (N, D).
+        kind: Name of the transport.
+        fraction: The part of the way from e to q that the rule sees, in 0…1.
+        lengths: Lengths of e, q and e − q, if they are known already. Default None.
+
+    Returns:
+        Mask, (N,), or None for a transport that is defined everywhere.
+
+    Example:
+        >>> undefined_rows(torch.ones(1, 2), -torch.ones(1, 2), "rotation")
+        tensor([True])
+    """
+    entry = get_transport(kind)
+    if entry.undefined is _defined_everywhere:
+        return None
+    dtype = torch.promote_types(e.dtype, torch.float32)
+
+    def of_rows(e: Rows, q: Rows) -> Bool[Tensor, " n"]:
+        e_rows, q_rows = e.to(dtype), q.to(dtype)
+        return entry.undefined(e_rows, part_way(e_rows, q_rows, fraction))
+
+    if lengths is None or entry.suspect is None or fraction != 1 or not reads_are_free(e):
+        return in_blocks(of_rows, e, q)
+    undefined = torch.zeros(len(e), dtype=torch.bool)
+    rows = entry.suspect(lengths).nonzero()[:, 0]
+    if len(rows):
+        undefined[rows] = of_rows(e[rows], q[rows])
+    return undefined
+
+
+def _backward_rule(
+    g: Rows, e: Rows, q: Rows, entry: Transport, fraction: float, undefined: Bool[Tensor, " N"] | None,
+    groups: Groups | None,
+) -> Rows:  # fmt: skip
     """The gradient of a backward rule, differentiable with respect to g, in which it is linear."""
     dtype = torch.promote_types(g.dtype, torch.float32)
-    g_rows, e_rows, q_rows = (tensor.to(dtype) for tensor in (g, e, q))
-    target = part_way(e_rows, q_rows, fraction)
-    undefined = entry.undefined(e_rows, target)[:, None]
-    by_code: tuple[Tensor, ...] = ()
-    if entry.by_code:
-        by_code = (torch.unique(q_rows, dim=0, return_inverse=True)[1] if groups is None else groups,)
-    rule = cast(BackwardRule, entry.backward)
-    return torch.where(undefined, g_rows, rule(g_rows, e_rows, target, *by_code)).to(g.dtype)
+
+    def rule(g: Rows, e: Rows, q: Rows, undefined: Bool[Tensor, " n"] | None = None) -> Rows:
+        g_rows, e_rows, q_rows = (tensor.to(dtype) for tensor in (g, e, q))
+        target = part_way(e_rows, q_rows, fraction)
+        by_code: tuple[Tensor, ...] = ()
+        if entry.by_code:
+            by_code = (torch.unique(q_rows, dim=0, return_inverse=True)[1] if groups is None else groups,)
+        grad_e = cast(BackwardRule, entry.backward)(g_rows, e_rows, target, *by_code)
+        return (grad_e if undefined is None else torch.where(undefined[:, None], g_rows, grad_e)).to(g.dtype)
+
+    if undefined is not None and reads_are_free(undefined) and not undefined.any():
+        undefined = None
+    masks = () if undefined is None else (undefined,)
+    return rule(g, e, q, *masks) if entry.by_code else in_blocks(rule, g, e, q, *masks)
 
 
 class _TransportFunction(torch.autograd.Function):
@@ -280,25 +350,28 @@ class _TransportFunction(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(e: Tensor, q: Tensor, kind: str, fraction: float, groups: Tensor | None) -> Tensor:
+    def forward(
+        e: Tensor, q: Tensor, kind: str, fraction: float, undefined: Tensor | None, groups: Tensor | None
+    ) -> Tensor:
         return q.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, float, Tensor | None], output: Tensor) -> None:
-        e, q, ctx.kind, ctx.fraction, groups = inputs
-        ctx.save_for_backward(e, q, groups)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        e, q, ctx.kind, ctx.fraction, undefined, groups = inputs
+        ctx.save_for_backward(e, q, undefined, groups)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        e, q, groups = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        e, q, undefined, groups = ctx.saved_tensors
+        entry = get_transport(ctx.kind)
         with torch.autocast(e.device.type, enabled=False):
-            grad_e = _backward_rule(grads[0], e.detach(), q.detach(), get_transport(ctx.kind), ctx.fraction, groups)
-        return grad_e.to(e.dtype), None, None, None, None
+            grad_e = _backward_rule(grads[0], e.detach(), q.detach(), entry, ctx.fraction, undefined, groups)
+        return grad_e.to(e.dtype), None, None, None, None, None
 
 
 def transport(
     z_e: Rows, z_q: Rows, kind: str = "rotation", noise: Rows | None = None, *, fraction: float = 1.0,
-    groups: Groups | None = None,
+    undefined: Bool[Tensor, " N"] | None = None, groups: Groups | None = None,
 ) -> Rows:  # fmt: skip
     """Return z_q with a gradient path to z_e.
 
@@ -324,6 +397,7 @@ def transport(
             a fixed seed, the same in each call, so pass fresh noise in your own training loop.
         fraction: The part of the way from z_e to z_q that a backward rule sees, in 0…1, as in
             ``transport_gradient``. Default 1.0. Ignored by training-time values.
+        undefined: Result of ``undefined_rows``, if it is known already. Default None: computed if z_e needs a gradient.
         groups: Groups of rows with the same code, (N,), as in ``transport_gradient``. Default None: equal rows of z_q.
 
     Returns:
@@ -343,7 +417,10 @@ def transport(
     if z_e.shape != z_q.shape or z_e.dim() != 2:
         raise InputError(f"z_e {tuple(z_e.shape)}, z_q {tuple(z_q.shape)}: must both be (N, D); flatten them to rows")
     if entry.forward is None:
-        return _TransportFunction.apply(z_e, z_q.detach(), kind, fraction, groups)
+        code = z_q.detach()
+        if undefined is None and z_e.requires_grad and torch.is_grad_enabled():
+            undefined = undefined_rows(z_e.detach(), code, kind, fraction)
+        return _TransportFunction.apply(z_e, code, kind, fraction, undefined, groups)
     if noise is None:
         noise = torch.randn(z_e.shape, generator=torch.Generator().manual_seed(0)).to(z_e)
     return entry.forward(z_e, z_q, noise)

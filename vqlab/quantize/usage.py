@@ -47,21 +47,21 @@ def utilisation(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
     return (counts > 0).float().mean()
 
 
-def relative_errors(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
-    """Compute the relative quantization error of each row, ‖e−q‖² / ‖e‖².
+def squared_distances(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """Compute ‖e−q‖² of each row.
 
     Args:
         e: Encoder vectors, (N, D).
         q: Their codes, (N, D).
 
     Returns:
-        (N,), at least 0; 1 is the error of a code at the origin. ‖e‖² is clamped to at least 10⁻¹².
+        (N,), at least 0.
 
     Example:
-        >>> relative_errors(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
-        tensor([0.2500])
+        >>> squared_distances(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+        tensor([2.])
     """
-    return (e - q).square().sum(1) / e.square().sum(1).clamp_min(1e-12)
+    return (e - q).square().sum(dim=1)
 
 
 def bits_per_index(num_codes: float) -> float:

@@ -20,15 +20,15 @@ from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.row_layout import (
     channels_back,
     channels_last,
-    finite_rows,
+    in_blocks,
     is_traced,
     mean_over,
     memory_format,
 )
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
-from vqlab.quantize.transports import code_groups, get_transport, part_way, transport
-from vqlab.quantize.usage import perplexity, relative_errors, utilisation
+from vqlab.quantize.transports import RowLengths, code_groups, get_transport, transport, undefined_rows
+from vqlab.quantize.usage import perplexity, squared_distances, utilisation
 from vqlab.quantize.validation import (
     check_choices,
     check_combination,
@@ -316,15 +316,25 @@ class VectorQuantizer(nn.Module):
         with torch.autocast(z_e.device.type, enabled=False):
             e = project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
-            finite = finite_rows(e.detach())
+            lengths = torch.linalg.vector_norm(e.detach(), dim=1)
+            # A length is finite where its square is: it is computed as the root of the sum of squares.
+            finite = lengths.isfinite()
             rows = finite if unmasked is None else finite & unmasked
             if self.training and not recomputed:
                 self.book.initialise(e.detach(), rows)
             codes = self._codes(e.dtype, recomputed)
-            output_rows, indices, q = self._quantize(e, codes, rows, recomputed)
-            loss = self._loss(e, q, codes, unmasked)
+            indices, q, mixture = self._choose(e, codes, recomputed)
+            known = RowLengths(
+                lengths,
+                torch.linalg.vector_norm(codes.detach(), dim=1)[indices],
+                in_blocks(squared_distances, e.detach(), q.detach()),
+            )
+            undefined = undefined_rows(e.detach(), q.detach(), self.transport, self.transport_fraction, known)
+            groups = code_groups(indices, self.num_codes, rows) if get_transport(self.transport).by_code else None
+            output_rows = self._transport(e, q, undefined, groups, recomputed) if mixture is None else mixture
+            loss = self._loss(e, q, known.squares, codes, unmasked)
             counts, sums = counts_and_sums(e.detach(), indices, self.num_codes, rows)
-            stats = self._stats(e.detach(), q.detach(), rows, counts)
+            stats = self._stats(known, undefined, rows, counts)
             stats["non_finite"] = (~finite if unmasked is None else ~finite & unmasked).sum().float()
             if self.training and not recomputed:
                 stats["restarts"] = self.book.update_codes(e.detach(), rows, counts, sums)
@@ -516,25 +526,25 @@ class VectorQuantizer(nn.Module):
             codes = transport(self.book.codes, codes, "straight_through")
         return (codes if self.codes_from is None else self.codes_from(codes)).to(dtype)
 
-    def _quantize(self, e: Tensor, codes: Tensor, rows: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows for the decoder, the indices, and the codes q."""
+    def _choose(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The indices, the codes q, and with the Gumbel-softmax the rows for the decoder."""
         if self.assignment == "gumbel" and self.training:
             return self._gumbel_softmax(e, codes, recomputed)
         indices = nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact)
-        q = F.embedding(indices, codes)
-        groups = code_groups(indices, self.num_codes, rows) if get_transport(self.transport).by_code else None
-        return self._apply_transport(e, q, groups, recomputed), indices, q
+        return indices, F.embedding(indices, codes), None
 
-    def _apply_transport(self, e: Tensor, q: Tensor, groups: Tensor | None, recomputed: bool) -> Tensor:
+    def _transport(
+        self, e: Tensor, q: Tensor, undefined: Tensor | None, groups: Tensor | None, recomputed: bool
+    ) -> Tensor:
         """The rows for the decoder: the codes, or the training-time value of a forward transport."""
         if get_transport(self.transport).forward is None:
-            return transport(e, q, self.transport, fraction=self.transport_fraction, groups=groups)
+            return transport(e, q, self.transport, fraction=self.transport_fraction, undefined=undefined, groups=groups)
         if not self.training:
             return transport(e, q, "straight_through")
         return transport(e, q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
 
     def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows for the decoder, the indices, and the sampled codes."""
+        """The indices, the sampled codes, and the rows for the decoder."""
         logits = similarities(e, codes, self.distance)
         uniform = self.book.noise(logits.detach(), uniform=True, recomputed=recomputed)
         noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
@@ -542,15 +552,15 @@ class VectorQuantizer(nn.Module):
         indices = weights.argmax(dim=1)
         q = F.embedding(indices, codes)
         mixture = weights @ codes
-        return (q.detach() + (mixture - mixture.detach()) if self.hard else mixture), indices, q
+        return indices, q, q.detach() + (mixture - mixture.detach()) if self.hard else mixture
 
-    def _loss(self, e: Tensor, q: Tensor, codes: Tensor, rows: Tensor | None) -> Tensor:
+    def _loss(self, e: Tensor, q: Tensor, squares: Tensor, codes: Tensor, rows: Tensor | None) -> Tensor:
         """The terms of the loss over all rows, or over those of a mask, so that other rows get no gradient."""
-        if len(e) == 0:
+        if e.shape[0] == 0:
             return e.sum()
-        loss = self.beta * mean_square(e, q.detach(), rows)
+        loss = self.beta * mean_square(e, q, squares, rows)
         if self.book.update == "gradient":
-            loss = loss + mean_square(q, e.detach(), rows)
+            loss = loss + mean_square(q, e, squares, rows)
         if self.entropy_weight or self.diversity_weight:
             uncertainty, unevenness = code_entropies(similarities(e, codes, self.distance) / self.temperature, rows)
             loss = loss + self.entropy_weight * uncertainty + self.diversity_weight * unevenness
@@ -558,15 +568,16 @@ class VectorQuantizer(nn.Module):
             loss = loss + self.orthogonality_weight * non_orthogonality(codes)
         return loss
 
+    @staticmethod
     @torch.no_grad()
-    def _stats(self, e: Tensor, q: Tensor, rows: Tensor, counts: Tensor) -> dict[str, Tensor]:
-        undefined = get_transport(self.transport).undefined(e, part_way(e, q, self.transport_fraction))
+    def _stats(known: RowLengths, undefined: Tensor | None, rows: Tensor, counts: Tensor) -> dict[str, Tensor]:
+        fallbacks = torch.zeros_like(rows) if undefined is None else undefined
         return {
             "perplexity": perplexity(counts),
             "utilisation": utilisation(counts),
             "dead_codes": (counts == 0).sum().float(),
-            "relative_error": mean_over(relative_errors(e, q), rows),
-            "z_e_norm": mean_over(e.norm(dim=1), rows),
-            "code_norm": mean_over(q.norm(dim=1), rows),
-            "fallback_fraction": mean_over(undefined.float(), rows),
+            "relative_error": mean_over(known.squares / known.e.square().clamp_min(1e-12), rows),
+            "z_e_norm": mean_over(known.e, rows),
+            "code_norm": mean_over(known.q, rows),
+            "fallback_fraction": mean_over(fallbacks.float(), rows),
         }
