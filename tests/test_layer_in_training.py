@@ -415,10 +415,21 @@ def test_a_step_reads_no_value_of_the_device(arguments: dict[str, object], monke
 # Compilers.
 
 
-def test_compiled_exported_and_traced_layers_work_as_the_layer() -> None:
-    # In a process of its own: the compiler cannot follow the checks of annotations that the tests install.
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "compiled_layers.py")]
+def run_script(name: str) -> subprocess.CompletedProcess[str]:
+    """Run a file of this folder in a process of its own: compilers cannot follow the tests' checks of annotations."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / name)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_the_fused_kernels_give_what_float64_gives() -> None:
+    pytest.importorskip("triton", reason="triton is not installed")
+    done = run_script("triton_interpreter.py")
+    assert done.stdout.split() == ["equal"] * 5
+
+
+def test_compiled_exported_and_traced_layers_work_as_the_layer() -> None:
+    done = run_script("compiled_layers.py")
     words = [line for line in done.stdout.splitlines() if line in ("onnx", "compiled", "exported", "traced")]
     assert words == ["onnx"] * 2 + ["compiled"] * 6 + ["exported"] * 2 + ["traced"] * 2

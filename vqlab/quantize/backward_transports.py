@@ -10,11 +10,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from vqlab.quantize.floors import DIRECTION_FLOOR, NORM_FLOOR
 from vqlab.quantize.transports import Column, Groups, RowLengths, Rows, register_backward
 
-# Squared length of ê+q̂ (or ê−q̂) below which float32 does not resolve its direction: (1e-3 rad)².
-_DIRECTION_FLOOR = 1e-6
-_NORM_FLOOR = 1e-12
 _MAX_RESCALE = 1e6
 
 
@@ -25,7 +23,7 @@ def _norms(e: Rows, q: Rows) -> tuple[Column, Column]:
 
 def _units_and_rescale(e: Rows, q: Rows) -> tuple[Rows, Rows, Column]:
     """Unit vectors ê and q̂, and λ = ‖q‖/‖e‖ as (N, 1)."""
-    e_norm, q_norm = (norm.clamp_min(_NORM_FLOOR) for norm in _norms(e, q))
+    e_norm, q_norm = (norm.clamp_min(NORM_FLOOR) for norm in _norms(e, q))
     return e / e_norm, q / q_norm, q_norm / e_norm
 
 
@@ -38,14 +36,14 @@ def _rescale_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 
 def _rescale_undefined_by_norms(e_norm: Column, q_norm: Column) -> Bool[Tensor, " N"]:
-    return ((e_norm <= _NORM_FLOOR) | (q_norm <= _NORM_FLOOR) | (q_norm > _MAX_RESCALE * e_norm))[:, 0]
+    return ((e_norm <= NORM_FLOOR) | (q_norm <= NORM_FLOOR) | (q_norm > _MAX_RESCALE * e_norm))[:, 0]
 
 
 def _direction_undefined(e: Rows, q: Rows, sign: int) -> Bool[Tensor, " N"]:
     """Where ê + sign · q̂ is nearly 0, or λ is not usable."""
     e_norm, q_norm = _norms(e, q)
-    total = torch.add(e / e_norm.clamp_min(_NORM_FLOOR), q / q_norm.clamp_min(_NORM_FLOOR), alpha=sign)
-    return (total.square().sum(dim=1) < _DIRECTION_FLOOR) | _rescale_undefined_by_norms(e_norm, q_norm)
+    total = torch.add(e / e_norm.clamp_min(NORM_FLOOR), q / q_norm.clamp_min(NORM_FLOOR), alpha=sign)
+    return (total.square().sum(dim=1) < DIRECTION_FLOOR) | _rescale_undefined_by_norms(e_norm, q_norm)
 
 
 def _nearly_opposite(lengths: RowLengths) -> Bool[Tensor, " N"]:
@@ -61,9 +59,7 @@ def _nearly_parallel(lengths: RowLengths) -> Bool[Tensor, " N"]:
 def _suspect(lengths: RowLengths, sign: int) -> Bool[Tensor, " N"]:
     # Wide bounds: these lengths are rounded otherwise than those of the masks, and NaN is suspect.
     cosines = (lengths.e.square() + lengths.q.square() - lengths.squares) / (2 * lengths.e * lengths.q)
-    usable = (
-        (lengths.e > 10 * _NORM_FLOOR) & (lengths.q > 10 * _NORM_FLOOR) & (lengths.q < _MAX_RESCALE / 2 * lengths.e)
-    )
+    usable = (lengths.e > 10 * NORM_FLOOR) & (lengths.q > 10 * NORM_FLOOR) & (lengths.q < _MAX_RESCALE / 2 * lengths.e)
     return ~(usable & (sign * cosines < 0.99))
 
 
@@ -129,6 +125,7 @@ def straight_through(g: Rows, e: Rows, q: Rows) -> Rows:
     "rotation",
     undefined=rotation_undefined,
     suspect=_nearly_opposite,
+    kernel="rotation_by_kernel",
     source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024",
 )
 def rotation(g: Rows, e: Rows, q: Rows) -> Rows:
@@ -153,7 +150,7 @@ def _rotate_back(g: Rows, e_unit: Rows, q_unit: Rows) -> Rows:
     """Rᵀg, in the Householder form."""
     total = e_unit + q_unit
     # 1 + c = ‖ê+q̂‖²/2 does not cancel where c is near −1.
-    one_plus_cos = (total.square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
+    one_plus_cos = (total.square().sum(dim=1, keepdim=True) / 2).clamp_min(DIRECTION_FLOOR / 2)
     e_g, q_g = _dot(e_unit, g), _dot(q_unit, g)
     return g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit
 
@@ -255,7 +252,7 @@ def rodrigues(g: Rows, e: Rows, q: Rows) -> Rows:
         Gradients of e, (N, D).
     """
     e_unit, q_unit, rescale = _units_and_rescale(e, q)
-    one_plus_cos = ((e_unit + q_unit).square().sum(dim=1, keepdim=True) / 2).clamp_min(_DIRECTION_FLOOR / 2)
+    one_plus_cos = ((e_unit + q_unit).square().sum(dim=1, keepdim=True) / 2).clamp_min(DIRECTION_FLOOR / 2)
 
     def skew(v: Rows) -> Rows:
         return q_unit * _dot(e_unit, v) - e_unit * _dot(q_unit, v)
@@ -285,7 +282,7 @@ def reflection(g: Rows, e: Rows, q: Rows) -> Rows:
     """
     e_unit, q_unit, rescale = _units_and_rescale(e, q)
     difference = e_unit - q_unit
-    squared_length = difference.square().sum(dim=1, keepdim=True).clamp_min(_DIRECTION_FLOOR)
+    squared_length = difference.square().sum(dim=1, keepdim=True).clamp_min(DIRECTION_FLOOR)
     return rescale * (g - 2 * _dot(difference, g) / squared_length * difference)
 
 

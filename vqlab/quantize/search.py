@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqlab.quantize.row_layout import reads_are_free
+from vqlab.quantize.kernels import kernels_for
+from vqlab.quantize.row_layout import in_blocks, reads_are_free
+from vqlab.quantize.usage import squared_distances
 
 # Elements of the block of scores: small enough for a CPU's cache, large enough for a GPU's kernels.
 _CPU_BLOCK = 1 << 18
@@ -78,6 +80,8 @@ def nearest_codes(
         squares = table.square().sum(dim=1)
         bias = -squares
     with _full_precision():
+        if kernels := kernels_for(x):
+            return kernels.nearest_by_kernel(x if centre is None else x - centre, table, bias)
         if not reads_are_free(x):
             rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
             return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])
@@ -208,6 +212,29 @@ def _full_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def look_up(
+    e: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], indices: Int[Tensor, " N"]
+) -> tuple[Float[Tensor, "N D"], Float[Tensor, " N"]]:
+    """Look up the codes of vectors, and compute their squared distances.
+
+    Args:
+        e: Vectors, (N, D).
+        codes: The codes, (K, D); the result has a path for their gradient.
+        indices: Index of the code of each vector, (N,), in 0…K−1.
+
+    Returns:
+        The codes q, (N, D), and ‖e − q‖², (N,), without a graph.
+
+    Example:
+        >>> look_up(torch.zeros(1, 2), torch.tensor([[1.0, 1.0], [3.0, 4.0]]), torch.tensor([1]))[1]
+        tensor([25.])
+    """
+    if not codes.requires_grad and (kernels := kernels_for(e)):
+        return kernels.lookup_by_kernel(e.detach(), codes, indices)
+    q = F.embedding(indices, codes)
+    return q, in_blocks(squared_distances, e.detach(), q.detach())
 
 
 def counts_and_sums(

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqlab.errors import InputError
+from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
 
 Rows = Float[Tensor, "N D"]
@@ -57,6 +58,7 @@ class Transport:
         forward: The training-time value ``(e, q, noise) -> z``, all (N, D), or None.
         by_code: Whether the backward rule also receives the groups of rows with the same code, (N,).
         suspect: Function of ``RowLengths``, True at least where ``undefined`` is, or None.
+        kernel: Name of the function of ``triton_kernels`` that computes the backward rule, or None.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Transport:
     forward: ForwardValue | None = None
     by_code: bool = False
     suspect: LengthsMask | None = None
+    kernel: str | None = None
 
 
 _REGISTRY: dict[str, Transport] = {}
@@ -77,7 +80,7 @@ def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 def register_backward(
     name: str, *, undefined: RowMask = _defined_everywhere, source: str = "", by_code: bool = False,
-    suspect: LengthsMask | None = None,
+    suspect: LengthsMask | None = None, kernel: str | None = None,
 ) -> Callable[[BackwardRule], BackwardRule]:  # fmt: skip
     """Register a backward rule as a gradient transport; use as a decorator.
 
@@ -96,6 +99,7 @@ def register_backward(
             count has a number of its own. Default False.
         suspect: Function of the lengths of e, q and e − q, (N,) each, that is True at least where ``undefined`` is;
             only for speed: on a CPU, ``undefined`` then sees these rows alone. Default None: it sees every row.
+        kernel: Name of a function of ``vqlab.quantize.triton_kernels`` that computes the rule on CUDA. Default None.
 
     Returns:
         A decorator that registers the function and returns it unchanged.
@@ -110,7 +114,9 @@ def register_backward(
     """
 
     def add(rule: BackwardRule) -> BackwardRule:
-        _REGISTRY[name] = Transport(name, source, undefined, backward=rule, by_code=by_code, suspect=suspect)
+        _REGISTRY[name] = Transport(
+            name, source, undefined, backward=rule, by_code=by_code, suspect=suspect, kernel=kernel
+        )
         return rule
 
     return add
@@ -337,6 +343,9 @@ def _backward_rule(
 
     if undefined is not None and reads_are_free(undefined) and not undefined.any():
         undefined = None
+    plain = torch.is_grad_enabled() or fraction != 1 or g.dtype != torch.float32
+    if entry.kernel and undefined is not None and not plain and (kernels := kernels_for(e)):
+        return getattr(kernels, entry.kernel)(g, e, q, undefined)
     masks = () if undefined is None else (undefined,)
     return rule(g, e, q, *masks) if entry.by_code else in_blocks(rule, g, e, q, *masks)
 

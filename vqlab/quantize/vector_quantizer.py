@@ -20,15 +20,14 @@ from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.row_layout import (
     channels_back,
     channels_last,
-    in_blocks,
     is_traced,
     mean_over,
     memory_format,
 )
-from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
+from vqlab.quantize.search import counts_and_sums, k_nearest_codes, look_up, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import RowLengths, code_groups, get_transport, transport, undefined_rows
-from vqlab.quantize.usage import perplexity, squared_distances, utilisation
+from vqlab.quantize.usage import perplexity, utilisation
 from vqlab.quantize.validation import (
     check_choices,
     check_combination,
@@ -323,12 +322,9 @@ class VectorQuantizer(nn.Module):
             if self.training and not recomputed:
                 self.book.initialise(e.detach(), rows)
             codes = self._codes(e.dtype, recomputed)
-            indices, q, mixture = self._choose(e, codes, recomputed)
-            known = RowLengths(
-                lengths,
-                torch.linalg.vector_norm(codes.detach(), dim=1)[indices],
-                in_blocks(squared_distances, e.detach(), q.detach()),
-            )
+            indices, mixture = self._choose(e, codes, recomputed)
+            q, squares = look_up(e, codes, indices)
+            known = RowLengths(lengths, torch.linalg.vector_norm(codes.detach(), dim=1)[indices], squares)
             undefined = undefined_rows(e.detach(), q.detach(), self.transport, self.transport_fraction, known)
             groups = code_groups(indices, self.num_codes, rows) if get_transport(self.transport).by_code else None
             output_rows = self._transport(e, q, undefined, groups, recomputed) if mixture is None else mixture
@@ -526,12 +522,11 @@ class VectorQuantizer(nn.Module):
             codes = transport(self.book.codes, codes, "straight_through")
         return (codes if self.codes_from is None else self.codes_from(codes)).to(dtype)
 
-    def _choose(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The indices, the codes q, and with the Gumbel-softmax the rows for the decoder."""
+    def _choose(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor | None]:
+        """The indices of the codes, and with the Gumbel-softmax the rows for the decoder."""
         if self.assignment == "gumbel" and self.training:
             return self._gumbel_softmax(e, codes, recomputed)
-        indices = nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact)
-        return indices, F.embedding(indices, codes), None
+        return nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact), None
 
     def _transport(
         self, e: Tensor, q: Tensor, undefined: Tensor | None, groups: Tensor | None, recomputed: bool
@@ -543,16 +538,17 @@ class VectorQuantizer(nn.Module):
             return transport(e, q, "straight_through")
         return transport(e, q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
 
-    def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The indices, the sampled codes, and the rows for the decoder."""
+    def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor]:
+        """The indices of the sampled codes, and the rows for the decoder."""
         logits = similarities(e, codes, self.distance)
         uniform = self.book.noise(logits.detach(), uniform=True, recomputed=recomputed)
         noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
         weights = torch.softmax((logits + noise) / self.temperature, dim=1)
         indices = weights.argmax(dim=1)
-        q = F.embedding(indices, codes)
         mixture = weights @ codes
-        return indices, q, q.detach() + (mixture - mixture.detach()) if self.hard else mixture
+        if self.hard:
+            mixture = F.embedding(indices, codes.detach()) + (mixture - mixture.detach())
+        return indices, mixture
 
     def _loss(self, e: Tensor, q: Tensor, squares: Tensor, codes: Tensor, rows: Tensor | None) -> Tensor:
         """The terms of the loss over all rows, or over those of a mask, so that other rows get no gradient."""

@@ -1,0 +1,101 @@
+"""The layer on CUDA: the fused kernels, the results of the CPU, no wait for the device, memory and time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from vqlab import VectorQuantizer
+from vqlab.analysis.layer_benchmark import COLUMNS, benchmark_layer, benchmark_versions
+from vqlab.quantize import search, transport_gradient
+from vqlab.quantize.backward_transports import rotation_undefined
+from vqlab.quantize.kernels import kernels_for
+from vqlab.studies import to_markdown
+
+SIZES = [(1, 1, 1), (100, 70, 20), (8192, 1024, 64), (8192, 1024, 256), (1000, 65_536, 8)]
+
+
+def vectors(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).cuda()
+
+
+def test_the_kernels_are_used() -> None:
+    assert kernels_for(vectors(4, 4)) is not None
+
+
+@pytest.mark.parametrize(("rows", "codes", "dim"), SIZES)
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_kernels_give_what_float64_gives(rows: int, codes: int, dim: int, precision: str) -> None:
+    torch.set_float32_matmul_precision(precision)
+    try:
+        e, table, g = vectors(rows, dim), vectors(codes, dim, seed=1), vectors(rows, dim, seed=2)
+        indices = search.nearest_codes(e, table)
+        distances = torch.cdist(e.double(), table.double())
+        torch.testing.assert_close(
+            distances.gather(1, indices[:, None])[:, 0], distances.amin(dim=1), rtol=1e-5, atol=0
+        )
+        q, squares = search.look_up(e, table, indices)
+        assert torch.equal(q, table[indices])
+        torch.testing.assert_close(squares, (e - q).square().sum(dim=1), rtol=1e-4, atol=1e-5)
+        grad = kernels_for(e).rotation_by_kernel(g, e, q, rotation_undefined(e, q))
+        exact = transport_gradient(g.double(), e.double(), q.double(), "rotation")
+        torch.testing.assert_close(grad.double(), exact, rtol=1e-3, atol=1e-4)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"update": "gradient"}, {"code_dim": 8}, {"distance": "cosine"}])
+def test_steps_are_those_of_the_cpu(arguments: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    # Without a first fill and restarts, whose random numbers are those of the device.
+    on_cpu = VectorQuantizer(64, 16, init="normal", restart_every=0, **arguments)
+    on_cuda = copy.deepcopy(on_cpu).cuda()
+    for seed in range(3):
+        z_e = vectors(4, 16, 8, 8, seed=seed)
+        one, other = z_e.cpu().requires_grad_(), z_e.clone().requires_grad_()
+        expected, out = on_cpu(one), on_cuda(other)
+        (expected.z_q.pow(3).mean() + expected.loss).backward()
+        (out.z_q.pow(3).mean() + out.loss).backward()
+        assert (out.indices.cpu() == expected.indices).float().mean() > 0.999
+        torch.testing.assert_close(other.grad.cpu(), one.grad, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(on_cuda.codebook.detach().cpu(), on_cpu.codebook.detach(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def no_wait() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def test_steady_steps_do_not_wait_for_the_device(request: pytest.FixtureRequest) -> None:
+    layer = VectorQuantizer(64, 16, restart_every=2).cuda()
+    batches = [vectors(4, 16, 8, 8, seed=seed).requires_grad_() for seed in range(6)]
+    for z_e in batches[:2]:
+        (layer(z_e).z_q.sum()).backward()
+    request.getfixturevalue("no_wait")
+    for z_e in batches[2:]:
+        out = layer(z_e)
+        (out.z_q.sum() + out.loss).backward()
+
+
+def test_memory_is_linear_in_the_number_of_vectors_and_codes() -> None:
+    rows, codes, dim = 8192, 1 << 18, 16
+    layer, z_e = VectorQuantizer(codes, dim, channel_dim=-1, init="normal").cuda(), vectors(rows, dim).requires_grad_()
+    layer(z_e)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    out = layer(z_e)
+    (out.z_q.sum() + out.loss).backward()
+    assert torch.cuda.max_memory_allocated() - before < 4 * 20 * (rows + codes) * dim
+
+
+def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = benchmark_layer(rounds=20)
+    with capsys.disabled():
+        print(f"\n{to_markdown(rows.rename(columns=COLUMNS), index=False)}\n{benchmark_versions()}")
+    assert (rows["ms"] > 0).all()
