@@ -326,7 +326,7 @@ class Config(ConfigSection):
         Args:
             name: ``quick`` (small models, less than 20 seconds), ``paper`` (the paper's settings), ``best`` (the same
                 images, codes and epochs with a better network and optimizer), ``best-long`` (the same with more blocks
-                and 15 epochs) or ``gpu`` (a wider model, 100 epochs, bf16, compiled).
+                and 20 epochs) or ``gpu`` (a wider model, 100 epochs, bf16, compiled).
             **changes: values by dotted field, as for ``replace``.
 
         Returns:
@@ -400,7 +400,7 @@ _PROFILE_CHANGES: dict[str, dict[str, Any]] = {
     },
     "paper": {},
     "best": _BEST,
-    "best-long": {**_BEST, "model.residual_blocks": 4, "model.fine_blocks": 2, "optim.epochs": 15},
+    "best-long": {**_BEST, "model.residual_blocks": 4, "model.fine_blocks": 2, "optim.epochs": 20},
     "gpu": {"optim.epochs": 100, "optim.precision": "bf16", "optim.compile": True, "model.hidden": 256},
 }
 

@@ -85,42 +85,54 @@ def nearest_codes(
         if not reads_are_free(x):
             rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
             return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])
-        indices, near = _search_on_cpu(x, centre, table, bias, squares.max().sqrt() if exact else None)
-    if near is not None and len(rows := near.nonzero()[:, 0]):
-        indices[rows] = _exactly_nearest(x[rows], codes, distance)
-    return indices
+        return _search_on_cpu(x, codes, centre, table, bias, distance, exact=exact)
 
 
 def _search_on_cpu(
     x: Float[Tensor, "N D"],
+    codes: Float[Tensor, "K D"],
     centre: Float[Tensor, " D"] | None,
     table: Float[Tensor, "K D"],
     bias: Float[Tensor, " K"],
-    longest: Float[Tensor, ""] | None,
-) -> tuple[Int[Tensor, " N"], Bool[Tensor, " N"] | None]:
-    """The code of the largest score of each row, and whether another score is within rounding of it.
-
-    ``longest`` is the length of the longest code. Without it, no such rows are looked for, and the first of equal
-    scores is taken.
-    """
+    distance: str,
+    *,
+    exact: bool,
+) -> Int[Tensor, " N"]:
+    """The code of the largest score of each row; if exact, that with the least distance among the near ties."""
     blocks = _blocks(x, len(table))
     # One buffer for all blocks: memory of this size goes back to the system when it is freed.
     buffer = x.new_empty(len(blocks[0]), len(table))
-    compare = longest is not None and x.dtype == torch.float32
-    indices, gaps, norms = [], [], []
-    for rows in blocks:
-        rows = rows if centre is None else rows - centre
+    compare = exact and x.dtype == torch.float32
+    rounding = _Rounding(x, centre, table) if compare else None
+    indices = []
+    for given in blocks:
+        rows = given if centre is None else given - centre
         scores = torch.addmm(bias, rows, table.T, alpha=2, out=buffer[: len(rows)])
-        chosen, gap = _largest(scores, with_gaps=compare)
+        chosen, gaps = _largest(scores, with_gaps=compare)
+        if rounding is not None and bool((gaps <= rounding.largest).any()):
+            bounds = rounding.of(rows)
+            near = (gaps <= bounds).nonzero()[:, 0]
+            candidates = scores[near] >= (scores[near].amax(dim=1) - bounds[near])[:, None]
+            chosen[near] = _nearest_of(candidates, given[near], codes, distance)
         indices.append(chosen)
-        if compare:
-            gaps.append(gap)
-            norms.append(torch.linalg.vector_norm(rows, dim=1))
-    if longest is None or not gaps:
-        return torch.cat(indices), None
-    # What rounding can make of the difference of two scores.
-    unit = 2 * torch.finfo(x.dtype).eps * (x.shape[1] ** 0.5 + 4)
-    return torch.cat(indices), torch.cat(gaps) <= unit * longest * (2 * torch.cat(norms) + longest)
+    return torch.cat(indices)
+
+
+class _Rounding:
+    """What rounding can make of the difference of two scores of a row."""
+
+    def __init__(self, x: Tensor, centre: Tensor | None, table: Tensor) -> None:
+        self.longest = torch.linalg.vector_norm(table, dim=1).max()
+        self.unit = 2 * torch.finfo(x.dtype).eps * (x.shape[1] ** 0.5 + 4)
+        lengths = torch.linalg.vector_norm(x, dim=1)
+        most = torch.where(lengths.isfinite(), lengths, 0).max() if len(x) else self.longest
+        self.largest = self._bound(most if centre is None else most + torch.linalg.vector_norm(centre))
+
+    def of(self, rows: Tensor) -> Tensor:
+        return self._bound(torch.linalg.vector_norm(rows, dim=1))
+
+    def _bound(self, length: Tensor) -> Tensor:
+        return self.unit * self.longest * (2 * length + self.longest)
 
 
 def _largest(scores: Float[Tensor, "n K"], *, with_gaps: bool) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
@@ -140,7 +152,9 @@ def _largest(scores: Float[Tensor, "n K"], *, with_gaps: bool) -> tuple[Int[Tens
     if groups == 1 and not with_gaps:
         return chosen, best
     second = peaks.scatter_(1, column[:, None], -torch.inf).amax(dim=1)
-    if groups > 1:
+    if groups == 1:
+        scores.scatter_(1, column[:, None], best[:, None])
+    else:
         second = torch.maximum(second, candidates.scatter_(1, group[:, None], -torch.inf).amax(dim=1))
     gaps = best - second
     if not with_gaps and len(tied := (gaps == 0).nonzero()[:, 0]):
@@ -185,12 +199,26 @@ def k_nearest_codes(
     return indices, distances.square() / 2 if distance == "cosine" else distances
 
 
-def _exactly_nearest(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Int[Tensor, " N"]:
-    """The nearest codes by differences in float64, which tell codes apart that products do not."""
+def _nearest_of(
+    candidates: Bool[Tensor, "n K"], x: Float[Tensor, "n D"], codes: Float[Tensor, "K D"], distance: str
+) -> Int[Tensor, " n"]:
+    """The nearest of some codes of each row, by differences in float64, which tell codes apart that products do not."""
+    row, code = candidates.nonzero().unbind(1)
+    pairs = max(1, _CPU_BLOCK // max(x.shape[1], 1))
+    squares = [
+        _wide_squares(x[r], codes[c], distance) for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
+    ]
+    joined = torch.cat(squares)
+    least = joined.new_full((len(x),), torch.inf).scatter_reduce(0, row, joined, "amin")
+    first = torch.where(joined == least[row], code, len(codes))
+    return torch.full_like(row[:1], len(codes)).expand(len(x)).scatter_reduce(0, row, first, "amin")
+
+
+def _wide_squares(x: Float[Tensor, "P D"], codes: Float[Tensor, "P D"], distance: str) -> Float[Tensor, " P"]:
     wide, wide_codes = x.double(), codes.double()
     if distance == "cosine":
         wide, wide_codes = F.normalize(wide, dim=1), F.normalize(wide_codes, dim=1)
-    return torch.cdist(wide, wide_codes, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+    return (wide - wide_codes).square().sum(dim=1)
 
 
 def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"]:
