@@ -20,7 +20,7 @@ import vqlab
 from vqlab import InputError, VectorQuantizer
 from vqlab.quantize import search, transports
 
-BAD = (float("nan"), float("inf"), -float("inf"), 1e30)
+BAD = (float("nan"), float("inf"), -float("inf"), 1e30, 3e38)
 
 
 def vectors(*shape: int, seed: int = 0) -> Tensor:

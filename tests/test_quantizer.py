@@ -43,18 +43,18 @@ def test_codes_far_from_the_origin_are_nearest_to_themselves(offset: float, scal
     torch.testing.assert_close(chosen, distances.min(dim=1).values, rtol=1e-4, atol=0)
 
 
-def adversarial_codes(kind: str) -> torch.Tensor:
-    """64 codes of 16 channels whose nearest ones are hard to tell apart in float32."""
-    codes = vectors(0, 64, 16)
-    two_clusters = torch.where(torch.arange(64)[:, None] < 32, 1e3, -1e3)
+def adversarial_codes(kind: str, count: int) -> torch.Tensor:
+    """Codes of 16 channels whose nearest ones are hard to tell apart in float32."""
+    codes = vectors(0, count, 16)
+    two_clusters = torch.where(torch.arange(count)[:, None] < count // 2, 1e3, -1e3)
     return {
         "nearly equal": codes[:1] + 1e-4 * codes,
         "two far clusters": two_clusters + 1e-2 * codes,
         "huge": 1e12 * codes,
         "tiny": 1e-12 * codes,
-        "huge and tiny": torch.where(torch.arange(64)[:, None] % 2 == 0, 1e6, 1e-6) * codes,
-        "duplicates": codes[:16].repeat(4, 1),
-        "one far": torch.cat([codes[:63], torch.full((1, 16), 1e5)]),
+        "huge and tiny": torch.where(torch.arange(count)[:, None] % 2 == 0, 1e6, 1e-6) * codes,
+        "duplicates": codes[:16].repeat(count // 16 + 1, 1)[:count],
+        "one far": torch.cat([codes[: count - 1], torch.full((1, 16), 1e5)]),
     }[kind]
 
 
@@ -62,9 +62,11 @@ def adversarial_codes(kind: str) -> torch.Tensor:
     "kind", ["nearly equal", "two far clusters", "huge", "tiny", "huge and tiny", "duplicates", "one far"]
 )
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
-def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str) -> None:
-    codes = adversarial_codes(kind)
-    x = codes.repeat_interleave(8, dim=0) * (1 + 1e-3 * vectors(1, 512, 1))
+@pytest.mark.parametrize("count", [64, 131, 192])
+def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str, count: int) -> None:
+    # Maxima are found at once for few codes and for odd numbers of them, otherwise by groups.
+    codes = adversarial_codes(kind, count)
+    x = codes.repeat_interleave(8, dim=0) * (1 + 1e-3 * vectors(1, 8 * count, 1))
     chosen = nearest_codes(x, codes, distance)
     one, other = x.double(), codes.double()
     if distance == "cosine":
@@ -76,9 +78,13 @@ def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str) -> N
         assert (chosen < 16).all()
 
 
-def test_equal_codes_are_chosen_by_the_lowest_index() -> None:
-    codes = vectors(0, 16, 8).repeat(4, 1)
-    assert torch.equal(nearest_codes(vectors(1, 500, 8), codes), nearest_codes(vectors(1, 500, 8), codes[:16]))
+@pytest.mark.parametrize("repeats", [4, 8])
+@pytest.mark.parametrize("exact", [True, False])
+def test_equal_codes_are_chosen_by_the_lowest_index(repeats: int, exact: bool) -> None:
+    # Small whole numbers, so that equal codes have equal products also where they are not compared in float64.
+    codes, x = vectors(0, 16, 8).round(), vectors(1, 500, 8).round()
+    distances = torch.cdist(x.double(), codes.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(nearest_codes(x, codes.repeat(repeats, 1), exact=exact), distances.argmin(dim=1))
 
 
 def test_the_search_is_in_full_float32_whatever_the_global_setting_is() -> None:

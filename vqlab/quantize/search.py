@@ -111,7 +111,7 @@ def _search_on_cpu(
         chosen, gaps = _largest(scores, with_gaps=compare)
         if rounding is not None and bool((gaps <= rounding.largest).any()):
             bounds = rounding.of(rows)
-            near = (gaps <= bounds).nonzero()[:, 0]
+            near = ((gaps <= bounds) & bounds.isfinite()).nonzero()[:, 0]
             candidates = scores[near] >= (scores[near].amax(dim=1) - bounds[near])[:, None]
             chosen[near] = _nearest_of(candidates, given[near], codes, distance)
         indices.append(chosen)
