@@ -12,7 +12,7 @@ from vqlab import InputError
 from vqlab.analysis.plane import Plane, square_grid
 from vqlab.plots import plane_explorer, plane_figure
 from vqlab.plots.plane import SHIFTS
-from vqlab.quantize import transport_names
+from vqlab.quantize import rowwise_transport_names
 
 
 def largest_difference(kind: str, distance: float) -> float:
@@ -50,7 +50,7 @@ def test_codes_of_another_shape_are_refused() -> None:
 def test_the_interactive_figure_has_a_menu_of_transports_and_a_labelled_slider() -> None:
     figure = plane_explorer()
     (menu,) = figure.layout.updatemenus
-    assert [button.label for button in menu.buttons] == list(transport_names())
+    assert [button.label for button in menu.buttons] == list(rowwise_transport_names())
     steps = figure.layout.sliders[0].steps
     assert [float(step.label) for step in steps] == list(SHIFTS)
     assert figure.layout.xaxis.title.text

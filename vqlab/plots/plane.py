@@ -11,7 +11,7 @@ import torch
 
 from vqlab.analysis.plane import Plane, square_grid
 from vqlab.plots.style import colours, make_axes
-from vqlab.quantize import transport_names
+from vqlab.quantize import rowwise_transport_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -93,7 +93,7 @@ def plane_explorer(kinds: Sequence[str] | None = None, plane: Plane | None = Non
     The figure holds all fields and paths, so menu and slider work without a kernel.
 
     Args:
-        kinds: names of transports; all registered transports if None.
+        kinds: names of transports; None for all whose gradient at a vector depends on that vector alone.
         plane: codes and target; the default Plane if None.
 
     Returns:
@@ -105,7 +105,7 @@ def plane_explorer(kinds: Sequence[str] | None = None, plane: Plane | None = Non
     """
     import plotly.graph_objects as go
 
-    plane, kinds = plane or Plane(), list(kinds or transport_names())
+    plane, kinds = plane or Plane(), list(kinds or rowwise_transport_names())
     background = _background_traces(plane)
     traces = {shift: [trace for kind in kinds for trace in _gradient_traces(plane, kind, shift)] for shift in SHIFTS}
     figure = go.Figure([*background, *traces[SHIFTS[0]]])

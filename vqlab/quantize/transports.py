@@ -166,6 +166,19 @@ def transport_names() -> tuple[str, ...]:
     return tuple(_REGISTRY)
 
 
+def rowwise_transport_names() -> tuple[str, ...]:
+    """List the transports whose gradient at a vector does not depend on the other vectors of its code.
+
+    Returns:
+        Names in the order of registration.
+
+    Example:
+        >>> "dynamic" in rowwise_transport_names()
+        False
+    """
+    return tuple(name for name, entry in _REGISTRY.items() if not entry.by_code)
+
+
 def get_transport(name: str) -> Transport:
     """Look up a registered transport.
 

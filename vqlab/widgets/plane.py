@@ -9,7 +9,7 @@ import torch
 
 from vqlab.analysis.plane import Plane
 from vqlab.errors import InputError
-from vqlab.quantize import transport_names
+from vqlab.quantize import rowwise_transport_names
 from vqlab.widgets.base import Explorer
 from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import HALF_WIDTH, MAX_SHIFT
@@ -88,10 +88,10 @@ class PlaneExplorer(Explorer):
         """Draw the gradient field of every transport for the present codes, target and shift."""
         from vqlab.plots import plane_figure
 
-        return plane_figure(transport_names(), (self.state["shift"],), self.plane)
+        return plane_figure(rowwise_transport_names(), (self.state["shift"],), self.plane)
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-        check_one_of("transport", state["transport"], transport_names())
+        check_one_of("transport", state["transport"], rowwise_transport_names())
         check_range("shift", state["shift"], 0, MAX_SHIFT)
         _check_positions("codes", state["codes"])
         _check_positions("points", state["points"])

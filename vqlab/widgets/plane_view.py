@@ -8,7 +8,7 @@ import ipywidgets as w
 import torch
 
 from vqlab.analysis.plane import Plane
-from vqlab.quantize import transport_names
+from vqlab.quantize import rowwise_transport_names
 from vqlab.widgets.choices import MAX_SHIFT
 from vqlab.widgets.layout import column, control_bar, figure_box, with_class
 from vqlab.widgets.plane_canvas import PlaneCanvas
@@ -43,7 +43,7 @@ class PlaneView(View):
 
     def __init__(self, explorer: PlaneState) -> None:
         super().__init__(explorer)
-        self.transport = with_class("transport", w.Dropdown(options=transport_names(), description="transport"))
+        self.transport = with_class("transport", w.Dropdown(options=rowwise_transport_names(), description="transport"))
         self.shift = with_class(
             "shift", w.FloatSlider(description="origin at (−s, −s), s =", min=0, max=MAX_SHIFT, step=0.5)
         )
