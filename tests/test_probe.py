@@ -20,6 +20,7 @@ from vector_quantize_pytorch import VectorQuantize
 
 import vqlab
 from vqlab import InputError, VectorQuantizer
+from vqlab.analysis import fraction_maps
 from vqlab.plots import probe_histograms
 from vqlab.probe import COLUMNS, angles, token_records
 from vqlab.probe.module_io import find_channel_dim
@@ -362,3 +363,11 @@ def test_the_axis_of_the_channels_is_that_as_wide_as_the_codes(shape: tuple[int,
 def test_an_axis_that_cannot_be_known_is_asked_for() -> None:
     with pytest.raises(InputError, match=r"which axis of \(3, 8, 8\) has the channels is not clear from Mapped"):
         find_channel_dim(Mapped(lambda g, e, q: g), torch.zeros(3, 8, 8))
+
+
+def test_a_part_of_the_angle_lies_between_straight_through_and_the_rotation() -> None:
+    maps = fraction_maps()
+    assert maps["t = 0"].idxmin() == "straight-through, g"
+    assert maps["t = 1"].idxmin() == "rotation, λRᵀg"
+    assert maps.loc["straight-through, g"].is_monotonic_increasing
+    assert maps.loc["rotation, λRᵀg"].is_monotonic_decreasing

@@ -1,6 +1,6 @@
 """Analysis of one trained Run, or of one layer."""
 
-from vqlab.analysis.layer_identities import layer_statistics, transport_identities
+from vqlab.analysis.layer_identities import fraction_maps, layer_statistics, transport_identities
 from vqlab.analysis.plane import Plane
 from vqlab.analysis.prior import prior_measures
 from vqlab.analysis.samples import interpolate, nearest_training_images
@@ -11,6 +11,7 @@ from vqlab.analysis.wrong_codes import wrong_code_scores
 __all__ = [
     "Plane",
     "Tokenizer",
+    "fraction_maps",
     "interpolate",
     "layer_statistics",
     "nearest_training_images",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from vqlab.probe import Probe
 from vqlab.quantize import VectorQuantizer, transport, transport_gradient, transport_names
 
 if TYPE_CHECKING:
@@ -98,3 +100,26 @@ def layer_statistics(
 def _random_vectors(count: int, dim: int, seed: int) -> list[Float[Tensor, "N D"]]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(count, dim, generator=generator, dtype=torch.float64) for _ in range(3)]
+
+
+def fraction_maps(fractions: Sequence[float] = (0.0, 0.25, 0.5, 1.0), seed: int = 0) -> pd.DataFrame:
+    """Compare the backward of the rotation by part of the angle with the known maps, as the probe measures it.
+
+    Args:
+        fractions: Values of ``transport_fraction``, in 0…1.
+        seed: Seed of the random vectors and codes.
+
+    Returns:
+        The median residual of each known map, one column for each fraction.
+    """
+    import pandas as pd
+
+    quantizer = VectorQuantizer(16, 8, channel_dim=-1, init="normal", beta=0, seed=seed).eval()
+    z_e = torch.randn(256, 8, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    columns = {}
+    for fraction in fractions:
+        quantizer.transport_fraction = fraction
+        with Probe(quantizer) as measured:
+            quantizer(z_e).z_q.pow(3).sum().backward()
+        columns[f"t = {fraction:g}"] = measured.maps()["median residual"].sort_index()
+    return pd.DataFrame(columns)
