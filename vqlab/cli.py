@@ -244,12 +244,12 @@ def tune(
 def bench(
     codes: Annotated[list[int] | None, typer.Option(min=1, help="number of codes; repeatable")] = None,
     dim: Annotated[list[int] | None, typer.Option(min=1, help="channels of a code; repeatable")] = None,
-    vectors: Annotated[int, typer.Option(min=8, help="vectors of a step")] = 8192,
+    vectors: Annotated[int, typer.Option(min=1, help="vectors of a step")] = 8192,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="number of threads; repeatable; 1 and 2")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="steps of each, of which the median is printed")] = 7,
     device: Device = None, table: Table = None,
 ) -> None:  # fmt: skip
-    """Time the quantizer beside vector-quantize-pytorch, if installed, and beside its indispensable operations."""
+    """Time the quantizer beside vector-quantize-pytorch, if installed, and beside plain operations."""
     from vqlab.analysis import layer_benchmark as benchmark
     from vqlab.studies import to_markdown
 

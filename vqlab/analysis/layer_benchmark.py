@@ -1,4 +1,4 @@
-"""The layer's training step beside another package's, and beside the operations that no such layer can leave out."""
+"""The layer's training step beside another package's, and beside the plain operations of any such layer."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _compare(size: LayerSize, threads: int, rounds: int, device: str) -> dict[st
 
 
 def _vectors(size: LayerSize, device: str) -> Tensor:
-    return torch.randn(8, size.vectors // 8, size.dim, generator=torch.Generator().manual_seed(0)).to(device)
+    return torch.randn(1, size.vectors, size.dim, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _our_step(size: LayerSize, device: str) -> Step:

@@ -58,8 +58,9 @@ def nearest_codes(
         codes: The codebook, (K, D), of x's dtype and device.
         distance: ``"euclidean"`` (default) or ``"cosine"``, which ignores the lengths of vectors and codes.
         exact: Find the nearest code in all cases. Default True: distances between vectors far from the origin are
-            computed from the mean of the codes, and rows whose two nearest codes differ by less than the rounding of
-            float32 are searched again in float64; the latter not on an accelerator or in a traced or compiled graph.
+            computed from the mean of the codes, and where the two nearest codes differ by less than the rounding of
+            float32, the codes within rounding are compared in float64; the latter not on an accelerator or in a traced
+            or compiled graph.
             False leaves near ties to rounding.
 
     Returns:

@@ -15,7 +15,7 @@ from vqlab.quantize.floors import DIRECTION_FLOOR, NORM_FLOOR
 
 # Rows and codes of a tile, and channels of one product; 16 is the least that a product takes.
 _ROWS, _CODES, _CHANNELS = 64, 64, 64
-# Rows of a program that holds all channels of its rows at once.
+# Elements of a program that holds all channels of its rows at once.
 _ELEMENTS = 4096
 
 
