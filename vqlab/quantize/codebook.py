@@ -143,7 +143,7 @@ class Codebook(nn.Module):
         Returns:
             A new generator whose seed depends on ``seed`` and ``step`` only.
         """
-        step = self._known_step() - 1 if recomputed and self._before_update is not None else self._known_step()
+        step = self.known_step() - 1 if recomputed and self._before_update is not None else self.known_step()
         return torch.Generator(device).manual_seed((self.seed * 1_000_003 + step * 7919 + 17) % (2**63))
 
     def noise(self, like: Tensor, *, uniform: bool = False, recomputed: bool = False) -> Tensor:
@@ -287,13 +287,17 @@ class Codebook(nn.Module):
 
     def _advance(self) -> int:
         """Count a step, on the device and on the host, and return its number."""
-        step = self._known_step() + 1
+        step = self.known_step() + 1
         self.step += 1
         self._host_step, self._step_stamp = step, _stamp(self.step)
         return step
 
-    def _known_step(self) -> int:
-        """The number of steps; read from the device only if somebody else has written to the buffer."""
+    def known_step(self) -> int:
+        """Return the number of training steps so far, without a wait for the device.
+
+        Returns:
+            The value of ``step``; it is read from the device only if somebody else has written to the buffer.
+        """
         if self._host_step is None or self._step_stamp != _stamp(self.step):
             self._host_step, self._step_stamp = int(self.step), _stamp(self.step)
         return self._host_step

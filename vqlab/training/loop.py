@@ -168,6 +168,7 @@ class _Training:
     def _save(self, *, finished: bool) -> None:
         folder, recipe = self.run.folder, self.recipe
         recipe.finite_check.raise_if_diverged()
+        recipe.synchronize()
         save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:
             write_tensors(folder / "model.safetensors", recipe.evaluated_model.state_dict())

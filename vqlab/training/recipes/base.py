@@ -154,6 +154,9 @@ class Recipe(ABC):
             crop_padding=data.crop_padding, start=start, device=self.device,
         )  # fmt: skip
 
+    def synchronize(self) -> None:
+        """Bring ``arrays`` up to date with what the steps left on the device; the loop calls it before it saves."""
+
     def events(self) -> dict[str, dict[str, float]]:
         """Report events of the last step, which are logged at every step.
 

@@ -53,6 +53,7 @@ class VQVAERecipe(Recipe):
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
         self.windows_per_epoch = max(1, USAGE_WINDOWS // self.epochs)
         self.usage = np.zeros((self.epochs * self.windows_per_epoch, self.config.quantizer.num_codes), np.int64)
+        self._window, self._counts = 0, torch.zeros(self.config.quantizer.num_codes, dtype=torch.int64, device=self.device)
         self.restarts = 0.0
         self.arrays = {"usage": self.usage}
         if self.config.quantizer.start_after >= self.steps_per_epoch:
@@ -92,6 +93,7 @@ class VQVAERecipe(Recipe):
 
     def on_epoch_end(self) -> None:
         """Write ``codebook.npz``: usage counts and the codebook."""
+        self.synchronize()
         write_atomic(self.run.folder / "codebook.npz", self._write_codebook)
 
     def _optimize(
@@ -109,9 +111,18 @@ class VQVAERecipe(Recipe):
 
     def _count_usage(self, output: VQVAEOutput, context: StepContext) -> None:
         window = context.step * self.windows_per_epoch // self.steps_per_epoch
-        counts = torch.bincount(output.quantized.indices.flatten(), minlength=self.usage.shape[1])
-        self.usage[window] += counts.cpu().numpy()
-        self.restarts = float(output.quantized.stats["restarts"])
+        if window != self._window:
+            self.synchronize()
+            self._window = window
+        self._counts += torch.bincount(output.quantized.indices.flatten(), minlength=self.usage.shape[1])
+        book = self.model.quantizer.book
+        may_restart = book.restart_every and book.known_step() % book.restart_every == 0
+        self.restarts = float(output.quantized.stats["restarts"]) if may_restart else 0.0
+
+    def synchronize(self) -> None:
+        """Add the counts of the current window, which a step leaves on the device, to ``usage``."""
+        self.usage[self._window] += self._counts.cpu().numpy()
+        self._counts.zero_()
 
     def _unquantized_step(self, images: Tensor, context: StepContext, *, logging: bool) -> StepMetrics | None:
         with self.autocast():
