@@ -7,6 +7,7 @@ import os
 os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
+import torch.nn.functional as F
 
 from vqlab.quantize import transport_gradient
 from vqlab.quantize.backward_transports import rotation_undefined
@@ -21,17 +22,26 @@ def check(rows: int, codes: int, dim: int) -> None:
     table = torch.randn(codes, dim, generator=generator)
     expected = torch.cdist(x.double(), table.double()).argmin(dim=1)
     bias = -table.square().sum(dim=1)
-    assert torch.equal(nearest_by_kernel(x, table, bias), expected)
+    assert torch.equal(nearest_by_kernel(x, table, bias, x, table), expected)
     narrow, narrow_table = x.bfloat16(), table.bfloat16()
     narrow_bias = -narrow_table.float().square().sum(dim=1)
     distances = torch.cdist(narrow.double(), narrow_table.double())
-    chosen = distances.gather(1, nearest_by_kernel(narrow, narrow_table, narrow_bias)[:, None])[:, 0]
+    chosen = distances.gather(1, nearest_by_kernel(narrow, narrow_table, narrow_bias, narrow, narrow_table)[:, None])[
+        :, 0
+    ]
     torch.testing.assert_close(chosen, distances.amin(dim=1))
     # Of equal codes the first; whole numbers, whose products have no rounding.
     whole, whole_table = x.round(), table.round().repeat(2, 1)
     whole_bias = -whole_table.square().sum(dim=1)
     first = torch.cdist(whole.double(), whole_table.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
-    assert torch.equal(nearest_by_kernel(whole, whole_table, whole_bias), first)
+    assert torch.equal(nearest_by_kernel(whole, whole_table, whole_bias, whole, whole_table), first)
+    # Two codes that differ by less than the rounding of scores.
+    close = torch.cat([table[:1] + 1e-6 * torch.randn(1, dim, generator=generator), 5 + table[1:], table[:1]])
+    nearest = (x.double()[:, None] - close.double()).square().sum(dim=2).argmin(dim=1)
+    assert torch.equal(nearest_by_kernel(x, close, -close.square().sum(dim=1), x, close), nearest)
+    unit, no_bias = F.normalize(table, dim=1), torch.zeros(codes)
+    most_alike = (F.normalize(x.double(), dim=1) @ F.normalize(table.double(), dim=1).T).argmax(dim=1)
+    assert torch.equal(nearest_by_kernel(x, unit, no_bias, x, table, cosine=True), most_alike)
     q, squares = lookup_by_kernel(x, table, expected)
     assert torch.equal(q, table[expected])
     torch.testing.assert_close(squares.double(), (x.double() - q.double()).square().sum(dim=1), rtol=1e-5, atol=1e-6)

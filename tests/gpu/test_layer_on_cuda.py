@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,64 @@ def test_kernels_give_what_float64_gives(rows: int, codes: int, dim: int, precis
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1e-4), (100, 1e-3), (0, 1e15), (0, 1e-15)])
+def test_the_search_is_exact_for_codes_that_differ_little_or_are_far_away(offset: float, spread: float) -> None:
+    x, codes = (offset + spread * vectors(500, 16, seed=seed) for seed in (3, 4))
+    codes = torch.cat([codes, codes + 1e-3 * spread * vectors(500, 16, seed=5)])
+    wide, wide_codes = x.double(), codes.double()
+    squares = (wide[:, None] - wide_codes).square().sum(dim=2)
+    found = squares.gather(1, search.nearest_codes(x, codes)[:, None])[:, 0]
+    # Three or more codes within rounding of float32 may be mistaken for each other.
+    torch.testing.assert_close(found, squares.amin(dim=1), rtol=1e-6, atol=0)
+
+
+def test_rotation_kernel_is_no_mirror() -> None:
+    e, q, g = (vectors(50, 24, seed=seed) for seed in range(3))
+    none = torch.zeros(50, dtype=torch.bool, device="cuda")
+    grad = kernels_for(e).rotation_by_kernel(g, e, q, none).double()
+    torch.testing.assert_close(
+        grad, transport_gradient(g.double(), e.double(), q.double(), "rotation"), rtol=1e-4, atol=1e-4
+    )
+    mirror = transport_gradient(g.double(), e.double(), q.double(), "reflection")
+    assert not torch.allclose(grad, mirror, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_inductor_compiles_the_layer_in_one_graph(training: bool) -> None:
+    torch.manual_seed(0)
+    layer = VectorQuantizer(64, 16, init="normal", restart_every=0).cuda().train(training)
+    compiled = torch.compile(copy.deepcopy(layer), fullgraph=True)
+    for seed in range(3):
+        z_e = vectors(4, 16, 8, 8, seed=seed)
+        expected, out = layer(z_e), compiled(z_e)
+        assert torch.equal(out.indices, expected.indices)
+        torch.testing.assert_close(out.z_q, expected.z_q, rtol=1e-4, atol=1e-5)
+
+
+def test_data_parallel_gathers_the_output() -> None:
+    layer = VectorQuantizer(64, 16, init="normal").cuda().eval()
+    z_e = vectors(8, 16, 4, 4)
+    out = torch.nn.DataParallel(layer, device_ids=[0, 0])(z_e)
+    assert torch.equal(out.indices, layer(z_e).indices)
+
+
+def test_scaled_float16_training_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    encoder, layer = torch.nn.Conv2d(3, 16, 1).cuda(), VectorQuantizer(64, 16).cuda()
+    optimizer, scaler = torch.optim.Adam(encoder.parameters(), 1e-2), torch.amp.GradScaler("cuda")
+    images, losses = vectors(16, 3, 8, 8), []
+    for _ in range(30):
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            out = layer(encoder(images))
+            loss = (out.z_q[:, :3] - images).float().square().mean() + out.loss
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
 @pytest.mark.parametrize("arguments", [{}, {"update": "gradient"}, {"code_dim": 8}, {"distance": "cosine"}])
 def test_steps_are_those_of_the_cpu(arguments: dict[str, object]) -> None:
     torch.manual_seed(0)
@@ -67,7 +126,9 @@ def test_steps_are_those_of_the_cpu(arguments: dict[str, object]) -> None:
 
 @pytest.fixture
 def no_wait() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings(action="ignore"):
+        # It warns that it does not see every operation that waits.
+        torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
 

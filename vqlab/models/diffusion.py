@@ -83,8 +83,8 @@ class LatentDiffusion(nn.Module):
             table: z_q of every code.
             codes: code grids of the training images, 0…K−1; the first million codes are used.
         """
-        z_q = F.embedding(codes.flatten()[:_MAX_STATISTICS_CODES], table)
         self.table.copy_(table)
+        z_q = F.embedding(codes.flatten()[:_MAX_STATISTICS_CODES].to(self.table.device), self.table)
         self.mean.copy_(z_q.mean(0))
         self.scale.copy_((z_q - self.mean).std())
 

@@ -58,16 +58,20 @@ def _agree(kernels: ModuleType, device: torch.device) -> bool:
     generator = torch.Generator().manual_seed(0)
     e, q, g = (torch.randn(100, 24, generator=generator).to(device) for _ in range(3))
     codes = torch.randn(70, 24, generator=generator).to(device)
-    indices = kernels.nearest_by_kernel(e, codes, -codes.square().sum(dim=1))
+    indices = kernels.nearest_by_kernel(e, codes, -codes.square().sum(dim=1), e, codes)
     nearest = torch.cdist(e.double(), codes.double()).argmin(dim=1)
     found, squares = kernels.lookup_by_kernel(e, codes, indices)
     none = torch.zeros(len(e), dtype=torch.bool, device=device)
     grad = kernels.rotation_by_kernel(g, e, q, none)
-    # λR e = q, so λRᵀg has the scalar product with e that g has with q.
-    products = (grad * e).sum(dim=1), (g * q).sum(dim=1)
+    # λR e = q and λR q = λ²(2 cos θ · q/λ − e), so these are the scalar products of λRᵀg with e and q. A mirror
+    # that moves e to q would bring q to e.
+    scale = q.norm(dim=1, keepdim=True) / e.norm(dim=1, keepdim=True)
+    turned = scale * (2 * torch.cosine_similarity(e, q)[:, None] * q - scale * e)
+    products = torch.stack([(grad * e).sum(dim=1), (grad * q).sum(dim=1)])
+    expected = torch.stack([(g * q).sum(dim=1), (g * turned).sum(dim=1)])
     return (
         torch.equal(indices, nearest)
         and torch.equal(found, codes[nearest])
         and torch.allclose(squares, (e - found).square().sum(dim=1), rtol=1e-4)
-        and torch.allclose(*products, rtol=1e-3, atol=1e-3)
+        and torch.allclose(products, expected, rtol=1e-3, atol=1e-2)
     )

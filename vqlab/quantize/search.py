@@ -82,7 +82,8 @@ def nearest_codes(
         bias = -squares
     with _full_precision():
         if kernels := kernels_for(x):
-            return kernels.nearest_by_kernel(x if centre is None else x - centre, table, bias)
+            rows = x if centre is None else x - centre
+            return kernels.nearest_by_kernel(rows, table, bias, x, codes, cosine=distance == "cosine")
         if not reads_are_free(x):
             rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
             return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])

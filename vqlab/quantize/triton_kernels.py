@@ -5,6 +5,8 @@ Imported only where they are used. With TRITON_INTERPRET=1 in the environment th
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 import triton
 import triton.language as tl
@@ -14,42 +16,82 @@ from torch import Tensor
 from vqlab.quantize.floors import DIRECTION_FLOOR, NORM_FLOOR
 
 # Rows and codes of a tile, and channels of one product; 16 is the least that a product takes.
-_ROWS, _CODES, _CHANNELS = 64, 64, 64
+_ROWS, _CODES, _CHANNELS = 32, 64, 64
 # Elements of a program that holds all channels of its rows at once.
 _ELEMENTS = 4096
 
 
 @triton.jit
-def _nearest_kernel(  # type: ignore[no-untyped-def]
-    x_ptr, codes_ptr, bias_ptr, indices_ptr, num_rows, num_codes,
-    dim: tl.constexpr, rows: tl.constexpr, codes: tl.constexpr, channels: tl.constexpr,
+@no_type_check
+def _nearest_kernel(
+    x_ptr, table_ptr, bias_ptr, given_ptr, codes_ptr, indices_ptr, num_rows, num_codes,
+    dim: tl.constexpr, cosine: tl.constexpr, rows: tl.constexpr, codes: tl.constexpr, channels: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
     best = tl.full((rows,), float("-inf"), tl.float32)
-    index = tl.zeros((rows,), tl.int64)
-    for first in range(0, num_codes, codes):
-        code = first + tl.arange(0, codes)
+    second = tl.full((rows,), float("-inf"), tl.float32)
+    first_index = tl.zeros((rows,), tl.int64)
+    second_index = tl.zeros((rows,), tl.int64)
+    for start in range(0, num_codes, codes):
+        code = start + tl.arange(0, codes)
         product = tl.zeros((rows, codes), tl.float32)
-        for start in range(0, dim, channels):
-            channel = start + tl.arange(0, channels)
+        for first_channel in range(0, dim, channels):
+            channel = first_channel + tl.arange(0, channels)
             row_mask = (row < num_rows)[:, None] & (channel < dim)[None, :]
             code_mask = (code < num_codes)[None, :] & (channel < dim)[:, None]
             x = tl.load(x_ptr + row[:, None] * dim + channel[None, :], mask=row_mask, other=0.0)
-            c = tl.load(codes_ptr + code[None, :] * dim + channel[:, None], mask=code_mask, other=0.0)
-            # Full float32, no TF32: codes that differ little must stay apart.
-            product = tl.dot(x.to(tl.float32), c.to(tl.float32), product, input_precision="ieee")
+            c = tl.load(table_ptr + code[None, :] * dim + channel[:, None], mask=code_mask, other=0.0)
+            # Three products of parts of the operands, which keep 21 bits or more; one of TF32 keeps 10.
+            product = tl.dot(x.to(tl.float32), c.to(tl.float32), product, input_precision="tf32x3")
         bias = tl.load(bias_ptr + code, mask=code < num_codes, other=float("-inf"))
         scores = 2 * product + bias[None, :]
-        largest = tl.max(scores, axis=1)
         place = tl.argmax(scores, axis=1)
+        largest = tl.max(scores, axis=1)
+        scores = tl.where(tl.arange(0, codes)[None, :] == place[:, None], float("-inf"), scores)
+        next_place = tl.argmax(scores, axis=1)
+        next_largest = tl.max(scores, axis=1)
         # Strictly larger, so that the lowest index wins.
-        index = tl.where(largest > best, first + place, index)
+        improves = largest > best
+        follower = tl.where(improves, best, largest)
+        follower_index = tl.where(improves, first_index, start + place)
+        first_index = tl.where(improves, start + place, first_index)
         best = tl.maximum(largest, best)
-    tl.store(indices_ptr + row, index, mask=row < num_rows)
+        is_next = improves & (next_largest > follower)
+        follower = tl.where(is_next, next_largest, follower)
+        follower_index = tl.where(is_next, start + next_place, follower_index)
+        replaces = (follower > second) | (improves & (follower == second))
+        second_index = tl.where(replaces, follower_index, second_index)
+        second = tl.maximum(follower, second)
+    # Scores are rounded, so the two best codes are compared again in float64.
+    first_value = tl.zeros((rows,), tl.float64)
+    second_value = tl.zeros((rows,), tl.float64)
+    first_square = tl.zeros((rows,), tl.float64)
+    second_square = tl.zeros((rows,), tl.float64)
+    for first_channel in range(0, dim, channels):
+        channel = first_channel + tl.arange(0, channels)
+        mask = (row < num_rows)[:, None] & (channel < dim)[None, :]
+        x = tl.load(given_ptr + row[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
+        c = tl.load(codes_ptr + first_index[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
+        d = tl.load(codes_ptr + second_index[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
+        if cosine:
+            first_value += tl.sum(x * c, axis=1)
+            second_value += tl.sum(x * d, axis=1)
+            first_square += tl.sum(c * c, axis=1)
+            second_square += tl.sum(d * d, axis=1)
+        else:
+            first_value -= tl.sum((x - c) * (x - c), axis=1)
+            second_value -= tl.sum((x - d) * (x - d), axis=1)
+    if cosine:
+        first_value /= tl.sqrt(tl.maximum(first_square, 1e-300))
+        second_value /= tl.sqrt(tl.maximum(second_square, 1e-300))
+    equal = first_value == second_value
+    swap = (second > float("-inf")) & ((second_value > first_value) | (equal & (second_index < first_index)))
+    tl.store(indices_ptr + row, tl.where(swap, second_index, first_index), mask=row < num_rows)
 
 
 @triton.jit
-def _lookup_kernel(  # type: ignore[no-untyped-def]
+@no_type_check
+def _lookup_kernel(
     e_ptr, codes_ptr, indices_ptr, q_ptr, squares_ptr, num_rows,
     dim: tl.constexpr, rows: tl.constexpr, channels: tl.constexpr,
 ):  # fmt: skip
@@ -65,7 +107,8 @@ def _lookup_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _rotation_kernel(  # type: ignore[no-untyped-def]
+@no_type_check
+def _rotation_kernel(
     g_ptr, e_ptr, q_ptr, undefined_ptr, grad_ptr, num_rows,
     dim: tl.constexpr, norm_floor: tl.constexpr, direction_floor: tl.constexpr,
     rows: tl.constexpr, channels: tl.constexpr,
@@ -90,14 +133,25 @@ def _rotation_kernel(  # type: ignore[no-untyped-def]
 
 
 def nearest_by_kernel(
-    x: Float[Tensor, "N D"], table: Float[Tensor, "K D"], bias: Float[Tensor, " K"]
+    x: Float[Tensor, "N D"],
+    table: Float[Tensor, "K D"],
+    bias: Float[Tensor, " K"],
+    given: Float[Tensor, "N D"],
+    codes: Float[Tensor, "K D"],
+    *,
+    cosine: bool = False,
 ) -> Int[Tensor, " N"]:
-    """Find the code with the largest score 2x·c + bias; no N×K matrix is held.
+    """Find the code with the largest score 2x·c + bias; of the two best, the nearer one in float64.
+
+    No N×K matrix is held.
 
     Args:
-        x: Vectors, (N, D), float32 or bfloat16.
-        table: The codes, (K, D), of the same dtype.
+        x: Vectors from the centre of the codes, (N, D), float32 or bfloat16.
+        table: The codes from their centre, or of length 1, (K, D), of the same dtype.
         bias: Bias of each code, (K,), float32.
+        given: Vectors, (N, D), for the comparison in float64.
+        codes: The codes, (K, D), likewise.
+        cosine: Compare cosines, not distances. Default False.
 
     Returns:
         Indices, (N,), int64; the lowest of equal scores.
@@ -105,8 +159,8 @@ def nearest_by_kernel(
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
     channels = max(16, min(_CHANNELS, triton.next_power_of_2(x.shape[1])))
     _nearest_kernel[(triton.cdiv(len(x), _ROWS),)](
-        x.contiguous(), table.contiguous(), bias.contiguous(), indices, len(x), len(table), x.shape[1], _ROWS, _CODES,
-        channels,
+        x.contiguous(), table.contiguous(), bias.contiguous(), given.contiguous(), codes.contiguous(), indices,
+        len(x), len(table), x.shape[1], cosine, _ROWS, _CODES, channels,
     )  # fmt: skip
     return indices
 

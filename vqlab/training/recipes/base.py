@@ -156,6 +156,7 @@ class Recipe(ABC):
 
     def synchronize(self) -> None:
         """Bring ``arrays`` up to date with what the steps left on the device; the loop calls it before it saves."""
+        return
 
     def events(self) -> dict[str, dict[str, float]]:
         """Report events of the last step, which are logged at every step.

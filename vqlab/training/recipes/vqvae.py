@@ -53,7 +53,8 @@ class VQVAERecipe(Recipe):
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
         self.windows_per_epoch = max(1, USAGE_WINDOWS // self.epochs)
         self.usage = np.zeros((self.epochs * self.windows_per_epoch, self.config.quantizer.num_codes), np.int64)
-        self._window, self._counts = 0, torch.zeros(self.config.quantizer.num_codes, dtype=torch.int64, device=self.device)
+        self._window = 0
+        self._counts = torch.zeros(self.config.quantizer.num_codes, dtype=torch.int64, device=self.device)
         self.restarts = 0.0
         self.arrays = {"usage": self.usage}
         if self.config.quantizer.start_after >= self.steps_per_epoch:
