@@ -14,6 +14,7 @@ from vqlab.studies import (
     CODEBOOKS,
     STUDY_NAMES,
     Study,
+    StudyTable,
     describe_differences,
     named_study,
     perceptual_weights,
@@ -120,6 +121,17 @@ def test_the_perceptual_table_has_the_time_of_the_term(tmp_path: Path) -> None:
     assert cost["weight 0"] == "0"
     assert float(cost["weight 0.03"]) > 0
     assert describe_differences(result, ("psnr",))[0].startswith("weight 0 − weight 0.03")
+
+
+def test_an_arm_is_compared_with_the_arm_that_it_changes() -> None:
+    arms = ("best", "best − Muon", "paper", "paper + Muon", "other + Muon")
+    rows = [{"arm": arm, "seed": 0, "error": "", "psnr": float(value)} for value, arm in enumerate(arms)]
+    starts = [
+        sentence.split(":")[0] for sentence in describe_differences(StudyTable(pd.DataFrame(rows), Path()), ("psnr",))
+    ]
+    assert starts == [
+        "best − best − Muon", "best − paper", "paper − paper + Muon", "best − other + Muon"
+    ]  # fmt: skip
 
 
 def test_markdown_escapes_separators_and_rounds_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,7 @@ from vqlab.errors import InputError
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
 from vqlab.studies.ingredients import recipe_arms, recipe_budget
+from vqlab.studies.measures import MEASURES
 from vqlab.studies.quick_scale import QUICK_CHANGES
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
@@ -170,7 +172,8 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
         study: its rows.
 
     Returns:
-        One row for each arm: means with 95 % confidence intervals; columns without any value are left out.
+        One row for each arm: means with 95 % confidence intervals; columns without any value are left out. Where
+        arms have two seeds or more, a column has the change of PSNR, as in ``describe_differences``.
 
     Raises:
         InputError: if no row is finished.
@@ -178,7 +181,30 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
     if name == "generation":
         table = generation_table(study)
         return table.loc[:, (~table.isin(["", MISSING])).any()]
-    return perceptual_table(study) if name == "perceptual" else study.formatted()
+    return perceptual_table(study) if name == "perceptual" else _with_changes(study)
+
+
+def _with_changes(study: StudyTable) -> pd.DataFrame:
+    """The formatted table with the change of PSNR of each arm, paired by seed."""
+    table = study.formatted()
+    changes = {}
+    for arm, base in _bases([str(arm) for arm in table.index]).items():
+        try:
+            change = study.difference(arm, base, ["psnr"]).iloc[0]
+        except InputError:
+            continue
+        if change["n"] > 1:
+            changes[arm] = f"{change['mean difference']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]"
+    if changes:
+        column = [changes.get(str(arm), MISSING) for arm in table.index]
+        table.insert(list(table.columns).index(MEASURES["psnr"]) + 1, "change of PSNR (dB)", column)
+    return table
+
+
+def _bases(arms: Sequence[str]) -> dict[str, str]:
+    """The arm that each arm but the first changes, by its name ``BASE + …`` or ``BASE − …``; else the first arm."""
+    changed = {arm: re.split(r" [+−] ", arm)[0] for arm in arms[1:]}
+    return {arm: base if base in arms and base != arm else arms[0] for arm, base in changed.items()}
 
 
 def perceptual_table(study: StudyTable) -> pd.DataFrame:
@@ -204,21 +230,21 @@ def perceptual_table(study: StudyTable) -> pd.DataFrame:
 
 
 def describe_differences(study: StudyTable, measures: Sequence[str] = ("psnr", "ssim", "perplexity")) -> list[str]:
-    """Describe how the first arm differs from each other arm, paired by seed.
+    """Describe how each arm differs from the arm that it changes, or else from the first, paired by seed.
 
     Args:
-        study: the rows of a study.
+        study: the rows of a study. An arm ``A + …`` or ``A − …`` changes the arm ``A``.
         measures: keys of ``MEASURES``.
 
     Returns:
-        One sentence for each other arm and measure; pairs of arms without a common seed are left out.
+        One sentence for each arm but the first, and measure; pairs of arms without a common seed are left out.
     """
-    arms = [arm for arm, rows in study.rows.groupby("arm", sort=False) if (rows["error"] == "").any()]
+    arms = [str(arm) for arm, rows in study.rows.groupby("arm", sort=False) if (rows["error"] == "").any()]
     sentences = []
-    for other in arms[1:]:
+    for other, base in _bases(arms).items():
         for measure in measures:
             try:
-                sentences.append(study.describe_difference(str(arms[0]), str(other), measure))
+                sentences.append(study.describe_difference(base, other, measure))
             except InputError:
                 continue
     return sentences
