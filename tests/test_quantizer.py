@@ -62,11 +62,12 @@ def adversarial_codes(kind: str, count: int) -> torch.Tensor:
     "kind", ["nearly equal", "two far clusters", "huge", "tiny", "huge and tiny", "duplicates", "one far"]
 )
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
-@pytest.mark.parametrize("count", [64, 131, 192])
+@pytest.mark.parametrize("count", [64, 131, 192, 4205])
 def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str, count: int) -> None:
-    # Maxima are found at once for few codes and for odd numbers of them, otherwise by groups.
+    # Maxima are found at once for few codes and for odd numbers of them, otherwise by groups, of many codes by tiles.
     codes = adversarial_codes(kind, count)
-    x = codes.repeat_interleave(8, dim=0) * (1 + 1e-3 * vectors(1, 8 * count, 1))
+    x = codes[:: max(1, count // 64)].repeat_interleave(8, dim=0)
+    x = x * (1 + 1e-3 * vectors(1, len(x), 1))
     chosen = nearest_codes(x, codes, distance)
     one, other = x.double(), codes.double()
     if distance == "cosine":
@@ -78,7 +79,7 @@ def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str, coun
         assert (chosen < 16).all()
 
 
-@pytest.mark.parametrize("repeats", [4, 8])
+@pytest.mark.parametrize("repeats", [4, 8, 300])
 @pytest.mark.parametrize("exact", [True, False])
 def test_equal_codes_are_chosen_by_the_lowest_index(repeats: int, exact: bool) -> None:
     # Small whole numbers, so that equal codes have equal products also where they are not compared in float64.

@@ -81,7 +81,7 @@ def to_float(pixels: UInt8[Tensor, "B 3 H W"], device: str) -> Float[Tensor, "B 
         >>> to_float(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), "cpu").flatten()
         tensor([1., 1., 1.])
     """
-    return pixels.to(device).float().div_(255)
+    return pixels.to(device, non_blocking=True).float().div_(255)
 
 
 def batches(
@@ -113,7 +113,7 @@ def batches(
         pixels = images.pixels[indices]
         if augment:
             pixels = crop_and_flip(pixels, crop_padding, seeded_generator(seed, epoch, step))
-        yield to_float(pixels, device), images.labels[indices].to(device)
+        yield to_float(pixels, device), images.labels[indices].to(device, non_blocking=True)
 
 
 def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Iterator[ImageBatch]:
@@ -128,4 +128,4 @@ def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Ite
         Images in [0, 1], (B, 3, H, W), and labels, (B,).
     """
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
-        yield to_float(pixels, device), labels.to(device)
+        yield to_float(pixels, device), labels.to(device, non_blocking=True)

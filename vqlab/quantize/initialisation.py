@@ -30,11 +30,13 @@ def sample_rows(x: Float[Tensor, "N D"], count: int, generator: torch.Generator)
         >>> sample_rows(torch.zeros(3, 2), 5, torch.Generator().manual_seed(0)).shape
         torch.Size([5, 2])
     """
-    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
+    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device, non_blocking=True)
     if count <= len(x):
         return x[order[:count]].clone()
-    extra = torch.randint(len(x), (count - len(x),), generator=generator, device=generator.device).to(x.device)
-    noise = torch.randn(len(extra), x.shape[1], generator=generator, device=generator.device).to(x)
+    extra = torch.randint(len(x), (count - len(x),), generator=generator, device=generator.device).to(
+        x.device, non_blocking=True
+    )
+    noise = torch.randn(len(extra), x.shape[1], generator=generator, device=generator.device).to(x, non_blocking=True)
     spread = x.std(dim=0, correction=0).clamp_min(1e-6)
     return torch.cat([x[order], x[extra] + _JITTER * spread * noise])
 
@@ -62,14 +64,14 @@ def replacement_rows(
         >>> replacement_rows(x, rows, replaced, torch.Generator().manual_seed(0))[1:].flatten().sort().values
         tensor([1., 2.])
     """
-    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
+    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device, non_blocking=True)
     order = order[torch.argsort((~rows[order]).to(torch.uint8), stable=True)]
     place = (replaced.cumsum(0) - 1).clamp_min(0)
     available = rows.sum().clamp_min(1)
     drawn = x[order[place % available]]
     if len(replaced) <= len(x):
         return drawn
-    noise = torch.randn(drawn.shape, generator=generator, device=generator.device).to(x)
+    noise = torch.randn(drawn.shape, generator=generator, device=generator.device).to(x, non_blocking=True)
     counted = torch.where(rows[:, None], x, 0)
     variance = torch.where(rows[:, None], x - counted.sum(0) / available, 0).square().sum(0) / available
     return drawn + torch.where((place >= available)[:, None], _JITTER * variance.sqrt().clamp_min(1e-6) * noise, 0)

@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqlab.quantize.kernels import kernels_for
+from vqlab.quantize.near_ties import Rounding, nearest_of_pairs
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
+from vqlab.quantize.tiled_search import TILE, nearest_of_many_codes
 from vqlab.quantize.usage import squared_distances
 
 # Elements of the block of scores: small enough for a CPU's cache, large enough for a GPU's kernels.
@@ -24,6 +26,8 @@ _FAR = 100.0
 # Least number of codes whose maximum is found by groups, and the numbers of groups.
 _MANY_CODES = 128
 _GROUPS = (16, 8, 4)
+# Tiles of codes from which on the codes are taken tile by tile.
+_TILES = 1
 
 
 def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
@@ -101,11 +105,13 @@ def _search_on_cpu(
     exact: bool,
 ) -> Int[Tensor, " N"]:
     """The code of the largest score of each row; if exact, that with the least distance among the near ties."""
+    compare = exact and x.dtype == torch.float32
+    if len(table) > _TILES * TILE:
+        return nearest_of_many_codes(x, codes, centre, table, bias, distance, exact=compare)
     blocks = _blocks(x, len(table))
     # One buffer for all blocks: memory of this size goes back to the system when it is freed.
     buffer = x.new_empty(len(blocks[0]), len(table))
-    compare = exact and x.dtype == torch.float32
-    rounding = _Rounding(x, centre, table) if compare else None
+    rounding = Rounding(x, centre, table) if compare else None
     indices = []
     for given in blocks:
         rows = given if centre is None else given - centre
@@ -113,28 +119,11 @@ def _search_on_cpu(
         chosen, gaps = _largest(scores, with_gaps=compare)
         if rounding is not None and bool((gaps <= rounding.largest).any()):
             bounds = rounding.of(rows)
-            near = ((gaps <= bounds) & bounds.isfinite()).nonzero()[:, 0]
+            near = ((gaps <= bounds) & (bounds < torch.inf)).nonzero()[:, 0]
             candidates = scores[near] >= (scores[near].amax(dim=1) - bounds[near])[:, None]
-            chosen[near] = _nearest_of(candidates, given[near], codes, distance)
+            chosen[near] = nearest_of_pairs(*candidates.nonzero().unbind(1), given[near], codes, distance)
         indices.append(chosen)
     return torch.cat(indices)
-
-
-class _Rounding:
-    """What rounding can make of the difference of two scores of a row."""
-
-    def __init__(self, x: Tensor, centre: Tensor | None, table: Tensor) -> None:
-        self.longest = torch.linalg.vector_norm(table, dim=1).max()
-        self.unit = 2 * torch.finfo(x.dtype).eps * (x.shape[1] ** 0.5 + 4)
-        lengths = torch.linalg.vector_norm(x, dim=1)
-        most = torch.where(lengths.isfinite(), lengths, 0).max() if len(x) else self.longest
-        self.largest = self._bound(most if centre is None else most + torch.linalg.vector_norm(centre))
-
-    def of(self, rows: Tensor) -> Tensor:
-        return self._bound(torch.linalg.vector_norm(rows, dim=1))
-
-    def _bound(self, length: Tensor) -> Tensor:
-        return self.unit * self.longest * (2 * length + self.longest)
 
 
 def _largest(scores: Float[Tensor, "n K"], *, with_gaps: bool) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
@@ -193,41 +182,23 @@ def k_nearest_codes(
     if distance == "cosine":
         x, codes = F.normalize(x, dim=1), F.normalize(codes, dim=1)
     centre = _centre(codes)
-    table = codes - centre
-    found = [similarities(rows - centre, table, "euclidean").topk(k).indices for rows in _blocks(x, len(codes))]
+    from_centre = (lambda rows: rows) if centre is None else (lambda rows: rows - centre)
+    table = from_centre(codes)
+    found = [similarities(from_centre(rows), table, "euclidean").topk(k).indices for rows in _blocks(x, len(codes))]
     indices = torch.cat(found)
     distances = torch.linalg.vector_norm(x[:, None] - codes[indices], dim=2)
     # Of unit vectors, 1 − cos is half of the squared distance.
     return indices, distances.square() / 2 if distance == "cosine" else distances
 
 
-def _nearest_of(
-    candidates: Bool[Tensor, "n K"], x: Float[Tensor, "n D"], codes: Float[Tensor, "K D"], distance: str
-) -> Int[Tensor, " n"]:
-    """The nearest of some codes of each row, by differences in float64, which tell codes apart that products do not."""
-    row, code = candidates.nonzero().unbind(1)
-    pairs = max(1, _CPU_BLOCK // max(x.shape[1], 1))
-    squares = [
-        _wide_squares(x[r], codes[c], distance) for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
-    ]
-    joined = torch.cat(squares)
-    least = joined.new_full((len(x),), torch.inf).scatter_reduce(0, row, joined, "amin")
-    first = torch.where(joined == least[row], code, len(codes))
-    return torch.full_like(row[:1], len(codes)).expand(len(x)).scatter_reduce(0, row, first, "amin")
-
-
-def _wide_squares(x: Float[Tensor, "P D"], codes: Float[Tensor, "P D"], distance: str) -> Float[Tensor, " P"]:
-    wide, wide_codes = x.double(), codes.double()
-    if distance == "cosine":
-        wide, wide_codes = F.normalize(wide, dim=1), F.normalize(wide_codes, dim=1)
-    return (wide - wide_codes).square().sum(dim=1)
-
-
-def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"]:
-    """The mean of the codes if it is far from the origin, otherwise 0, which changes no bit of a distance."""
+def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"] | None:
+    """The mean of the codes if it is far from the origin, otherwise 0 or None, which change no bit of a distance."""
     mean = codes.mean(dim=0)
     spread = (codes - mean).square().sum(dim=1).mean()
-    return torch.where(mean.square().sum() > _FAR * spread, mean, 0)
+    far = mean.square().sum() > _FAR * spread
+    if reads_are_free(codes):
+        return mean if far else None
+    return torch.where(far, mean, 0)
 
 
 @contextmanager

@@ -21,13 +21,12 @@ from vqlab.quantize.row_layout import (
     channels_back,
     channels_last,
     is_traced,
-    mean_over,
     memory_format,
 )
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, look_up, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import RowLengths, code_groups, get_transport, transport, undefined_rows
-from vqlab.quantize.usage import perplexity, utilisation
+from vqlab.quantize.usage import perplexity
 from vqlab.quantize.validation import (
     check_choices,
     check_combination,
@@ -316,8 +315,8 @@ class VectorQuantizer(nn.Module):
             e = project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
             lengths = torch.linalg.vector_norm(e.detach(), dim=1)
-            # A length is finite where its square is: it is computed as the root of the sum of squares.
-            finite = lengths.isfinite()
+            # A length is finite where its square is: it is computed as the root of the sum of squares. NaN is not less.
+            finite = lengths < torch.inf
             rows = finite if unmasked is None else finite & unmasked
             if self.training and not recomputed:
                 self.book.initialise(e.detach(), rows)
@@ -567,13 +566,17 @@ class VectorQuantizer(nn.Module):
     @staticmethod
     @torch.no_grad()
     def _stats(known: RowLengths, undefined: Tensor | None, rows: Tensor, counts: Tensor) -> dict[str, Tensor]:
-        fallbacks = torch.zeros_like(rows) if undefined is None else undefined
+        fallbacks = torch.zeros_like(known.e) if undefined is None else undefined.to(known.e.dtype)
+        relative_errors = known.squares / known.e.square().clamp_min(1e-12)
+        values = torch.where(rows, torch.stack([relative_errors, known.e, known.q, fallbacks]), 0)
+        relative_error, z_e_norm, code_norm, fallback_fraction = values.sum(dim=1) / rows.sum().clamp_min(1)
+        unused = (counts == 0).sum()
         return {
             "perplexity": perplexity(counts),
-            "utilisation": utilisation(counts),
-            "dead_codes": (counts == 0).sum().float(),
-            "relative_error": mean_over(known.squares / known.e.square().clamp_min(1e-12), rows),
-            "z_e_norm": mean_over(known.e, rows),
-            "code_norm": mean_over(known.q, rows),
-            "fallback_fraction": mean_over(fallbacks.float(), rows),
+            "utilisation": 1 - unused / len(counts),
+            "dead_codes": unused.float(),
+            "relative_error": relative_error,
+            "z_e_norm": z_e_norm,
+            "code_norm": code_norm,
+            "fallback_fraction": fallback_fraction,
         }

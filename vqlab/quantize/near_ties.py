@@ -1,0 +1,95 @@
+"""Near ties of the nearest-code search: what rounding can make of scores, and the nearer code in float64."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Elements of the pairs that are compared at once.
+_BLOCK = 1 << 18
+
+
+class Rounding:
+    """What rounding can make of the difference of two scores 2x·c + bias of a row.
+
+    Args:
+        x: The vectors, (N, D).
+        centre: What is subtracted from them, (D,); None for 0.
+        table: The codes that are multiplied, (K, D).
+
+    Attributes:
+        largest: The largest bound of all rows.
+    """
+
+    def __init__(self, x: Float[Tensor, "N D"], centre: Float[Tensor, " D"] | None, table: Float[Tensor, "K D"]):
+        self._longest = torch.linalg.vector_norm(table, dim=1).max()
+        self._unit = 2 * torch.finfo(x.dtype).eps * (x.shape[1] ** 0.5 + 4)
+        lengths = torch.linalg.vector_norm(x, dim=1)
+        most = torch.where(lengths < torch.inf, lengths, 0).max() if len(x) else self._longest
+        self.largest = self._bound(most if centre is None else most + torch.linalg.vector_norm(centre))
+
+    def of(self, rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+        """Compute the bound of each row.
+
+        Args:
+            rows: Vectors from the centre, (n, D).
+
+        Returns:
+            Bounds, (n,); not finite where it overflows.
+        """
+        return self._bound(torch.linalg.vector_norm(rows, dim=1))
+
+    def _bound(self, length: Tensor) -> Tensor:
+        return self._unit * self._longest * (2 * length + self._longest)
+
+
+def nearest_of_pairs(
+    row: Int[Tensor, " P"], code: Int[Tensor, " P"], x: Float[Tensor, "n D"], codes: Float[Tensor, "K D"], distance: str
+) -> Int[Tensor, " n"]:
+    """Find the nearest of some codes of each row, by differences in float64.
+
+    Args:
+        row: The row of each pair, (P,).
+        code: A code that may be the row's nearest, (P,).
+        x: Vectors, (n, D).
+        codes: The codebook, (K, D).
+        distance: ``"euclidean"`` or ``"cosine"``.
+
+    Returns:
+        Indices of codes, (n,), the lowest of equal ones; K for a row without a pair.
+    """
+    pairs = max(1, _BLOCK // max(x.shape[1], 1))
+    squares = [
+        _wide_squares(x[r], codes[c], distance) for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
+    ]
+    joined = torch.cat(squares)
+    least = joined.new_full((len(x),), torch.inf).scatter_reduce(0, row, joined, "amin")
+    return lowest_codes(row, torch.where(joined == least[row], code, len(codes)), len(x), len(codes))
+
+
+def lowest_codes(row: Int[Tensor, " P"], code: Int[Tensor, " P"], num_rows: int, num_codes: int) -> Int[Tensor, " n"]:
+    """Find the lowest code of each row.
+
+    Args:
+        row: The row of each pair, (P,).
+        code: A code of it, (P,).
+        num_rows: n, the number of rows.
+        num_codes: K, the value of a row without a pair.
+
+    Returns:
+        Indices of codes, (n,).
+
+    Example:
+        >>> lowest_codes(torch.tensor([0, 0, 2]), torch.tensor([5, 3, 1]), 3, 8)
+        tensor([3, 8, 1])
+    """
+    return torch.full((num_rows,), num_codes, dtype=torch.int64).scatter_reduce(0, row, code, "amin")
+
+
+def _wide_squares(x: Float[Tensor, "P D"], codes: Float[Tensor, "P D"], distance: str) -> Float[Tensor, " P"]:
+    wide, wide_codes = x.double(), codes.double()
+    if distance == "cosine":
+        wide, wide_codes = F.normalize(wide, dim=1), F.normalize(wide_codes, dim=1)
+    return (wide - wide_codes).square().sum(dim=1)
