@@ -21,6 +21,7 @@ NUMBERS = ["05", "13", *(pytest.param(number, marks=pytest.mark.slow) for number
 WITH_CHARTS = ("03", "05", "13")
 # Height that one turn of a mouse wheel scrolls, and the time in which what came into view must be drawn.
 WHEEL, PATIENCE = 450, 60
+AT_END = "node => node.scrollTop + node.clientHeight > node.scrollHeight - 2"
 # What is wrong with the charts and pictures of the notebook that are in view, and the charts in view by their content.
 IN_VIEW = """() => {
   const panel = window.jupyterapp.shell.currentWidget.node;
@@ -147,15 +148,15 @@ class ProjectNotebook(Notebook):
         box = outer.bounding_box()
         assert box is not None
         self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        seen, last = self.wait_until_drawn(), -1
-        for _ in range(200):
+        seen, turns_at_end = self.wait_until_drawn(), 0
+        for _ in range(400):
             self.page.mouse.wheel(0, WHEEL)
             self.page.wait_for_timeout(150)
             seen |= self.wait_until_drawn()
-            top = outer.evaluate("node => Math.round(node.scrollTop)")
-            if top == last:
+            # A busy page may take the turn of the wheel later, or grow when a cell comes into view.
+            turns_at_end = turns_at_end + 1 if outer.evaluate(AT_END) else 0
+            if turns_at_end == 3:
                 return seen
-            last = top
         raise AssertionError(f"{self.name}: has no end")
 
     def check(self) -> None:
