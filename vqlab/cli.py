@@ -60,7 +60,7 @@ def _table_path(path: Path | None) -> Path | None:
 Profile = Annotated[
     str, typer.Option(help="named settings: quick, paper, best, best-long or gpu", autocompletion=_complete_profile)
 ]
-Data = Annotated[str, typer.Option(help="photos, cifar10 or folder:PATH (folder or .tar.gz with train/ and test/)")]
+Data = Annotated[str, typer.Option(help="photos, cifar10 or folder:PATH (a folder, archive or list of images)")]
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]
 Runs = Annotated[Path, typer.Option(help="folder of the Run folders")]
 Changes = Annotated[
@@ -123,7 +123,30 @@ def train(
     config = Config.profile(profile, **_changes(data, seed, change))
     with training_progress() as progress:
         finished = train_config(config, runs, device, progress)
+    for note in finished.provenance.get("data_notes", []):
+        print(note, file=sys.stderr)
     print(finished.folder)
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="path of a folder, archive or list of images; photos or cifar10")],
+    change: Changes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="write a PNG with images of each part")] = None,
+) -> None:
+    """Tell what would be read from a source: parts, classes, sizes, what is skipped, memory and fingerprint."""
+    from vqlab.config import Config
+    from vqlab.data.summary import contact_sheet, summarise_data
+
+    known = source in ("photos", "cifar10") or source.startswith("folder:")
+    changes = _changes(source if known else f"folder:{source}", 0, change)
+    summary, images = summarise_data(Config.profile("quick", **changes).data.model_copy(
+        update={"train_limit": None, "test_limit": None}
+    ))  # fmt: skip
+    print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False) if as_json else summary)
+    if sheet:
+        contact_sheet(images).save(sheet)
 
 
 @app.command()

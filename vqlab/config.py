@@ -32,7 +32,7 @@ class DataConfig(ConfigSection):
 
     source: str = Field(
         "photos",
-        description="embedded patches of photographs, CIFAR-10, or your own folder or .tar/.tar.gz archive",
+        description="embedded patches of photographs, CIFAR-10, or your own folder, archive or list of images",
         json_schema_extra={"allowed": "photos | cifar10 | folder:PATH"},
     )
     image_size: int = Field(32, ge=8, le=256, multiple_of=4, description="height and width of an image, pixels")
@@ -42,6 +42,9 @@ class DataConfig(ConfigSection):
     test_limit: int | None = Field(None, ge=1, description="test images taken from a seeded shuffle; null: all")
     validation: int = Field(
         0, ge=0, description="training images kept out of training, by a fixed shuffle; measured after each epoch"
+    )
+    fit: Literal["crop", "squash", "pad", "exact"] = Field(
+        "crop", description="images of another size: central part, squashed, padded with black, or refused"
     )
     on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable image file")
 

@@ -20,8 +20,8 @@ def load_data(config: DataConfig) -> ImageData:
 
     Raises:
         InputError: if the source is missing, empty, damaged or cannot be downloaded, if an image cannot be read
-            (unless ``config.on_broken`` is ``skip``), if the images do not have ``config.image_size``, or if
-            ``config.validation`` leaves no training image.
+            (unless ``config.on_broken`` is ``skip``), if the images do not have ``config.image_size`` with
+            ``fit=exact``, or if ``config.validation`` leaves no training image.
     """
     from vqlab.data.cifar10 import load_cifar10
     from vqlab.data.folder import load_folder
@@ -34,5 +34,5 @@ def load_data(config: DataConfig) -> ImageData:
             raise InputError(f"data.image_size={config.image_size}: must be 32 with data.source=cifar10; set 32")
         data = load_cifar10()
     else:
-        data = load_folder(config.source.removeprefix("folder:"), config.image_size, config.on_broken)
+        data = load_folder(config)
     return data.hold_out(config.validation).subset(config.train_limit, config.test_limit)

@@ -1,136 +1,146 @@
-"""Images from a folder, or from a .tar or .tar.gz archive, with train/CLASS/ and test/CLASS/ folders."""
+"""Images from a folder, an archive, a list of paths, or a NumPy file."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 
+from vqlab.config import DataConfig
 from vqlab.data.cache import cached_arrays
+from vqlab.data.decode import decode_image, fit_image
+from vqlab.data.files import File, image_files
 from vqlab.data.images import ImageData, Images
+from vqlab.data.layout import Place, find_places
+from vqlab.data.parts import complete_parts
 from vqlab.errors import InputError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_SPLITS = ("train", "test")
+_NO_CLASS = "images"
+# Part of the name of cached arrays; to be raised when the same files give other arrays.
+_VERSION = 2
 
 
-def load_folder(path: str, image_size: int, on_broken: str) -> ImageData:
-    """Load all images of a folder or archive, sorted by name.
+def load_folder(config: DataConfig) -> ImageData:
+    """Load all images of a folder, archive or list, sorted by name.
 
-    The images of an archive are stored in the cache folder; those of a folder are read every time. Files with other
-    suffixes than .png, .jpg, .jpeg, .bmp and .webp, and files outside train/CLASS/ and test/CLASS/, are ignored.
+    The images of an archive are stored in the cache folder; those of a folder are read every time. Which files are
+    images, and what their paths say, is described in ``vqlab.data.layout``.
 
     Args:
-        path: a folder, or a .tar or .tar.gz file; ``~`` is expanded.
-        image_size: height and width that every image must have, pixels.
-        on_broken: ``refuse`` to raise InputError for an unreadable image, ``skip`` to leave it out.
+        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; ``image_size``, ``fit`` and
+            ``on_broken``.
 
     Returns:
-        Training and test images; classes are the names of the class folders. ``skipped`` lists the unreadable files.
+        The images of all parts; classes are the names of the class folders. ``skipped`` lists the unreadable files,
+        ``notes`` has a sentence for each thing that was decided.
 
     Raises:
-        InputError: if ``path`` does not exist, is not a complete archive, or has no images in train/ or test/; if an
-            image has another size; if an image is unreadable and ``on_broken`` is ``refuse``.
+        InputError: if the path does not exist, is damaged, or has no images in a part; if an image is unreadable and
+            ``on_broken`` is ``refuse``; if an image has another size and ``fit`` is ``exact``.
     """
+    path = config.source.removeprefix("folder:")
     source = Path(path).expanduser()
     if not source.exists():
         raise InputError(
-            f"data.source=folder:{path}: no such folder or archive; use the path of a folder, .tar or .tar.gz file"
+            f"data.source=folder:{path}: no such folder or archive; use the path of a folder, of a .zip, .tar or "
+            ".tar.gz file, or of a .txt or .csv file of paths"
         )
+    if not (source.is_dir() or source.is_file()):
+        raise InputError(f"data.source=folder:{path}: is a pipe or a device; use a folder or a file")
     if source.is_dir():
-        arrays = _read_images(_folder_files(source), path, image_size, on_broken)
+        arrays = _read_images(image_files(source), config)
     else:
         stat = source.stat()
-        identity = f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns} {image_size} {on_broken}"
+        size = f"{config.image_size} {config.fit} {config.on_broken}"
+        identity = f"{_VERSION} {source.resolve()} {stat.st_size} {stat.st_mtime_ns} {size}"
         arrays = cached_arrays(
-            hashlib.sha256(identity.encode()).hexdigest()[:16],
-            lambda: _read_images(_archive_files(source), path, image_size, on_broken),
+            hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16],
+            lambda: _read_images(image_files(source), config),
         )
-    class_names = tuple(str(name) for name in arrays["class_names"])
-    train, test = (
-        Images(torch.from_numpy(arrays[f"{split}_pixels"]), torch.from_numpy(arrays[f"{split}_labels"]))
-        for split in _SPLITS
+    parts = {part: _images(arrays, part) for part in ("train", "test", "validation")}
+    return ImageData(
+        _display_name(source),
+        parts["train"],
+        parts["test"],
+        tuple(str(name) for name in arrays["class_names"]),
+        tuple(str(name) for name in arrays["skipped"]),
+        parts["validation"] if len(parts["validation"]) else None,
+        tuple(str(note) for note in arrays["notes"]),
     )
-    return ImageData(_display_name(source), train, test, class_names, tuple(str(name) for name in arrays["skipped"]))
+
+
+def _images(arrays: dict[str, np.ndarray], part: str) -> Images:
+    return Images(torch.from_numpy(arrays[f"{part}_pixels"]), torch.from_numpy(arrays[f"{part}_labels"]))
 
 
 def _display_name(source: Path) -> str:
     if source.name.startswith("cifar10-jpeg"):
         return "CIFAR-10 (JPEG copy)"
-    return source.name
+    return source.name or source.resolve().name
 
 
-def _folder_files(source: Path) -> Iterator[tuple[str, bytes]]:
-    for file in sorted(source.glob("*/*/*")):
-        if file.is_file():
-            yield file.relative_to(source).as_posix(), file.read_bytes()
-
-
-def _archive_files(source: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with tarfile.open(source, "r:*") as archive:
-            for member in archive:
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    yield member.name, file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(
-            f"data.source=folder:{source.name}: not a complete .tar or .tar.gz archive ({error}); replace the file"
-        ) from None
-
-
-def _read_images(
-    files: Iterator[tuple[str, bytes]], path: str, image_size: int, on_broken: str
-) -> dict[str, np.ndarray]:
-    """Arrays of the images in ``files``, pairs of name and content; ``path`` is for messages."""
-    # Per split: class, file name and pixels of each image.
-    images: dict[str, list[tuple[str, str, np.ndarray]]] = {split: [] for split in _SPLITS}
-    skipped = []
+def _read_images(files: Iterator[File], config: DataConfig) -> dict[str, np.ndarray]:
+    """Arrays of the images in ``files``."""
+    pixels: dict[str, UInt8[np.ndarray, "3 H W"]] = {}
+    skipped, fitted = [], Counter[str]()
     for name, content in files:
-        parts = PurePosixPath(name).parts[-3:]
-        if len(parts) != 3 or parts[0] not in images or not name.lower().endswith(_SUFFIXES):
-            continue
         try:
-            images[parts[0]].append((parts[1], name, _decode(content, name, image_size)))
-        except (UnidentifiedImageError, OSError, SyntaxError):
-            if on_broken == "refuse":
+            if content is None:
+                raise InputError(f"{name}: cannot be read, or is larger than 200 MB")
+            image, _ = decode_image(content, name)
+        except InputError as error:
+            if config.on_broken == "refuse":
                 raise InputError(
-                    f"data.source=folder:{path}: {name} is not a readable image; fix or remove the file, or set "
-                    "data.on_broken=skip"
+                    f"data.source={config.source}: {error}; fix or remove the file, or set data.on_broken=skip"
                 ) from None
             skipped.append(name)
-    for split in _SPLITS:
-        if not images[split]:
+            continue
+        if image.size != (config.image_size, config.image_size):
+            fitted[f"{image.width}x{image.height}"] += 1
+        pixels[name] = fit_image(image, config.image_size, config.image_size, config.fit, name, [])
+    places, notes = complete_parts(find_places(list(pixels)))
+    _check_parts(places, config)
+    return _to_arrays(places, pixels, skipped, [*notes, *_fit_notes(fitted, config)])
+
+
+def _check_parts(places: list[Place], config: DataConfig) -> None:
+    for part in ("train", "test"):
+        if not any(place.part == part for place in places):
             raise InputError(
-                f"data.source=folder:{path}: no images in {split}/CLASS/; provide train/ and test/ with class folders "
-                "of images"
+                f"data.source={config.source}: no images in {part}/; provide train/ and test/, folders of classes, or "
+                "a folder of images"
             )
-    return _to_arrays(images, skipped)
 
 
-def _decode(content: bytes, name: str, image_size: int) -> UInt8[np.ndarray, "3 H W"]:
-    with Image.open(io.BytesIO(content)) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    if pixels.shape[:2] != (image_size, image_size):
-        raise InputError(
-            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, must be {image_size}x{image_size}; resize the image "
-            "or set data.image_size"
-        )
-    return pixels.transpose(2, 0, 1)
+def _fit_notes(fitted: Counter[str], config: DataConfig) -> list[str]:
+    if not fitted:
+        return []
+    sizes = ", ".join(f"{count} of {size}" for size, count in fitted.most_common(3))
+    more = f" and {len(fitted) - 3} other sizes" if len(fitted) > 3 else ""
+    return [
+        f"images of another size than {config.image_size}x{config.image_size}: {fitted.total()} ({sizes}{more}); "
+        f"data.fit={config.fit}"
+    ]
 
 
-def _to_arrays(images: dict[str, list[tuple[str, str, np.ndarray]]], skipped: list[str]) -> dict[str, np.ndarray]:
-    class_names = sorted({class_name for rows in images.values() for class_name, _, _ in rows})
-    arrays: dict[str, np.ndarray] = {"class_names": np.array(class_names), "skipped": np.array(skipped, dtype=str)}
-    for split, rows in images.items():
-        rows.sort(key=lambda row: row[1])
-        arrays[f"{split}_pixels"] = np.stack([pixels for _, _, pixels in rows])
-        arrays[f"{split}_labels"] = np.array([class_names.index(class_name) for class_name, _, _ in rows], np.int64)
+def _to_arrays(
+    places: list[Place], pixels: dict[str, UInt8[np.ndarray, "3 H W"]], skipped: list[str], notes: list[str]
+) -> dict[str, np.ndarray]:
+    names = [place.class_name or _NO_CLASS for place in places]
+    class_names = sorted(set(names))
+    empty = np.empty((0, *next(iter(pixels.values())).shape), np.uint8)
+    arrays = {
+        "class_names": np.array(class_names),
+        "skipped": np.array(skipped, dtype=str),
+        "notes": np.array(notes, dtype=str),
+    }
+    for part in ("train", "validation", "test"):
+        chosen = [(place.name, name) for place, name in zip(places, names, strict=True) if place.part == part]
+        arrays[f"{part}_pixels"] = np.stack([pixels[name] for name, _ in chosen]) if chosen else empty
+        arrays[f"{part}_labels"] = np.array([class_names.index(name) for _, name in chosen], np.int64)
     return arrays

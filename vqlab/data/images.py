@@ -97,6 +97,7 @@ class ImageData:
         class_names: names of the classes, by label.
         skipped: names of unreadable files that were left out.
         validation: images kept out of the training images, for choices; None without any.
+        notes: what was decided about the source, a sentence each.
     """
 
     name: str
@@ -105,6 +106,7 @@ class ImageData:
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     validation: Images | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> Images:
@@ -134,6 +136,8 @@ class ImageData:
         """
         if not count:
             return self
+        if self.validation is not None:
+            raise InputError(f"data.validation={count}: {self.name} has validation images of its own; set 0")
         if count >= len(self.train):
             raise InputError(
                 f"data.validation={count}: must be below the {len(self.train)} training images of {self.name}; lower it"

@@ -121,7 +121,8 @@ def _search_on_cpu(
             bounds = rounding.of(rows)
             near = ((gaps <= bounds) & (bounds < torch.inf)).nonzero()[:, 0]
             candidates = scores[near] >= (scores[near].amax(dim=1) - bounds[near])[:, None]
-            chosen[near] = nearest_of_pairs(*candidates.nonzero().unbind(1), given[near], codes, distance)
+            row, code = candidates.nonzero().unbind(1)
+            chosen[near] = nearest_of_pairs(row, code, given[near], codes, distance)
         indices.append(chosen)
     return torch.cat(indices)
 

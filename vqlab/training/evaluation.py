@@ -96,7 +96,8 @@ def pixel_metrics(
     for name, parts in values.items():
         per_image = torch.cat(parts)
         columns[name] = float(per_image.mean())
-        columns[f"{name}_error"] = float(per_image.std() / len(per_image) ** 0.5)
+        if len(per_image) > 1:
+            columns[f"{name}_error"] = float(per_image.std() / len(per_image) ** 0.5)
     columns["psnr_pooled"] = pooled_psnr(columns["mse"])
     return {**columns, **_usage_metrics(counts)} if isinstance(model, VQVAE) else columns
 

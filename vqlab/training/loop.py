@@ -181,6 +181,7 @@ class _Training:
                 "peak_memory_mib": peak_memory_mib(self.device),
                 **self.recipe.extra_provenance,
                 "classes": len(self.recipe.data.class_names),
+                **({"data_notes": self.recipe.data.notes} if self.recipe.data.notes else {}),
                 "step": self.step,
                 "finished": finished,
             },

@@ -1,0 +1,128 @@
+"""One way from the bytes of an image file to its pixels, for files and uploads."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vqlab.errors import InputError
+
+MAX_PIXELS = 50_000_000
+Fit = Literal["crop", "squash", "pad", "exact"]
+
+
+def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> tuple[Image.Image, list[str]]:
+    """Decode the first frame of an image file to RGB.
+
+    The number of pixels is read from the header, so that a small file with a huge image is refused before decoding.
+    The EXIF orientation is applied, transparency is replaced by white, 16-bit and 32-bit values are brought to 8 bits.
+
+    Args:
+        content: the bytes of the file.
+        name: name of the file, for messages.
+        formats: names of the accepted formats, as Pillow has them; None accepts all that Pillow reads.
+
+    Returns:
+        The image in mode RGB, and what was done, beginning with ``WIDTHxHEIGHT FORMAT``.
+
+    Raises:
+        InputError: if ``content`` is no image of these formats, is damaged, or has more than 50 million pixels.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=formats) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(name, f"{image.width}x{image.height} pixels")
+            steps = [f"{image.width}x{image.height} {image.format}"]
+            if getattr(image, "n_frames", 1) > 1:
+                steps.append("first frame")
+            return _to_rgb(ImageOps.exif_transpose(image), steps), steps
+    except UnidentifiedImageError:
+        wanted = " or ".join(formats) if formats else "readable"
+        raise InputError(f"{name}: is not a {wanted} image") from None
+    except Image.DecompressionBombError:
+        raise _too_large(name, "too many pixels") from None
+    except InputError:
+        raise
+    except Exception as error:
+        # Pillow's readers raise many kinds of errors on damaged files: OSError, SyntaxError, struct.error, …
+        raise InputError(f"{name}: is a damaged image ({error})") from None
+
+
+def fit_image(
+    image: Image.Image, height: int, width: int, fit: Fit, name: str, steps: list[str]
+) -> UInt8[np.ndarray, "3 height width"]:
+    """Bring an image to a size.
+
+    Args:
+        image: an image in mode RGB.
+        height: height of the result, pixels.
+        width: width of the result, pixels.
+        fit: ``crop`` (the central part of the same shape, resized), ``squash`` (resized without regard to its shape),
+            ``pad`` (resized to lie inside, the rest black) or ``exact`` (another size is refused).
+        name: name of the file, for messages.
+        steps: what was done; it is extended.
+
+    Returns:
+        The pixels, 0…255. Smaller sizes are averaged over the pixels that they cover (Lanczos).
+
+    Raises:
+        InputError: if ``fit`` is ``exact`` and the image has another size.
+    """
+    if image.size != (width, height):
+        if fit == "exact":
+            raise InputError(
+                f"{name}: {image.width}x{image.height} pixels, must be {width}x{height}; resize the image, set "
+                "data.image_size, or data.fit=crop"
+            )
+        if fit == "crop":
+            image = _crop_to_shape(image, width / height, steps)
+        if image.size != (width, height):
+            steps.append(f"resized to {width}x{height}" if fit != "pad" else f"resized into {width}x{height}")
+            pad = ImageOps.pad if fit == "pad" else Image.Image.resize
+            image = pad(image, (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _too_large(name: str, pixels: str) -> InputError:
+    return InputError(f"{name}: {pixels}, at most {MAX_PIXELS:,} are allowed")
+
+
+def _to_rgb(image: Image.Image, steps: list[str]) -> Image.Image:
+    """The image in mode RGB; a conversion that changes the colours is appended to ``steps``."""
+    if image.mode.startswith(("I", "F")):
+        steps.append("converted from grey to RGB")
+        return _eight_bits(image).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        steps.append("transparency replaced by white")
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode in ("L", "1"):
+        steps.append("converted from grey to RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 or 32 bits or floating point as 8 bits: the range is that of 16 bits, 0…1, or the image's."""
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if image.mode.startswith("I") and low >= 0 and high <= 65_535:
+        low, high = 0.0, 65_535.0
+    elif low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    scaled = (values - low) * (255 / (high - low if high > low else 1))
+    return Image.fromarray(np.floor(scaled + 0.5).astype(np.uint8))
+
+
+def _crop_to_shape(image: Image.Image, shape: float, steps: list[str]) -> Image.Image:
+    """The central part of an image whose width over height is ``shape``."""
+    width, height = min(image.width, round(image.height * shape)), min(image.height, round(image.width / shape))
+    if (width, height) == image.size:
+        return image
+    steps.append("cropped to the central square" if width == height else f"cropped to the central {width}x{height}")
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + max(1, width), top + max(1, height)))

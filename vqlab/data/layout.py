@@ -1,0 +1,99 @@
+"""What the path of an image file says: its part (training, validation, test) and its class."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+_PARTS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif",
+)  # fmt: skip
+# Folders that systems and programs add.
+_ADDED_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
+
+
+class Place(NamedTuple):
+    """Where an image belongs.
+
+    Attributes:
+        name: path of the file.
+        part: ``train``, ``validation`` or ``test``; None if the path does not say it.
+        class_name: its class; None if the path does not say it.
+    """
+
+    name: str
+    part: str | None
+    class_name: str | None
+
+
+def is_image_name(name: str) -> bool:
+    """Find out whether a path is that of an image, by its ending, and not a file that a system added.
+
+    Args:
+        name: path inside the source, with ``/``.
+
+    Returns:
+        False for other endings, for hidden files and folders (``._0.png``, ``.ipynb_checkpoints``) and for
+        ``__MACOSX`` and the like.
+
+    Example:
+        >>> [is_image_name(name) for name in ("cat/0.PNG", "__MACOSX/cat/0.png", "cat/._0.png", "cat/notes.txt")]
+        [True, False, False, False]
+    """
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    return not any(part.startswith(".") or part in _ADDED_FOLDERS for part in path.parts if part not in (".", ".."))
+
+
+def find_places(names: Sequence[str]) -> list[Place]:
+    """Read part and class of each image from its path.
+
+    Folders that all paths have in common say nothing. If any path has a folder named ``train``, ``val``, ``test`` or
+    the like, its first such folder is its part, the folder below it its class, and images outside of such folders
+    are left out. Otherwise the first folder is the class. Names of classes are compared in Unicode's form NFC, so that
+    an accent typed on another system does not make another class.
+
+    Args:
+        names: paths inside the source, with ``/``.
+
+    Returns:
+        Places, sorted by name.
+
+    Example:
+        >>> find_places(["set/train/cat/0.png", "set/test/dog/more/1.png"])[0]
+        Place(name='set/test/dog/more/1.png', part='test', class_name='dog')
+    """
+    folders = {name: PurePosixPath(name).parent.parts for name in names}
+    starts = {name: _part_at(parts) for name, parts in folders.items()}
+    if any(start is not None for start in starts.values()):
+        places = [
+            Place(name, _PARTS[parts[start].lower()], _class_name(parts[start + 1 :]))
+            for name, parts in folders.items()
+            if (start := starts[name]) is not None
+        ]
+    else:
+        common = _common_length(list(folders.values()))
+        places = [Place(name, None, _class_name(parts[common:])) for name, parts in folders.items()]
+    return sorted(places)
+
+
+def _part_at(folders: tuple[str, ...]) -> int | None:
+    return next((index for index, folder in enumerate(folders) if folder.lower() in _PARTS), None)
+
+
+def _class_name(folders: tuple[str, ...]) -> str | None:
+    return unicodedata.normalize("NFC", folders[0]) if folders else None
+
+
+def _common_length(paths: Sequence[tuple[str, ...]]) -> int:
+    first, last = min(paths, default=()), max(paths, default=())
+    return next((index for index, (one, other) in enumerate(zip(first, last, strict=False)) if one != other),
+                min(len(first), len(last)))  # fmt: skip

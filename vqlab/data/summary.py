@@ -1,0 +1,142 @@
+"""What a data source would give: parts, classes, sizes and modes found, what is skipped, memory, a contact sheet."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vqlab.config import DataConfig
+from vqlab.data import load_data
+from vqlab.data.files import image_files
+from vqlab.data.images import ImageData, Images
+
+_SHOWN = 10
+_COLUMNS = 16
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a data source gives.
+
+    Attributes:
+        name: name of the source.
+        image_size: height and width of the images that a model gets, pixels.
+        fit: how images of another size are brought to it.
+        parts: number of images by part and class; parts without images are left out.
+        sizes: number of image files by ``WIDTHxHEIGHT``, most frequent first; empty for the sources of the package.
+        modes: number of image files by Pillow's mode, likewise.
+        skipped: names of unreadable files.
+        notes: what was decided, a sentence each.
+        memory_mib: memory of the pixels, MiB.
+        fingerprint: of all pixels and labels, as Runs store it.
+    """
+
+    name: str
+    image_size: int
+    fit: str
+    parts: dict[str, dict[str, int]]
+    sizes: dict[str, int]
+    modes: dict[str, int]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    memory_mib: float
+    fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all attributes as JSON values.
+
+        Returns:
+            Values by name.
+        """
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: fingerprint {self.fingerprint}, {self.memory_mib:.1f} MiB in memory"]
+        for part, classes in self.parts.items():
+            shown = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:_SHOWN])
+            more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
+            lines.append(f"{part}: {sum(classes.values())} images, classes: {shown}{more}")
+        for name, found in (("sizes", self.sizes), ("modes", self.modes)):
+            if found:
+                lines.append(f"{name} found: {_join(found)}")
+        lines.append(f"given to a model: {self.image_size}x{self.image_size} pixels, data.fit={self.fit}")
+        lines += self.notes
+        if self.skipped:
+            lines.append(f"skipped, {len(self.skipped)} unreadable: {', '.join(self.skipped[:_SHOWN])}")
+        return "\n".join(lines)
+
+
+def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
+    """Read a data source and describe it; unreadable images are skipped and listed.
+
+    Args:
+        config: the source and how its images are read.
+
+    Returns:
+        The summary, and the images.
+
+    Raises:
+        InputError: as ``load_data``, but for unreadable images.
+    """
+    data = load_data(config.model_copy(update={"on_broken": "skip"}))
+    sizes, modes = _scan(config)
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    summary = DataSummary(
+        data.name, config.image_size, config.fit,
+        {part: _by_class(images, data.class_names) for part, images in parts.items() if images is not None},
+        dict(sizes.most_common()), dict(modes.most_common()), data.skipped, data.notes,
+        sum(images.pixels.numel() for images in parts.values() if images is not None) / 2**20, data.fingerprint,
+    )  # fmt: skip
+    return summary, data
+
+
+def contact_sheet(data: ImageData) -> Image.Image:
+    """Draw a row of 16 images of each part, evenly spaced in the order of the source.
+
+    Args:
+        data: the images.
+
+    Returns:
+        An RGB image; parts from top to bottom: training, validation if there is one, test.
+    """
+    rows = [_row(images) for images in (data.train, data.validation, data.test) if images is not None and len(images)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def _row(images: Images) -> np.ndarray:
+    chosen = images.evenly_spaced(_COLUMNS).mul(255).byte().numpy().transpose(0, 2, 3, 1)
+    missing = _COLUMNS - len(chosen)
+    filled = np.concatenate([chosen, np.full((missing, *chosen.shape[1:]), 255, np.uint8)])
+    return np.concatenate(list(np.pad(filled, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)), axis=1)
+
+
+def _by_class(images: Images, class_names: tuple[str, ...]) -> dict[str, int]:
+    counts = images.labels.bincount(minlength=len(class_names)).tolist()
+    return {name: count for name, count in zip(class_names, counts, strict=True) if count}
+
+
+def _scan(config: DataConfig) -> tuple[Counter[str], Counter[str]]:
+    """Sizes and modes of the image files, from their headers."""
+    sizes, modes = Counter[str](), Counter[str]()
+    if not config.source.startswith("folder:"):
+        return sizes, modes
+    for _, content in image_files(Path(config.source.removeprefix("folder:")).expanduser()):
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content or b"")) as image:
+                sizes[f"{image.width}x{image.height}"] += 1
+                modes[image.mode] += 1
+        except Exception:  # Unreadable files, of which readers raise anything, are listed by ``load_data``.
+            continue
+    return sizes, modes
+
+
+def _join(found: dict[str, int]) -> str:
+    shown = ", ".join(f"{name} ({count})" for name, count in list(found.items())[:_SHOWN])
+    return shown + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
