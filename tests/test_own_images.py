@@ -134,6 +134,46 @@ def test_a_list_of_paths_is_read(tmp_path: Path, header: str) -> None:
     assert data.class_names == (("a", "b") if header else ("images",))
 
 
+@pytest.mark.parametrize("shape", [(10, SIZE, SIZE), (10, SIZE, SIZE, 3), (10, 3, SIZE, SIZE), (10, SIZE, SIZE, 1)])
+def test_an_array_of_images_is_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    np.save(tmp_path / "set.npy", images)
+    data = load(tmp_path / "set.npy")
+    assert (len(data.train), len(data.test)) == (9, 1)
+    expected = images[0] if shape[1] == 3 else images[0].reshape(SIZE, SIZE, -1).transpose(2, 0, 1)
+    assert (
+        any((data.train.pixels[number].numpy() == expected).all() for number in range(9))
+        or (data.test.pixels[0].numpy() == expected).all()
+    )
+
+
+def test_arrays_of_parts_have_their_labels(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE), np.uint8)
+    np.savez(tmp_path / "set.npz", train_images=images[:4], train_labels=[[0], [1], [0], [1]], test_images=images[4:],
+             test_labels=[[1], [0]])  # fmt: skip
+    data = load(tmp_path / "set.npz")
+    assert (data.class_names, data.train.labels.tolist(), data.test.labels.tolist()) == (
+        ("0", "1"),
+        [0, 0, 1, 1],
+        [0, 1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": np.zeros((2, 8, 8), np.uint8)}, "has no array of images"),
+        ({"images": np.zeros((2, 8, 8))}, r"float64 of shape \(2, 8, 8\), must be uint8"),
+        ({"images": np.zeros((2, 8, 8), np.uint8), "labels": [1]}, "2 images, but 1 labels"),
+        ({"images": np.array([{}])}, "not a whole NumPy file"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    np.savez(tmp_path / "set.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "set.npz")
+
+
 def test_what_systems_add_is_passed_over(tmp_path: Path) -> None:
     folder = save(tmp_path / "set", "train/a/0.png", "test/a/1.png")
     for name in ("train/a/._0.png", "__MACOSX/train/a/0.png", "train/.ipynb_checkpoints/0.png", "train/a/.DS_Store"):

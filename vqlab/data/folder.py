@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 
 from vqlab.config import DataConfig
+from vqlab.data.arrays import ARRAY_SUFFIXES, array_images
 from vqlab.data.cache import cached_arrays
 from vqlab.data.decode import decode_image, fit_image
-from vqlab.data.files import File, image_files
+from vqlab.data.files import image_files
 from vqlab.data.images import ImageData, Images
 from vqlab.data.layout import Place, find_places
 from vqlab.data.parts import complete_parts
@@ -47,20 +49,20 @@ def load_folder(config: DataConfig) -> ImageData:
     source = Path(path).expanduser()
     if not source.exists():
         raise InputError(
-            f"data.source=folder:{path}: no such folder or archive; use the path of a folder, of a .zip, .tar or "
-            ".tar.gz file, or of a .txt or .csv file of paths"
+            f"data.source=folder:{path}: no such folder or archive; use the path of a folder, of a .zip, .tar, "
+            ".tar.gz, .npy or .npz file, or of a .txt or .csv file of paths"
         )
     if not (source.is_dir() or source.is_file()):
         raise InputError(f"data.source=folder:{path}: is a pipe or a device; use a folder or a file")
     if source.is_dir():
-        arrays = _read_images(image_files(source), config)
+        arrays = _read_images(source, config)
     else:
         stat = source.stat()
         size = f"{config.image_size} {config.fit} {config.on_broken}"
         identity = f"{_VERSION} {source.resolve()} {stat.st_size} {stat.st_mtime_ns} {size}"
         arrays = cached_arrays(
             hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16],
-            lambda: _read_images(image_files(source), config),
+            lambda: _read_images(source, config),
         )
     parts = {part: _images(arrays, part) for part in ("train", "test", "validation")}
     return ImageData(
@@ -84,28 +86,33 @@ def _display_name(source: Path) -> str:
     return source.name or source.resolve().name
 
 
-def _read_images(files: Iterator[File], config: DataConfig) -> dict[str, np.ndarray]:
-    """Arrays of the images in ``files``."""
+def _read_images(source: Path, config: DataConfig) -> dict[str, np.ndarray]:
+    """Arrays of the images of a source."""
+    size, skipped, fitted = config.image_size, list[str](), Counter[str]()
     pixels: dict[str, UInt8[np.ndarray, "3 H W"]] = {}
-    skipped, fitted = [], Counter[str]()
-    for name, content in files:
+    is_array = source.suffix.lower() in ARRAY_SUFFIXES
+    for name, image in array_images(source) if is_array else _decoded(source, config, skipped):
+        if image.size != (size, size):
+            fitted[f"{image.width}x{image.height}"] += 1
+        pixels[name] = fit_image(image, size, size, config.fit, name, [])
+    places, notes = complete_parts(find_places(list(pixels)))
+    _check_parts(places, config)
+    return _to_arrays(places, pixels, skipped, [*notes, *_fit_notes(fitted, config)])
+
+
+def _decoded(source: Path, config: DataConfig, skipped: list[str]) -> Iterator[tuple[str, Image.Image]]:
+    """Name and image of each file; names of unreadable files are added to ``skipped``."""
+    for name, content in image_files(source):
         try:
             if content is None:
                 raise InputError(f"{name}: cannot be read, or is larger than 200 MB")
-            image, _ = decode_image(content, name)
+            yield name, decode_image(content, name)[0]
         except InputError as error:
             if config.on_broken == "refuse":
                 raise InputError(
                     f"data.source={config.source}: {error}; fix or remove the file, or set data.on_broken=skip"
                 ) from None
             skipped.append(name)
-            continue
-        if image.size != (config.image_size, config.image_size):
-            fitted[f"{image.width}x{image.height}"] += 1
-        pixels[name] = fit_image(image, config.image_size, config.image_size, config.fit, name, [])
-    places, notes = complete_parts(find_places(list(pixels)))
-    _check_parts(places, config)
-    return _to_arrays(places, pixels, skipped, [*notes, *_fit_notes(fitted, config)])
 
 
 def _check_parts(places: list[Place], config: DataConfig) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from vqlab.config import DataConfig
 from vqlab.data import load_data
+from vqlab.data.arrays import ARRAY_SUFFIXES
 from vqlab.data.files import image_files
 from vqlab.data.images import ImageData, Images
 
@@ -125,9 +126,10 @@ def _by_class(images: Images, class_names: tuple[str, ...]) -> dict[str, int]:
 def _scan(config: DataConfig) -> tuple[Counter[str], Counter[str]]:
     """Sizes and modes of the image files, from their headers."""
     sizes, modes = Counter[str](), Counter[str]()
-    if not config.source.startswith("folder:"):
+    source = Path(config.source.removeprefix("folder:")).expanduser()
+    if not config.source.startswith("folder:") or source.suffix.lower() in ARRAY_SUFFIXES:
         return sizes, modes
-    for _, content in image_files(Path(config.source.removeprefix("folder:")).expanduser()):
+    for _, content in image_files(source):
         try:
             with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content or b"")) as image:
                 sizes[f"{image.width}x{image.height}"] += 1
