@@ -117,6 +117,14 @@ def test_a_finished_grid_is_opened_and_not_trained_again(tmp_path: Path) -> None
     assert table.rows["psnr"].max() == Run.open(tmp_path / table.best_config().id).evaluation()["psnr"]
 
 
+def test_no_point_is_pruned_although_it_is_worse_than_all_others(tmp_path: Path) -> None:
+    rates = [3e-3, 2.9e-3, 2.8e-3, 2.7e-3, 2.6e-3, 1e-7]
+    axes = {"optim.learning_rate": rates}
+    rows = make_grid("rates", axes, **{"data.source": "photos", **TINY, "optim.epochs": 2}).run(tmp_path).rows
+    assert (rows["error"] == "").all()
+    assert rows["psnr"].notna().all()
+
+
 def test_a_table_is_one_line_as_text_and_an_escaped_table_as_html(tmp_path: Path) -> None:
     grid = small()
     table = grid.table(tmp_path)

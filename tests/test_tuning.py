@@ -104,7 +104,7 @@ def test_an_invalid_space_is_refused(space: dict, message: str) -> None:
 
 def test_the_named_tuning_has_the_scale_of_the_profile() -> None:
     quick = named_tuning("quick", seed=3)
-    assert (quick.trials, quick.base.seed, quick.base.data.train_limit, quick.base.optim.epochs) == (6, 3, 600, 2)
+    assert (quick.trials, quick.base.seed, quick.base.data.train_limit, quick.base.optim.epochs) == (6, 3, 480, 2)
     assert quick.space.keys() == DEFAULT_SPACE.keys()
     rates = quick.space["optim.learning_rate"]
     assert rates.low <= quick.base.optim.learning_rate <= rates.high

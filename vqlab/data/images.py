@@ -66,11 +66,8 @@ class Images:
             >>> [len(part) for part in images.split(2)]
             [2, 3]
         """
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        first, others = (
-            Images(self.pixels[indices], self.labels[indices]) for indices in (order[:count], order[count:])
-        )
-        return first, others
+        order = self._shuffle()
+        return self._select(order[:count]), self._select(order[count:])
 
     def subset(self, limit: int | None) -> Images:
         """Select the first images of a shuffle with seed 0.
@@ -83,7 +80,13 @@ class Images:
         """
         if limit is None or limit >= len(self):
             return self
-        return self.split(limit)[0]
+        return self._select(self._shuffle()[:limit])
+
+    def _shuffle(self) -> Int64[Tensor, " N"]:
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+
+    def _select(self, indices: Int64[Tensor, " n"]) -> Images:
+        return Images(self.pixels[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)

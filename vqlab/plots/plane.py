@@ -49,7 +49,7 @@ def plane_figure(
         InputError: if a transport is not registered.
     """
     plane = plane or Plane()
-    points = square_grid()
+    points, borders = square_grid(), _cell_borders(plane)
     title = "Negative gradient −∇ at the encoder, by transport and position of the origin"
     height = 2.35 + 1.3 / len(shifts)
     figure, panels = make_axes(len(kinds), title, rows=len(shifts), width=2.7, height=height)
@@ -59,7 +59,7 @@ def plane_figure(
         moved = replace(plane, origin=(-shift, -shift))
         arrows = -moved.gradient(points, kind)
         length = arrows.norm(dim=1)
-        _draw_background(axis, moved)
+        _draw_background(axis, moved, borders)
         quiver = axis.quiver(*points.T, *arrows.T, length, cmap="cividis_r", clim=(0, 3), angles="xy", scale=30)
         axis.set(title=kind)
         axis.label_outer()
@@ -76,11 +76,20 @@ def _position(shift: float) -> str:
     return f"(−{shift:g}, −{shift:g})" if shift else "(0, 0)"
 
 
-def _draw_background(axis: Axes, plane: Plane) -> None:
+def _cell_borders(plane: Plane) -> list[np.ndarray]:
+    """Lines around the cell of each code, (points, 2) each."""
+    from contourpy import contour_generator
+
     cells = plane.cells(square_grid(200)).reshape(200, 200).T
     line = np.linspace(-2.2, 2.2, 200)
-    for code in range(len(plane.codes)):
-        axis.contour(line, line, (cells == code).numpy(), levels=[0.5], colors="0.75", linewidths=0.7)
+    inside = ((cells == code).numpy().astype(float) for code in range(len(plane.codes)))
+    return [border for cell in inside for border in contour_generator(line, line, cell).lines(0.5)]
+
+
+def _draw_background(axis: Axes, plane: Plane, borders: list[np.ndarray]) -> None:
+    from matplotlib.collections import LineCollection
+
+    axis.add_collection(LineCollection(borders, colors="0.75", linewidths=0.7), autolim=False)
     axis.plot(*plane.codes.T, "o", color=colours(4)[3], markersize=5, label="codes")
     axis.plot(*plane.target, "*", color=colours(3)[2], markersize=13, label="target of the decoder")
     axis.grid(visible=False)

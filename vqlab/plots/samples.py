@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vqlab.analysis.samples import interpolate, neighbour_distances
 from vqlab.errors import InputError
+from vqlab.files import write_atomic
 from vqlab.models.sampling import UNKNOWN
 from vqlab.plots.style import colours, make_axes
 from vqlab.training.device import find_device
-from vqlab.training.files import write_atomic
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqlab.quantize.row_layout import mean_over
+from vqlab.quantize.signatures import with_signature
 
 
 class _MeanSquare(torch.autograd.Function):
@@ -19,6 +20,7 @@ class _MeanSquare(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @with_signature
     def forward(one: Tensor, other: Tensor, squares: Tensor) -> Tensor:
         return squares.mean() / one.shape[1]
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from vqlab.quantize.signatures import with_signature
+
 # Elements of a block of rows: several temporary tensors of it fit into a CPU's last cache.
 _CACHED = 1 << 18
 
@@ -71,6 +73,7 @@ class _GradientInFormat(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @with_signature
     def forward(tensor: Tensor, layout: torch.memory_format) -> Tensor:
         return tensor.view_as(tensor)
 

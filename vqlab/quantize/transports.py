@@ -19,6 +19,7 @@ from torch import Tensor
 from vqlab.errors import InputError
 from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
+from vqlab.quantize.signatures import with_signature
 
 Rows = Float[Tensor, "N D"]
 Column = Float[Tensor, "N 1"]
@@ -372,6 +373,7 @@ class _TransportFunction(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @with_signature
     def forward(
         e: Tensor, q: Tensor, kind: str, fraction: float, undefined: Tensor | None, groups: Tensor | None
     ) -> Tensor:

@@ -16,23 +16,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vqlab.files import read_json, write_json
 from vqlab.report.index import headline_picture, last_finding, read_title
 from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.pages import write_page
 from vqlab.report.process_server import module_command
-from vqlab.training.files import read_json, write_json
 
 _KERNEL = "vqlab"
 # Widgets show static figures, and plotly stores its data without 5 MB of plotly.js in every notebook.
 _HEADLESS = {"VQLAB_HEADLESS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
 # What the two processes of a notebook import. torch._dynamo: every optimizer imports it at its first step.
 LIBRARIES = {
-    "vqlab.report.execution": ("papermill", "nbconvert", "plotly.io", "vqlab.report"),
+    "vqlab.report.execution": ("papermill", "plotly.io", "latex2mathml.converter", "vqlab.report.page_exporter"),
     "ipykernel_launcher": (
-        "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "scipy.stats", "seaborn",
-        "matplotlib.pyplot", "matplotlib_inline.backend_inline", "plotly.graph_objects", "plotly.io._renderers",
-        "anywidget", "ipywidgets", "ipykernel.kernelapp", "optuna", "vqlab.plots", "vqlab.studies", "vqlab.training",
-        "vqlab.widgets",
+        "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "pandas.io.formats.style",
+        "scipy.stats", "sklearn.decomposition", "seaborn", "matplotlib.pyplot", "matplotlib_inline.backend_inline",
+        "PIL.PngImagePlugin", "plotly.graph_objects", "plotly.io._renderers", "anywidget", "ipywidgets",
+        "ipykernel.kernelapp", "optuna", "sqlalchemy", "vqlab.plots.samples", "vqlab.report.study_findings",
+        "vqlab.studies", "vqlab.training", "vqlab.widgets",
     ),
 }  # fmt: skip
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqlab.errors import InputError
-from vqlab.training.device import find_device
-from vqlab.training.provenance import package_version
+from vqlab.versions import package_version
 
 if TYPE_CHECKING:
     from vqlab.data import ImageData
@@ -77,6 +76,10 @@ class Finding:
         return {"sentence": self.sentence, "numbers": numbers, "provenance": self._provenance()}
 
     def _provenance(self) -> dict[str, Any]:
+        from vqlab.training.device import (
+            find_device,  # imports torch, which the process of the index page does not need
+        )
+
         records = [run.provenance for run in self.runs]
         data = {
             _data_name(run): record.get("data_fingerprint", "") for run, record in zip(self.runs, records, strict=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vqlab.report.cards import CARD_STYLE, card_html, grid_style
 from vqlab.report.finding import MIME_TYPE
 from vqlab.report.notebook_result import NotebookResult
-from vqlab.training.provenance import package_version
+from vqlab.versions import package_version
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vqlab.errors import InputError
+from vqlab.files import write_atomic
 from vqlab.report.execution import LIBRARIES, NotebookJob, job_environment, job_result, start_job
 from vqlab.report.index import index_page, read_cells, read_title
 from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.process_server import process_servers
 from vqlab.report.run_table import NotebookState, run_table
-from vqlab.training.files import write_atomic
 
 # The first picture comes first; then what takes longest, so that the cores end together.
 _ORDER = ("00", "04", "10", "07", "08", "12", "09", "13", "03", "06", "11", "05", "02", "01")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqlab.training.files import write_atomic
+from vqlab.files import write_atomic
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vqlab.analysis.pictures import data_url, encode_error_png, encode_png, error_map, tile_images, to_uint8
 from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.files import write_atomic
 from vqlab.frontend import shared_script, shared_styles
 from vqlab.training import Run
-from vqlab.training.files import write_atomic
 
 _TEMPLATE = Path(__file__).parent / "run_page.html"
 _MODULES = ("code_link", "code_grid", "code_caption", "code_patches", "usage_bars")

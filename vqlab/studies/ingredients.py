@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqlab.config import Config, describe_fields
-from vqlab.studies.quick_scale import QUICK_CHANGES
+from vqlab.studies.quick_scale import QUICK_CHANGES, QUICK_SCALE
 
 Changes = dict[str, Any]
 Arms = dict[str, Changes]
@@ -32,7 +32,7 @@ _NETWORK_PARTS: Arms = {
 _QUICK_ARMS = ("best", "best − Muon", "best − pre-activation network", "paper", "paper + pre-activation network")
 _BUDGET: Changes = {"data.validation": 5000, "data.train_limit": 16_000, "optim.epochs": 1}
 # The batches are those of the scale for all arms: with batches of 32 or more, few images make too few steps.
-_QUICK_BUDGET: Changes = {**QUICK_CHANGES, "optim.epochs": 2, "quantizer.dim": 32}
+_QUICK_BUDGET: Changes = {**QUICK_SCALE, "optim.epochs": 2, "quantizer.dim": 32}
 
 
 def recipe_budget(profile: str) -> Changes:
@@ -81,5 +81,5 @@ def recipe_arms(profile: str) -> Arms:
 
 def _quick_best() -> Changes:
     """The ingredients with the values of profile ``quick``, except for what ``_QUICK_BUDGET`` sets."""
-    changes = {**Config.profile("quick").changes(), "quantizer.transport": "straight_through"}
+    changes = {**Config.profile("quick").changes(), **QUICK_CHANGES, "quantizer.transport": "straight_through"}
     return {key: value for key, value in changes.items() if key not in _QUICK_BUDGET}

@@ -48,9 +48,11 @@ class Worker:
 
         self.root, self.device, self.log = root, device, log or (lambda line: None)
         opened = open_storage(root, storage)
+        # Optuna's default would prune points of a grid after five others; a tuning sets a pruner of its own.
         self.study: Study = optuna.create_study(
-            storage=opened, study_name=study_name, load_if_exists=True, direction="maximize"
-        )
+            storage=opened, study_name=study_name, load_if_exists=True, direction="maximize",
+            pruner=optuna.pruners.NopPruner(),
+        )  # fmt: skip
         self.leases = TrialLeases(self.study, opened)
 
     def enqueue_points(self) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from vqlab.data import Images, ordered_batches
 from vqlab.data.cache import read_arrays
 from vqlab.errors import InputError
+from vqlab.files import write_atomic
 from vqlab.models import VQVAE
-from vqlab.training.files import write_atomic
 from vqlab.training.run_folder import RunFolder
 
 _FILE = "codes.npz"

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from vqlab.files import read_json
 from vqlab.quantize.display import bar_chart_svg, summary_html
-from vqlab.training.files import read_json
 from vqlab.training.logs import read_rows
 from vqlab.training.run_folder import RunFolder
 

@@ -44,11 +44,12 @@ def evaluate(
         InputError: if training has not finished, or the images cannot be read.
     """
     data, kind = run.data(), run.config.kind
-    parameters = sum(weight.numel() for weight in run.model(device).parameters())
+    model = run.model(device)
+    parameters = sum(weight.numel() for weight in model.parameters())
     if kind in _AUTOENCODERS:
-        columns = pixel_metrics(run.model(device), data, run.config, device)
+        columns = pixel_metrics(model, data, run.config, device)
         columns |= reconstruction_distances(
-            lambda: _reconstructions(run.model(device), data, device), data, device, inception=inception
+            lambda: _reconstructions(model, data, device), data, device, inception=inception
         )
     elif kind == "gan":
         columns = {"data": data.name, "images": len(data.test)}

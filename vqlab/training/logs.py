@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqlab.training.files import write_atomic
+from vqlab.files import write_atomic
 
 
 class JsonLines:

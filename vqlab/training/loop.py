@@ -12,9 +12,10 @@ from torch import nn
 
 from vqlab.config import Config
 from vqlab.data.batches import Batch
+from vqlab.files import write_json
 from vqlab.training.checkpoint import load_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
-from vqlab.training.files import write_json, write_tensors
+from vqlab.training.files import write_tensors
 from vqlab.training.logs import RunLog
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.provenance import collect_provenance
@@ -98,6 +99,8 @@ class _Training:
         recipe = self.recipe
         self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays)
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
+        # Of the code that this process has loaded; it takes long to collect, so not at each save.
+        self.provenance = collect_provenance(device, self.config.seed, self.recipe.data.fingerprint)
         self.previous_seconds = float(run.provenance.get("wall_seconds", 0.0))
         self.start_time = time.perf_counter()
         reset_peak_memory(device)
@@ -176,7 +179,7 @@ class _Training:
         write_json(
             folder / "provenance.json",
             {
-                **collect_provenance(self.device, self.config.seed, self.recipe.data.fingerprint),
+                **self.provenance,
                 "wall_seconds": wall_seconds,
                 "peak_memory_mib": peak_memory_mib(self.device),
                 **self.recipe.extra_provenance,

@@ -130,6 +130,17 @@ def build_optimizers(module: nn.Module, config: OptimConfig) -> dict[str, torch.
     }
 
 
+def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Remove the gradients of an optimizer's parameters, as its ``zero_grad`` does, without its hooks and profiling.
+
+    Args:
+        optimizer: any optimizer.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
 def schedule_factor(config: OptimConfig, step: int, total_steps: int) -> float:
     """Compute the share of the learning rate at a step: a linear warm-up, then ``config.schedule``.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from vqlab.versions import package_version
 
 PACKAGES = ("vqlab", "torch", "torchvision", "numpy", "piq", "safetensors")
 
@@ -35,25 +36,6 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
         "seed": seed,
         "data_fingerprint": fingerprint,
     }
-
-
-def package_version(name: str) -> str | None:
-    """Find the version of an installed package.
-
-    Args:
-        name: name of the distribution.
-
-    Returns:
-        The version, or None if it is not installed.
-
-    Example:
-        >>> package_version("no-such-package") is None
-        True
-    """
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from vqlab.data import load_data
 from vqlab.errors import InputError
+from vqlab.files import read_json, write_json
 from vqlab.metrics.distances import NOT_REQUESTED
 from vqlab.metrics.pixels import pooled_psnr
 from vqlab.training.device import find_device
 from vqlab.training.display import describe_run, run_html
 from vqlab.training.evaluation import evaluate, pixel_metrics
-from vqlab.training.files import read_json, write_json
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.sampling import draw_samples
 

@@ -13,8 +13,9 @@ from vqlab.config import Config
 from vqlab.data import ImageData, load_data
 from vqlab.data.cache import read_arrays
 from vqlab.errors import InputError
+from vqlab.files import read_json, write_json
 from vqlab.models import build_model
-from vqlab.training.files import read_json, read_tensors, write_json
+from vqlab.training.files import read_tensors
 from vqlab.training.logs import read_rows
 
 if TYPE_CHECKING:

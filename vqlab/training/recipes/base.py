@@ -17,7 +17,7 @@ from vqlab.data import batches, load_data
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.models import build_model
 from vqlab.training.finite_check import FiniteCheck
-from vqlab.training.optimizers import schedule_factor, set_learning_rates
+from vqlab.training.optimizers import clear_gradients, schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
 
 
@@ -234,7 +234,7 @@ class Recipe(ABC):
         """
         self.finite_check.observe(loss, context.step)
         for optimizer in optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+            clear_gradients(optimizer)
         loss.backward()
         if self.config.optim.clip_norm:
             groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vqlab.data.batches import Batch
 from vqlab.errors import InputError
+from vqlab.files import write_atomic
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VQVAE, VQVAEOutput
 from vqlab.training.evaluation import pixel_metrics
-from vqlab.training.files import write_atomic
 from vqlab.training.gradients import gradient_histograms, gradient_means, gradient_records
 from vqlab.training.optimizers import build_optimizers
 from vqlab.training.recipes.adversarial import AdversarialTerm
