@@ -35,7 +35,7 @@ class DataConfig(ConfigSection):
         description="embedded patches of photographs, CIFAR-10, or your own folder, archive or list of images",
         json_schema_extra={"allowed": "photos | cifar10 | folder:PATH"},
     )
-    image_size: int = Field(32, ge=8, le=256, multiple_of=4, description="height and width of an image, pixels")
+    image_size: int = Field(32, ge=12, le=512, multiple_of=4, description="height and width of an image, pixels")
     augment: bool = Field(True, description="random crop and horizontal flip of training images (§4.1.1)")
     crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels added on each side before the crop")
     train_limit: int | None = Field(None, ge=1, description="training images taken from a seeded shuffle; null: all")
@@ -230,6 +230,11 @@ class Config(ConfigSection):
                 f"data.image_size={self.data.image_size}: must be a multiple of "
                 f"2**model.downsample = {1 << self.model.downsample}; change one of the two"
             )
+        if self.data.crop_padding >= self.data.image_size:
+            raise ValueError(
+                f"data.crop_padding={self.data.crop_padding}: must be below data.image_size={self.data.image_size}; "
+                "lower it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -242,6 +247,11 @@ class Config(ConfigSection):
             raise ValueError(
                 f"prior.sample_steps={self.prior.sample_steps}: must be at most prior.noise_steps="
                 f"{self.prior.noise_steps}; lower it"
+            )
+        if self.prior.kind == "diffusion" and self.grid[0] % 2:
+            raise ValueError(
+                f"prior.kind=diffusion: needs a code grid of even height and width, not {self.grid[0]}x{self.grid[1]}; "
+                "change data.image_size or model.downsample"
             )
         if self.loss.adversarial and self.model.kind != "vqvae":
             raise ValueError(
