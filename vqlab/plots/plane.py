@@ -83,7 +83,8 @@ def _cell_borders(plane: Plane) -> list[np.ndarray]:
     cells = plane.cells(square_grid(200)).reshape(200, 200).T
     line = np.linspace(-2.2, 2.2, 200)
     inside = ((cells == code).numpy().astype(float) for code in range(len(plane.codes)))
-    return [border for cell in inside for border in contour_generator(line, line, cell).lines(0.5)]
+    lines = (contour_generator(line, line, cell).lines(0.5) for cell in inside)
+    return [np.asarray(border) for borders in lines for border in borders]
 
 
 def _draw_background(axis: Axes, plane: Plane, borders: list[np.ndarray]) -> None:
