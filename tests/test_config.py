@@ -80,7 +80,7 @@ def test_an_unknown_key_names_the_nearest_one_and_the_command(key: str, nearest:
         ({"data.image_size": 36, "model.downsample": 3}, "data.image_size=36: must be a multiple of"),
         ({"data.image_size": 8}, "data.image_size=8"),
         ({"data.image_size": 12, "data.crop_padding": 12}, "data.crop_padding=12: must be below data.image_size=12"),
-        ({"data.image_size": 28, "prior.kind": "diffusion"}, "prior.kind=diffusion: needs a code grid of even height and width, not 7x7"),
+        ({"data.image_size": 28, "prior.kind": "diffusion"}, "prior.kind=diffusion: needs a code grid of even height"),
         ({"data": 3}, "data=3: must hold fields by name; `vqlab config data` lists them"),
         ({"model.kind": "gan", "data.image_size": 64}, "data.image_size=64: must be 32"),
     ],
