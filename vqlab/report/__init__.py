@@ -40,7 +40,6 @@ _NAMES_OF = {
     ),
 }  # fmt: skip
 _MODULE_OF = {name: f"vqlab.report.{module}" for module, names in _NAMES_OF.items() for name in names}
-__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
@@ -48,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'vqlab.report' has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_MODULE_OF)
