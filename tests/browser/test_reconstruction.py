@@ -109,7 +109,7 @@ def test_invalid_uploads_give_a_message_and_valid_ones_are_shown(
     upload("huge.png", _png("L", (20_000, 5_000)))
     expect(message).to_contain_text("20000x5000 pixels, at most 50,000,000")
     upload("broken.png", _png("RGB", (40, 40))[:60])
-    expect(message).to_contain_text("broken.png: a damaged image")
+    expect(message).to_contain_text("broken.png: is a damaged image")
     upload("photo.png", bytes(12_000_000))
     expect(message).to_have_text("photo.png: 12.0 MB: must be at most 9 MB; reduce the size of the image")
     page.expect_picture_change("original", lambda: upload("wide.png", _png("RGBA", (64, 48))))
