@@ -37,6 +37,8 @@ LIBRARIES = {
     ),
 }  # fmt: skip
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Threads that wait for another by spinning take the time of the one they wait for, if other processes run.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def job_environment(threads: int) -> dict[str, str]:
     Returns:
         Values by name.
     """
-    return {**_HEADLESS, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    return {**_HEADLESS, **_WAITING, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
 
 
 def start_job(job: NotebookJob, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
