@@ -134,6 +134,13 @@ def test_a_list_of_paths_is_read(tmp_path: Path, header: str) -> None:
     assert data.class_names == (("a", "b") if header else ("images",))
 
 
+def test_a_list_has_the_last_word_on_classes(tmp_path: Path) -> None:
+    save(tmp_path, "x/train/0.png", "x/train/1.png", "x/test/2.png")
+    (tmp_path / "list.csv").write_text("path,label\nx/train/0.png,a\nx/train/1.png,b\nx/test/2.png,b\n")
+    data = load(tmp_path / "list.csv")
+    assert (data.class_names, data.train.labels.tolist(), data.test.labels.tolist()) == (("a", "b"), [0, 1], [1])
+
+
 @pytest.mark.parametrize("shape", [(10, SIZE, SIZE), (10, SIZE, SIZE, 3), (10, 3, SIZE, SIZE), (10, SIZE, SIZE, 1)])
 def test_an_array_of_images_is_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -21,6 +21,10 @@ PROFILES = ("quick", "paper", "best", "best-long", "gpu")
 DEFAULTS_VERSION = 1
 
 
+# What is done with images of another size; ``vqlab.data.decode.fit_image`` describes each.
+Fit = Literal["crop", "squash", "pad", "exact"]
+
+
 class ConfigSection(BaseModel):
     """A part of the Config: its values cannot be changed in place, and unknown keys are refused."""
 
@@ -43,7 +47,7 @@ class DataConfig(ConfigSection):
     validation: int = Field(
         0, ge=0, description="training images kept out of training, by a fixed shuffle; measured after each epoch"
     )
-    fit: Literal["crop", "squash", "pad", "exact"] = Field(
+    fit: Fit = Field(
         "crop", description="images of another size: central part, squashed, padded with black, or refused"
     )
     on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable image file")

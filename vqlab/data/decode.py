@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vqlab.config import Fit
 from vqlab.errors import InputError
 
 MAX_PIXELS = 50_000_000
-Fit = Literal["crop", "squash", "pad", "exact"]
 
 
 def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> tuple[Image.Image, list[str]]:

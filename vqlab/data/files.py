@@ -9,10 +9,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from vqlab.data.layout import is_image_name
+from vqlab.data.layout import is_image_name, part_folder
 from vqlab.errors import InputError
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
@@ -72,9 +72,17 @@ def _folder_files(source: Path) -> Iterator[File]:
 def _listed_files(source: Path) -> Iterator[File]:
     for path, label, part in _listed_paths(source):
         file = source.parent / Path(path).expanduser()
-        prefix = "/".join(text for text in (part, label) if text)
-        name = Path(path).as_posix() if not prefix else f"{prefix}/{Path(path).as_posix().lstrip('/')}"
-        yield File(printable(name), _read(file) if file.is_file() else None)
+        yield File(printable(_listed_name(PurePosixPath(path), label, part)), _read(file) if file.is_file() else None)
+
+
+def _listed_name(path: PurePosixPath, label: str, part: str) -> str:
+    """The path itself, or PART/LABEL/FILE where a list says them: its folders then say the part at most."""
+    if not (label or part):
+        return str(path)
+    folders = path.parent.parts
+    found = part_folder(folders)
+    part = part or ("" if found is None else folders[found])
+    return "/".join([*filter(None, (part, label)), str(path).strip("/").replace("/", "_")])
 
 
 def _listed_paths(source: Path) -> list[tuple[str, str, str]]:

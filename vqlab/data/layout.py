@@ -72,7 +72,7 @@ def find_places(names: Sequence[str]) -> list[Place]:
         Place(name='set/test/dog/more/1.png', part='test', class_name='dog')
     """
     folders = {name: PurePosixPath(name).parent.parts for name in names}
-    starts = {name: _part_at(parts) for name, parts in folders.items()}
+    starts = {name: part_folder(parts) for name, parts in folders.items()}
     if any(start is not None for start in starts.values()):
         places = [
             Place(name, _PARTS[parts[start].lower()], _class_name(parts[start + 1 :]))
@@ -85,7 +85,19 @@ def find_places(names: Sequence[str]) -> list[Place]:
     return sorted(places)
 
 
-def _part_at(folders: tuple[str, ...]) -> int | None:
+def part_folder(folders: Sequence[str]) -> int | None:
+    """Find the first folder that names a part.
+
+    Args:
+        folders: names of the folders of a path, from the outermost.
+
+    Returns:
+        Its index; None if there is none.
+
+    Example:
+        >>> part_folder(["set", "Valid", "cat"])
+        1
+    """
     return next((index for index, folder in enumerate(folders) if folder.lower() in _PARTS), None)
 
 

@@ -44,11 +44,11 @@ def nearest_of_many_codes(
     Returns:
         Indices of codes, (N,); 0 for a row with NaN.
     """
-    groups, rounding = _Groups(table, bias), Rounding(x, centre, table)
+    groups, rounding = _Groups(table, bias), Rounding(x, centre, table) if exact else None
     indices = []
     for given in x.split(_MANY_ROWS):
         rows = given if centre is None else given - centre
-        bounds = rounding.of(rows) if exact else torch.zeros_like(rows[:, 0])
+        bounds = torch.zeros_like(rows[:, 0]) if rounding is None else rounding.of(rows)
         row, code = groups.candidates(rows, torch.where(bounds < torch.inf, bounds, 0))
         if exact:
             found = nearest_of_pairs(row, code, given, codes, distance)

@@ -76,9 +76,8 @@ class Finding:
         return {"sentence": self.sentence, "numbers": numbers, "provenance": self._provenance()}
 
     def _provenance(self) -> dict[str, Any]:
-        from vqlab.training.device import (
-            find_device,  # imports torch, which the process of the index page does not need
-        )
+        # Imports torch, which the process of the index page does not need.
+        from vqlab.training.device import find_device
 
         records = [run.provenance for run in self.runs]
         data = {
