@@ -121,6 +121,9 @@ def _check_run(profile: str, source: str, seed: int) -> None:
 def train(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="train again, as on other images; the earlier Run is kept beside it")
+    ] = False,
 ) -> None:  # fmt: skip
     """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
@@ -129,7 +132,7 @@ def train(
 
     config = Config.profile(profile, **_changes(data, seed, change))
     with training_progress() as progress:
-        finished = train_config(config, runs, device, progress)
+        finished = train_config(config, runs, device, progress, retrain=retrain)
     for note in finished.provenance.get("data_notes", []):
         print(note, file=sys.stderr)
     print(finished.folder)
@@ -137,12 +140,23 @@ def train(
 
 @app.command()
 def data(
-    source: Annotated[str, typer.Argument(help="path of a folder, archive or list of images; photos or cifar10")],
+    source: Annotated[
+        str | None, typer.Argument(help="path of a folder, archive or list of images; photos or cifar10")
+    ] = None,
     change: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     sheet: Annotated[Path | None, typer.Option(help="write a PNG with images of each part")] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="first remove all decoded images from the cache folder")
+    ] = False,
 ) -> None:
     """Tell what would be read from a source: parts, classes, sizes, what is skipped, memory and fingerprint."""
+    if clear:
+        _clear_images()
+    if source is None:
+        if not clear:
+            raise typer.BadParameter("give a SOURCE, or --clear")
+        return
     from vqlab.config import Config
     from vqlab.data.summary import contact_sheet, summarise_data
 
@@ -154,6 +168,15 @@ def data(
     print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False) if as_json else summary)
     if sheet:
         contact_sheet(images).save(sheet)
+
+
+def _clear_images() -> None:
+    from vqlab.data.image_cache import clear_image_cache, image_cache_folder
+
+    count, size = clear_image_cache()
+    print(
+        f"{count} sets of decoded images removed from {image_cache_folder()}, {size / 2**30:.2f} GiB", file=sys.stderr
+    )
 
 
 @app.command()

@@ -13,6 +13,7 @@ from vqlab.errors import InputError
 from vqlab.studies.measures import MEASURES, SPEED_MEASURES, time_to_psnr
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
+from vqlab.training.retraining import find_run
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Study:
         Returns:
             All rows; the column ``error`` of a row without a finished Run says so.
         """
-        return self._table(Path(root), None, lambda config: _open_finished(Path(root) / config.id), None)
+        return self._table(Path(root), None, lambda config: _open_finished(Path(root), config), None)
 
     def _table(
         self, root: Path, log: Callable[[str], None] | None, get_run: Callable[[Config], Run], device: str | None
@@ -129,9 +130,11 @@ def profile_seeds(profile: str, first: int = 0) -> tuple[int, ...]:
     return tuple(range(first, first + (2 if profile == "quick" else 3)))
 
 
-def _open_finished(folder: Path) -> Run:
+def _open_finished(root: Path, config: Config) -> Run:
+    folder = root / find_run(root, config).id
     if not (folder.is_dir() and (run := Run.open(folder)).finished):
         raise InputError("not finished yet")
+    run.check_data()
     return run
 
 

@@ -1,0 +1,97 @@
+"""A process that decodes image files, started without running the caller's script again."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from vqlab.config import DataConfig
+from vqlab.errors import InputError
+
+_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vqlab.data.decode_process import serve; serve()"
+
+
+class DecodeProcess:
+    """A child process that decodes files until the ``with`` block ends.
+
+    ``multiprocessing`` would run the caller's script in each process, if that lacks the check for ``__main__``.
+
+    Args:
+        config: ``image_size`` and ``fit``.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        # In a session of its own, so that Ctrl-C reaches the parent only, which ends it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CODE, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        self._config = config
+        self._started = False
+
+    def decode(self, files: list[Any]) -> Any:
+        """Decode files.
+
+        Args:
+            files: the files.
+
+        Returns:
+            The result of ``decode_batch``.
+
+        Raises:
+            InputError: as ``decode_batch`` raises, or if the process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            for value in (files,) if self._started else (self._config, files):
+                pickle.dump(value, self._process.stdin, protocol=5)
+            self._started = True
+            self._process.stdin.flush()
+            answer = pickle.load(self._process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise InputError("a process that decodes images was ended from outside; start again") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    continue
+
+
+def serve() -> None:
+    """Decode the files that arrive on standard input, as pickles of the parent, until it is closed."""
+    from vqlab.data.decode_batch import decode_batch
+
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # What a library prints must not get between the answers.
+    config = pickle.load(sys.stdin.buffer)
+    while True:
+        try:
+            files = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        answer: Any
+        try:
+            answer = decode_batch(files, config)
+        except InputError as error:
+            answer = error
+        pickle.dump(answer, answers, protocol=5)
+        answers.flush()
