@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vqlab.config import Fit
 from vqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from vqlab.config import Fit
 
 MAX_PIXELS = 50_000_000
 

@@ -11,19 +11,53 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from vqlab.config import DataConfig
 from vqlab.data.decode import decode_image, fit_image
 from vqlab.data.decode_process import DecodeProcess
 from vqlab.data.files import MAX_BYTES, File
 from vqlab.errors import InputError
 
+if TYPE_CHECKING:
+    from vqlab.config import DataConfig, Fit
+
 # Sets that are read in this time need no other processes, whose start takes as long.
 SERIAL_SECONDS = 2.0
 _MAX_FILES, _MAX_BATCH_BYTES, _MAX_PROCESSES = 256, 16_000_000, 8
+
+
+class Fitting(NamedTuple):
+    """What images are brought to; a process that decodes needs no more of a Config.
+
+    Attributes:
+        height: height of an image, pixels.
+        width: width of an image, pixels.
+        fit: as for ``vqlab.data.decode.fit_image``.
+    """
+
+    height: int
+    width: int
+    fit: Fit
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Fitting:
+        """Take the values from a Config.
+
+        Args:
+            config: ``image_size`` and ``fit``.
+
+        Returns:
+            The values.
+        """
+        return cls(config.image_size, config.image_size, config.fit)
+
+    @property
+    def image_bytes(self) -> int:
+        """Size of the pixels of an image, bytes."""
+        return 3 * self.height * self.width
 
 
 @dataclass
@@ -47,36 +81,20 @@ class DecodedBatch:
     fitted: Counter[str] = field(default_factory=Counter)
 
 
-def image_bytes(config: DataConfig) -> int:
-    """Compute the size of the pixels of an image.
-
-    Args:
-        config: the size.
-
-    Returns:
-        Bytes, for three channels.
-
-    Example:
-        >>> image_bytes(DataConfig())
-        3072
-    """
-    return 3 * config.image_size**2
-
-
-def decode_batch(files: Iterable[File], config: DataConfig) -> DecodedBatch:
+def decode_batch(files: Iterable[File], fitting: Fitting) -> DecodedBatch:
     """Read, decode and fit files.
 
     Args:
         files: the files.
-        config: ``image_size`` and ``fit``.
+        fitting: size, and how images of another size are brought to it.
 
     Returns:
         Their pixels; unreadable files are listed.
 
     Raises:
-        InputError: if an image has another size and ``config.fit`` is ``exact``.
+        InputError: if an image has another size and ``fit`` is ``exact``.
     """
-    batch, size = DecodedBatch(), config.image_size
+    batch, (height, width, fit) = DecodedBatch(), fitting
 
     def count(found: str, mode: str) -> None:
         batch.sizes[found] += 1
@@ -91,9 +109,9 @@ def decode_batch(files: Iterable[File], config: DataConfig) -> DecodedBatch:
         except InputError as error:
             batch.broken.append((name, str(error)))
             continue
-        if image.size != (size, size):
+        if image.size != (width, height):
             batch.fitted[f"{image.width}x{image.height}"] += 1
-        batch.pixels.append(np.ascontiguousarray(fit_image(image, size, size, config.fit, name, [])))
+        batch.pixels.append(np.ascontiguousarray(fit_image(image, height, width, fit, name, [])))
         batch.names.append(name)
     return batch
 
@@ -106,12 +124,12 @@ def _read(path: str) -> bytes | None:
         return None
 
 
-def decode_files(files: Iterator[File], config: DataConfig, processes: int | None = None) -> Iterator[DecodedBatch]:
+def decode_files(files: Iterator[File], fitting: Fitting, processes: int | None = None) -> Iterator[DecodedBatch]:
     """Decode files in their order, after two seconds in several processes.
 
     Args:
         files: the files.
-        config: ``image_size`` and ``fit``.
+        fitting: size, and how images of another size are brought to it.
         processes: number of processes; 1 for this one only, None for one for each core, at most 8.
 
     Yields:
@@ -121,14 +139,14 @@ def decode_files(files: Iterator[File], config: DataConfig, processes: int | Non
         InputError: as ``decode_batch``, or if a process is killed.
     """
     processes = processes or min(_MAX_PROCESSES, _cores())
-    groups, start = _groups(files, config), time.monotonic()
+    groups, start = _groups(files, fitting), time.monotonic()
     for group in groups:
-        yield decode_batch(group, config)
+        yield decode_batch(group, fitting)
         if processes > 1 and time.monotonic() - start >= SERIAL_SECONDS:
-            yield from _decode_in_processes(groups, config, processes)
+            yield from _decode_in_processes(groups, fitting, processes)
 
 
-def _decode_in_processes(groups: Iterator[list[File]], config: DataConfig, processes: int) -> Iterator[DecodedBatch]:
+def _decode_in_processes(groups: Iterator[list[File]], fitting: Fitting, processes: int) -> Iterator[DecodedBatch]:
     idle, waiting = SimpleQueue[DecodeProcess](), deque[Future[DecodedBatch]]()
 
     def decode(group: list[File]) -> DecodedBatch:
@@ -140,7 +158,7 @@ def _decode_in_processes(groups: Iterator[list[File]], config: DataConfig, proce
 
     with ExitStack() as stack:
         for _ in range(processes):
-            idle.put(stack.enter_context(DecodeProcess(config)))
+            idle.put(stack.enter_context(DecodeProcess(fitting)))
         threads = ThreadPoolExecutor(processes)
         stack.callback(threads.shutdown, cancel_futures=True)
         for group in groups:
@@ -151,12 +169,12 @@ def _decode_in_processes(groups: Iterator[list[File]], config: DataConfig, proce
             yield waiting.popleft().result()
 
 
-def _groups(files: Iterator[File], config: DataConfig) -> Iterator[list[File]]:
+def _groups(files: Iterator[File], fitting: Fitting) -> Iterator[list[File]]:
     """Groups of files that hold little memory, encoded and decoded."""
     group, size = list[File](), 0
     for file in files:
         group.append(file)
-        size += image_bytes(config) + (len(file.content) if isinstance(file.content, bytes) else 0)
+        size += fitting.image_bytes + (len(file.content) if isinstance(file.content, bytes) else 0)
         if len(group) >= _MAX_FILES or size >= _MAX_BATCH_BYTES:
             yield group
             group, size = [], 0

@@ -10,10 +10,18 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from vqlab.config import DataConfig
 from vqlab.errors import InputError
 
-_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vqlab.data.decode_process import serve; serve()"
+# The package without its __init__, whose import of torch would take longer than most sets.
+_CODE = """
+import json, sys, types
+sys.path[:] = json.loads(sys.argv[1])
+package = types.ModuleType("vqlab.data")
+package.__path__ = [sys.argv[2]]
+sys.modules["vqlab.data"] = package
+from vqlab.data.decode_process import serve
+serve()
+"""
 
 
 class DecodeProcess:
@@ -22,16 +30,19 @@ class DecodeProcess:
     ``multiprocessing`` would run the caller's script in each process, if that lacks the check for ``__main__``.
 
     Args:
-        config: ``image_size`` and ``fit``.
+        fitting: a ``Fitting``.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, fitting: Any) -> None:
         # In a session of its own, so that Ctrl-C reaches the parent only, which ends it.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        self._config = config
+            [sys.executable, "-c", _CODE, json.dumps(sys.path), os.path.dirname(__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._fitting = fitting
         self._started = False
 
     def decode(self, files: list[Any]) -> Any:
@@ -49,7 +60,7 @@ class DecodeProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            for value in (files,) if self._started else (self._config, files):
+            for value in (files,) if self._started else (self._fitting, files):
                 pickle.dump(value, self._process.stdin, protocol=5)
             self._started = True
             self._process.stdin.flush()
@@ -82,7 +93,7 @@ def serve() -> None:
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What a library prints must not get between the answers.
-    config = pickle.load(sys.stdin.buffer)
+    fitting = pickle.load(sys.stdin.buffer)
     while True:
         try:
             files = pickle.load(sys.stdin.buffer)
@@ -90,7 +101,7 @@ def serve() -> None:
             return
         answer: Any
         try:
-            answer = decode_batch(files, config)
+            answer = decode_batch(files, fitting)
         except InputError as error:
             answer = error
         pickle.dump(answer, answers, protocol=5)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vqlab.config import DataConfig
 from vqlab.data.arrays import ARRAY_SUFFIXES, list_arrays
-from vqlab.data.decode_batch import decode_files, image_bytes
+from vqlab.data.decode_batch import Fitting, decode_files
 from vqlab.data.files import ImageSource, ReadPosition, list_files
 from vqlab.data.image_cache import VERSION, CacheEntry
 from vqlab.data.images import ImageData
@@ -50,7 +50,7 @@ def load_folder(config: DataConfig) -> ImageData:
     """
     source = _existing_path(config)
     listed = _list_source(source)
-    if listed.in_files and len(listed.stamp) * image_bytes(config) <= memory_budget():
+    if listed.in_files and len(listed.stamp) * Fitting.of(config).image_bytes <= memory_budget():
         stored = _read_once(source, listed, config)
     else:
         stored = _cached(source, listed, config)
@@ -169,13 +169,13 @@ def _decode(source: Path, listed: ImageSource, config: DataConfig, spool: Spool)
     limit = None if spool.on_disk else memory_budget()
     number = 0
     with reading_progress(_display_name(source)) as report:
-        for batch in decode_files(listed.files(position), config):
+        for batch in decode_files(listed.files(position), Fitting.of(config)):
             if batch.broken and config.on_broken == "refuse":
                 raise _unreadable(config, batch.broken[0][1])
             skipped += batch.broken
             rows.update(zip(batch.names, range(number, number + len(batch.names)), strict=True))
             number += len(batch.names)
-            if limit is not None and number * image_bytes(config) > limit:
+            if limit is not None and number * Fitting.of(config).image_bytes > limit:
                 raise MemoryError
             spool.add(batch.pixels)
             for total, found in zip(counts, (batch.sizes, batch.modes, batch.fitted), strict=True):
