@@ -97,8 +97,12 @@ def run(
     """Execute the notebooks, several at a time, and write an offline report."""
     from vqlab.report import run_notebooks
 
-    _check_run(profile, data, seed)
-    parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
+    parameters = {
+        "profile": profile,
+        "data": _checked_data(profile, data, seed),
+        "seed": seed,
+        "runs": str(runs.resolve()),
+    }
     on_index = (lambda index: typer.launch(str(index))) if open_index else None
     _, failed = run_notebooks(
         parameters, output, _print_now, figures=figures, only=only, processes=processes, on_index=on_index
@@ -107,14 +111,16 @@ def run(
         raise typer.Exit(1)
 
 
-def _check_run(profile: str, source: str, seed: int) -> None:
-    """Raise InputError for an unknown profile, a wrong seed or data that cannot be read, before any notebook runs."""
+def _checked_data(profile: str, source: str, seed: int) -> str:
+    """The data with an absolute path; InputError for a wrong profile, seed or unreadable data before notebooks run."""
     if (profile, source) == ("quick", "photos") and seed >= 0:
-        return  # Both are part of vqlab, and the check imports torch, which takes seconds.
+        return source  # Both are part of vqlab, and the check imports torch, which takes seconds.
     from vqlab.config import Config
     from vqlab.data import load_data
 
-    load_data(Config.profile(profile, **{"data.source": source, "seed": seed}).data)
+    config = Config.profile(profile, **{"data.source": source, "seed": seed})
+    load_data(config.data)
+    return config.data.source
 
 
 @app.command()
@@ -290,7 +296,7 @@ def tune(
     base = Config.profile(profile, **_changes(data, seed, change))
     tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
     finished = tuning.run(runs, device, _print_now, storage=storage)
-    print(f"best PSNR on the test images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")
+    print(f"best PSNR on the held-out images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from vqlab.data.decode import decode_image, fit_image
 from vqlab.data.decode_process import DecodeProcess
@@ -142,7 +143,9 @@ def decode_files(files: Iterator[File], fitting: Fitting, processes: int | None 
     groups, start = _groups(files, fitting), time.monotonic()
     for group in groups:
         yield decode_batch(group, fitting)
-        if processes > 1 and time.monotonic() - start >= SERIAL_SECONDS:
+        # Pixels that need no decoding cost less than their way to another process.
+        encoded = not isinstance(group[0].content, Image.Image)
+        if encoded and processes > 1 and time.monotonic() - start >= SERIAL_SECONDS:
             yield from _decode_in_processes(groups, fitting, processes)
 
 

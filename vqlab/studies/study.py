@@ -104,7 +104,9 @@ class Study:
             row = _measure_row(arm, seed, config, get_run, lambda run: self._columns(run, device))
             rows.append(row)
             if log:
-                log(f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _describe_row(row)}")
+                log(
+                    f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _describe_row(row, self.held_out)}"
+                )
         return StudyTable(pd.DataFrame(rows), root)
 
     def _columns(self, run: Run, device: str | None) -> dict[str, Any]:
@@ -159,6 +161,7 @@ def _time_to_psnr(run: Run) -> dict[str, float]:
     return time_to_psnr(rows, optim.batch_size, provenance["step"] * optim.batch_size, provenance["wall_seconds"])
 
 
-def _describe_row(row: dict[str, Any]) -> str:
-    formats = {"psnr": "PSNR {:.2f} dB", "perplexity": "perplexity {:.0f} (test set)", "wall_seconds": "{:.0f} s"}
+def _describe_row(row: dict[str, Any], held_out: bool) -> str:
+    part = "held-out" if held_out else "test"
+    formats = {"psnr": "PSNR {:.2f} dB", "perplexity": f"perplexity {{:.0f}} ({part} set)", "wall_seconds": "{:.0f} s"}
     return ", ".join(text.format(row[name]) for name, text in formats.items() if not math.isnan(row[name]))
