@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from test_cli import vqlab
 
 from vqlab import InputError
 from vqlab.config import DataConfig
-from vqlab.data import ImageData, Images, batches, decode_batch, images, load_data
+from vqlab.data import ImageData, Images, batches, decode_batch, images, load_data, progress
 from vqlab.data.memory import memory_budget, total_memory
 
 COUNT = 40
@@ -270,3 +271,24 @@ def test_batches_of_mapped_images_are_nearly_as_fast_as_those_in_memory(
     memory, from_file = (min(found) for found in seconds)
     print(f"from memory {memory:.2f} s, mapped {from_file:.2f} s of process time")
     assert memory / from_file > 0.7
+
+
+def test_the_summary_reads_a_source_once(archive: Path) -> None:
+    expected, stat = vqlab("data", str(archive)).stdout, archive.stat()
+    assert "sizes found: 32x32 (40)\nmodes found: RGB (40)" in expected
+    archive.write_bytes(b"x" * stat.st_size)
+    os.utime(archive, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert vqlab("data", str(archive)).stdout == expected
+
+
+def test_long_reading_tells_how_far_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(folder)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(decode_batch, "_MAX_FILES", 10)
+    load(folder)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r"set: 20 images read, 48%, \d+ s left", lines[1])

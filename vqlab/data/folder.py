@@ -98,7 +98,10 @@ def _list_source(source: Path) -> ImageSource:
         return list_arrays(source)
     if paths := parquet_paths(source):
         return list_parquet(source, paths)
-    return list_files(source)
+    listed = list_files(source)
+    if not listed.stamp and (paths := parquet_paths(source, deep=True)):
+        return list_parquet(source, paths)
+    return listed
 
 
 def _content(source: Path, listed: ImageSource, config: DataConfig) -> str:
@@ -113,6 +116,8 @@ def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImag
         with entry.lock(name):
             return entry.read(budget) or _write_entry(entry, source, listed, config, budget)
     except OSError as error:
+        if listed.in_files:
+            raise _too_large(config, error) from None
         return _without_cache(source, listed, config, error)
 
 
@@ -139,11 +144,14 @@ def _without_cache(source: Path, listed: ImageSource, config: DataConfig, error:
     try:
         return _read_once(source, listed, config)
     except MemoryError:
-        raise InputError(
-            f"data.source={config.source}: larger than {memory_budget() / 2**30:.3g} GiB, and the cache folder cannot "
-            f"be written ({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or {VARIABLE} to "
-            "more GiB"
-        ) from None
+        raise _too_large(config, error) from None
+
+
+def _too_large(config: DataConfig, error: OSError) -> InputError:
+    return InputError(
+        f"data.source={config.source}: larger than {memory_budget() / 2**30:.3g} GiB, and the cache folder cannot be "
+        f"written ({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or {VARIABLE} to more GiB"
+    )
 
 
 def _read_once(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:

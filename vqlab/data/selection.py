@@ -26,13 +26,11 @@ def select_mapped(data: ImageData, config: DataConfig) -> ImageData:
     Raises:
         InputError: as ``ImageData.hold_out``, or if the selection is larger than the budget and cannot be stored.
     """
-    image_bytes = data.train.pixels[0].numel()
-    kept = {"train": config.train_limit, "test": config.test_limit}
-    parts = {"train": data.train, "test": data.test}
-    copied = {part: min(kept[part] or len(parts[part]), len(parts[part])) for part in parts}
-    if not config.validation:
-        copied = {part: count for part, count in copied.items() if count < len(parts[part])}
-    if sum(copied.values()) * image_bytes <= memory_budget():
+    train = min(config.train_limit or len(data.train), len(data.train))
+    test = min(config.test_limit or len(data.test), len(data.test))
+    copied = len(data.train) if config.validation else train * (train < len(data.train))
+    copied += test * (test < len(data.test))
+    if copied * data.train.pixels[0].numel() <= memory_budget():
         return data.hold_out(config.validation).subset(config.train_limit, config.test_limit)
     return _stored_selection(data, config)
 
