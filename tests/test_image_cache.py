@@ -22,7 +22,7 @@ from test_cli import vqlab
 
 from vqlab import InputError
 from vqlab.config import DataConfig
-from vqlab.data import ImageData, Images, batches, decode_batch, images, load_data, progress
+from vqlab.data import ImageData, Images, batches, decoding, images, load_data, progress
 from vqlab.data.memory import memory_budget, total_memory
 
 COUNT = 40
@@ -203,9 +203,9 @@ def test_several_processes_decode_the_same_images(
     expected = load(folder).fingerprint
     if broken:
         (folder / "b/no.png").write_bytes(b"no image")
-    monkeypatch.setattr(decode_batch, "SERIAL_SECONDS", 0.0)
-    monkeypatch.setattr(decode_batch, "_MAX_FILES", 3)
-    monkeypatch.setattr(decode_batch, "_cores", lambda: 2)
+    monkeypatch.setattr(decoding, "SERIAL_SECONDS", 0.0)
+    monkeypatch.setattr(decoding, "_MAX_FILES", 3)
+    monkeypatch.setattr(decoding, "_cores", lambda: 2)
     data = load(folder, on_broken="skip")
     assert (data.fingerprint, data.skipped) == (expected, ("b/no.png",) if broken else ())
     assert load(archive).fingerprint == expected
@@ -287,7 +287,7 @@ def test_long_reading_tells_how_far_it_is(
     load(folder)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
-    monkeypatch.setattr(decode_batch, "_MAX_FILES", 10)
+    monkeypatch.setattr(decoding, "_MAX_FILES", 10)
     load(folder)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4

@@ -4,7 +4,7 @@ Run with: python tests/benchmarks/measure_image_sets.py --folder DIR 10000 10000
 
 The sets are Parquet files of 32x32 PNG images; 10,000 different images are repeated. Resident memory is the largest
 anonymous part (RssAnon of /proc/self/status): pages of a mapped file are not counted, because the system takes them
-back when it needs them. ``--train GIB`` trains one epoch on a .npy file of this size instead, mapped.
+back when it needs them. ``--train GIB`` trains on a .npy file of this size, mapped, for ``--steps`` steps of 128 images.
 """
 
 from __future__ import annotations
@@ -119,21 +119,21 @@ def measure_loading(source: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure_training(source: str) -> dict[str, Any]:
-    """Train one epoch, measured from the reading of the source to the evaluation of the epoch."""
+def measure_training(source: str, steps: int) -> dict[str, Any]:
+    """Train, measured from the reading of the source to the checkpoint after the last step."""
     from vqlab import Config, train
 
     config = Config.profile(
         "paper", **{
-            "data.source": f"folder:{source}", "data.test_limit": 1000, "optim.epochs": 1, "optim.batch_size": 1024,
+            "data.source": f"folder:{source}", "data.test_limit": 1000, "optim.epochs": 1, "optim.batch_size": 128,
             "model.hidden": 8, "model.residual_hidden": 4, "quantizer.num_codes": 16, "quantizer.dim": 8,
         },
     )  # fmt: skip
     memory, start, used = Memory(), time.perf_counter(), process_seconds()
-    run = train(config, Path(source).parent / "runs", "cpu")
+    run = train(config, Path(source).parent / "runs", "cpu", stop_after_steps=steps)
     return {
         "seconds": time.perf_counter() - start, "process_seconds": process_seconds() - used, **memory.values(),
-        "steps": run.provenance["step"], "psnr": run.last_epoch_metrics()["psnr"],
+        "steps": run.provenance["step"],
     }  # fmt: skip
 
 
@@ -166,11 +166,13 @@ def main() -> None:
     parser.add_argument("counts", nargs="*", type=int)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--train", type=float, help="train on a set of this size, GiB")
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--child", choices=("loading", "training"))
     options = parser.parse_args()
     if options.child:
-        function = measure_loading if options.child == "loading" else measure_training
-        print(json.dumps(function(str(options.folder))))
+        source = str(options.folder)
+        loading = options.child == "loading"
+        print(json.dumps(measure_loading(source) if loading else measure_training(source, options.steps)))
         return
     if options.train:
         source = write_array(options.folder / "set.npy", options.train)

@@ -10,6 +10,8 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
+from vqlab.data.decode_batch import DecodedBatch, Fitting, decode_batch
+from vqlab.data.files import File
 from vqlab.errors import InputError
 
 # The package without its __init__, whose import of torch would take longer than most sets.
@@ -33,7 +35,7 @@ class DecodeProcess:
         fitting: a ``Fitting``.
     """
 
-    def __init__(self, fitting: Any) -> None:
+    def __init__(self, fitting: Fitting) -> None:
         # In a session of its own, so that Ctrl-C reaches the parent only, which ends it.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE, json.dumps(sys.path), os.path.dirname(__file__)],
@@ -45,7 +47,7 @@ class DecodeProcess:
         self._fitting = fitting
         self._started = False
 
-    def decode(self, files: list[Any]) -> Any:
+    def decode(self, files: list[File]) -> DecodedBatch:
         """Decode files.
 
         Args:
@@ -89,8 +91,6 @@ class DecodeProcess:
 
 def serve() -> None:
     """Decode the files that arrive on standard input, as pickles of the parent, until it is closed."""
-    from vqlab.data.decode_batch import decode_batch
-
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What a library prints must not get between the answers.
     fitting = pickle.load(sys.stdin.buffer)

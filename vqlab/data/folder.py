@@ -11,7 +11,8 @@ import numpy as np
 
 from vqlab.config import DataConfig
 from vqlab.data.arrays import ARRAY_SUFFIXES, list_arrays
-from vqlab.data.decode_batch import Fitting, decode_files
+from vqlab.data.decode_batch import Fitting
+from vqlab.data.decoding import decode_files
 from vqlab.data.files import ImageSource, ReadPosition, list_files
 from vqlab.data.image_cache import VERSION, CacheEntry
 from vqlab.data.images import ImageData
@@ -75,9 +76,8 @@ def source_key(config: DataConfig) -> str | None:
     if not config.source.startswith("folder:"):
         return None
     source = _existing_path(config)
-    return hashlib.sha256(_content(source, _list_source(source), config).encode(errors="surrogateescape")).hexdigest()[
-        :16
-    ]
+    content = _content(source, _list_source(source), config)
+    return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _existing_path(config: DataConfig) -> Path:
@@ -112,6 +112,8 @@ def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImag
     """The images from the cache, where they are written first if they are not there."""
     budget, name = memory_budget(), _display_name(source)
     entry = CacheEntry.of(f"{source.resolve()} {config.image_size} {config.fit}", _content(source, listed, config))
+    if (stored := entry.read(budget)) is not None:
+        return stored
     try:
         with entry.lock(name):
             return entry.read(budget) or _write_entry(entry, source, listed, config, budget)

@@ -39,6 +39,8 @@ def _stored_selection(data: ImageData, config: DataConfig) -> ImageData:
     assert data.mapped is not None
     name = f"{config.validation}v{config.train_limit or 0}t{config.test_limit or 0}"
     entry, source = CacheEntry(data.mapped.with_name(f"{data.mapped.name}-{name}")), CacheEntry(data.mapped)
+    if (selected := entry.read(memory_budget())) is not None:
+        return selected.to_data(data.name)
     try:
         with entry.lock(data.name):
             selected = entry.read(memory_budget())

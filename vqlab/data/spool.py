@@ -58,7 +58,8 @@ class Spool:
             CacheWriteError: if the file cannot be written.
         """
         if self._file is None:
-            return np.stack(self._kept) if self._kept else np.empty((0, 3, 1, 1), np.uint8)
+            kept, self._kept = self._kept, []  # freed when the stack is returned
+            return np.stack(kept) if kept else np.empty((0, 3, 1, 1), np.uint8)
         try:
             self._file.close()
         except OSError as error:
