@@ -4,7 +4,7 @@ Run with: python tests/benchmarks/measure_image_sets.py --folder DIR 10000 10000
 
 The sets are Parquet files of 32x32 PNG images; 10,000 different images are repeated. Resident memory is the largest
 anonymous part (RssAnon of /proc/self/status): pages of a mapped file are not counted, because the system takes them
-back when it needs them. ``--train GIB`` trains on a .npy file of this size, mapped, for ``--steps`` steps of 128 images.
+back when it needs them. ``--train GIB`` trains on a .npy file of this size, mapped, for ``--steps`` steps.
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ def measure_training(source: str, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def in_process(what: str, source: Path, cache: Path, memory: float) -> dict[str, Any]:
+def in_process(what: str, source: Path, cache: Path, memory: float, *more: str) -> dict[str, Any]:
     """The result of one measurement in a process of its own."""
     environment = {**os.environ, "VQLAB_CACHE": str(cache), "VQLAB_DATA_MEMORY": str(memory), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--child", what, "--folder", str(source)]
+    command = [sys.executable, __file__, "--child", what, "--folder", str(source), *more]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads(done.stdout.splitlines()[-1])
     print(what, source.name, f"memory={memory}", json.dumps(result), file=sys.stderr, flush=True)
@@ -176,7 +176,7 @@ def main() -> None:
         return
     if options.train:
         source = write_array(options.folder / "set.npy", options.train)
-        in_process("training", source, options.folder / "cache", 0.25)
+        in_process("training", source, options.folder / "cache", 0.25, "--steps", str(options.steps))
     rows = [table_row(options.folder, count) for count in options.counts]
     for row in (COLUMNS, ["---"] * len(COLUMNS), *rows) if rows else ():
         print(f"| {' | '.join(row)} |")
