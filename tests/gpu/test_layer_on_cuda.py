@@ -42,7 +42,7 @@ def test_kernels_give_what_float64_gives(rows: int, codes: int, dim: int, precis
         torch.testing.assert_close(
             distances.gather(1, indices[:, None])[:, 0], distances.amin(dim=1), rtol=1e-5, atol=0
         )
-        q, squares = search.look_up(e, table, indices)
+        q, squares = kernels_for(e).assign_by_kernel(e, table, indices)[:2]
         assert torch.equal(q, table[indices])
         torch.testing.assert_close(squares, (e - q).square().sum(dim=1), rtol=1e-4, atol=1e-5)
         grad = kernels_for(e).rotation_by_kernel(g, e, q, rotation_undefined(e, q))
@@ -133,6 +133,23 @@ def test_steady_steps_do_not_wait_for_the_device(request: pytest.FixtureRequest)
     for z_e in batches[2:]:
         out = layer(z_e)
         (out.z_q.sum() + out.loss).backward()
+
+
+def test_a_steady_step_takes_few_launches() -> None:
+    layer, z_e = VectorQuantizer(64, 16, restart_every=0).cuda(), vectors(4, 16, 8, 8).requires_grad_()
+
+    def step() -> None:
+        out = layer(z_e)
+        (out.z_q.sum() + out.loss).backward()
+
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profile:
+        step()
+        torch.cuda.synchronize()
+    on_device = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    assert 5 < len(on_device) <= 40, sorted(event.name for event in on_device)
 
 
 def test_memory_is_linear_in_the_number_of_vectors_and_codes() -> None:
