@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -222,6 +223,9 @@ def main() -> None:
             library = importlib.import_module(name)
             if function:
                 getattr(library, function)()
+    # Else a garbage collection in a forked process goes through all that was imported, and copies its memory.
+    gc.collect()
+    gc.freeze()
     request = server.serve()
     os.environ.clear()
     os.environ.update(request.environment)
