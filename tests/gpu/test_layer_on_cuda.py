@@ -42,7 +42,7 @@ def test_kernels_give_what_float64_gives(rows: int, codes: int, dim: int, precis
         torch.testing.assert_close(
             distances.gather(1, indices[:, None])[:, 0], distances.amin(dim=1), rtol=1e-5, atol=0
         )
-        q, squares = search.look_up(e, table, indices)
+        q, squares = kernels_for(e).assign_by_kernel(e, table, indices)[:2]
         assert torch.equal(q, table[indices])
         torch.testing.assert_close(squares, (e - q).square().sum(dim=1), rtol=1e-4, atol=1e-5)
         grad = kernels_for(e).rotation_by_kernel(g, e, q, rotation_undefined(e, q))
@@ -76,9 +76,9 @@ def test_rotation_kernel_is_no_mirror() -> None:
 
 def test_inductor_compiles_the_layer_and_data_parallel_gathers_its_output() -> None:
     # In a process of its own: compilers cannot follow the tests' checks of annotations.
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "layer_programs.py")]
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent.parent / "inductor_programs.py"), "cuda"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout.split() == ["compiled", "compiled", "parallel"], done.stderr[-3000:]
+    assert done.stdout.split() == ["compiled"] * 3 + ["parallel"], done.stderr[-3000:]
 
 
 def test_scaled_float16_training_lowers_the_loss() -> None:
@@ -133,6 +133,23 @@ def test_steady_steps_do_not_wait_for_the_device(request: pytest.FixtureRequest)
     for z_e in batches[2:]:
         out = layer(z_e)
         (out.z_q.sum() + out.loss).backward()
+
+
+def test_a_steady_step_takes_few_launches() -> None:
+    layer, z_e = VectorQuantizer(64, 16, restart_every=0).cuda(), vectors(4, 16, 8, 8).requires_grad_()
+
+    def step() -> None:
+        out = layer(z_e)
+        (out.z_q.sum() + out.loss).backward()
+
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profile:
+        step()
+        torch.cuda.synchronize()
+    on_device = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    assert 5 < len(on_device) <= 40, sorted(event.name for event in on_device)
 
 
 def test_memory_is_linear_in_the_number_of_vectors_and_codes() -> None:

@@ -10,10 +10,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vqlab.quantize.floors import DIRECTION_FLOOR, NORM_FLOOR
+from vqlab.quantize.floors import DIRECTION_FLOOR, MAX_RESCALE, NORM_FLOOR
 from vqlab.quantize.transports import Column, Groups, RowLengths, Rows, register_backward
-
-_MAX_RESCALE = 1e6
 
 
 def _norms(e: Rows, q: Rows) -> tuple[Column, Column]:
@@ -36,7 +34,7 @@ def _rescale_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 
 def _rescale_undefined_by_norms(e_norm: Column, q_norm: Column) -> Bool[Tensor, " N"]:
-    return ((e_norm <= NORM_FLOOR) | (q_norm <= NORM_FLOOR) | (q_norm > _MAX_RESCALE * e_norm))[:, 0]
+    return ((e_norm <= NORM_FLOOR) | (q_norm <= NORM_FLOOR) | (q_norm > MAX_RESCALE * e_norm))[:, 0]
 
 
 def _direction_undefined(e: Rows, q: Rows, sign: int) -> Bool[Tensor, " N"]:
@@ -59,7 +57,7 @@ def _nearly_parallel(lengths: RowLengths) -> Bool[Tensor, " N"]:
 def _suspect(lengths: RowLengths, sign: int) -> Bool[Tensor, " N"]:
     # Wide bounds: these lengths are rounded otherwise than those of the masks, and NaN is suspect.
     cosines = (lengths.e.square() + lengths.q.square() - lengths.squares) / (2 * lengths.e * lengths.q)
-    usable = (lengths.e > 10 * NORM_FLOOR) & (lengths.q > 10 * NORM_FLOOR) & (lengths.q < _MAX_RESCALE / 2 * lengths.e)
+    usable = (lengths.e > 10 * NORM_FLOOR) & (lengths.q > 10 * NORM_FLOOR) & (lengths.q < MAX_RESCALE / 2 * lengths.e)
     return ~(usable & (sign * cosines < 0.99))
 
 
@@ -190,7 +188,7 @@ def inverse_distance_undefined(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
     Returns:
         Mask, (N,), True where the rule is undefined.
     """
-    return rotation_undefined(e, q) | ~(_inverse_distance(e, q)[:, 0] <= _MAX_RESCALE)
+    return rotation_undefined(e, q) | ~(_inverse_distance(e, q)[:, 0] <= MAX_RESCALE)
 
 
 @register_backward(

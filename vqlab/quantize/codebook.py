@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vqlab.quantize import compiled_steps
+from vqlab.quantize.floors import LAPLACE
 from vqlab.quantize.initialisation import kmeans, random_codes, replacement_rows, sample_rows
-
-_LAPLACE = 1e-5
+from vqlab.quantize.kernels import kernels_for
 
 
 class Codebook(nn.Module):
@@ -183,6 +183,14 @@ class Codebook(nn.Module):
             self._host_step, self._step_stamp = view._host_step, None
             self._known_filled, self._before_update = view._known_filled, view._before_update
 
+    def awaits_first_fill(self) -> bool:
+        """Whether ``initialise`` may still set the codes; False if it is known that it will not.
+
+        Returns:
+            False if the codes are known to be initialised, or ``frozen``; always True in a compiled graph otherwise.
+        """
+        return not self.frozen and (torch.compiler.is_compiling() or not self._known_filled)
+
     @torch.no_grad()
     def initialise(self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> None:
         """Set the codes from the first training batch if ``init`` is ``"kmeans"`` or ``"data"``.
@@ -193,13 +201,11 @@ class Codebook(nn.Module):
             e: Encoder vectors of this rank, (N, C).
             rows: True, in a mask of (N,), for the vectors that count.
         """
-        if self.frozen:
+        if not self.awaits_first_fill():
             return
         if torch.compiler.is_compiling():
             state = (self.codes.detach(), self.counts, self.sums, self.filled)
-            compiled_steps.initialise(*state, e, rows, self._number)
-            return
-        if self._known_filled:
+            _write(state, compiled_steps.initialise(*state, e, rows, self._number))
             return
         # The host reads from the device in the steps until the first fill only.
         self._known_filled = bool(self.filled)
@@ -225,7 +231,7 @@ class Codebook(nn.Module):
         else:
             codes = sample_rows(e, len(self.counts), generator)
             counts = torch.full_like(self.counts, len(e) / len(self.counts))
-        self.set_codes(codes, (counts / batches).clamp_min(_LAPLACE))
+        self.set_codes(codes, (counts / batches).clamp_min(LAPLACE))
 
     @torch.no_grad()
     def set_codes(self, codes: Float[Tensor, "K C"], counts: Float[Tensor, " K"]) -> None:
@@ -264,15 +270,26 @@ class Codebook(nn.Module):
         """
         if torch.compiler.is_compiling() and not self.frozen:
             state = (self.codes.detach(), self.counts, self.sums, self.recent, self.step)
-            return compiled_steps.update(*state, e, rows, counts, sums, self._number)
+            *after, restarts = compiled_steps.update(*state, e, rows, counts, sums, self._number)
+            _write(state, after)
+            return restarts
         restarts = torch.zeros((), device=e.device)
         if self.frozen or (len(e) == 0 and not _is_distributed()):
             return restarts
         if _is_distributed():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
-        self._before_update = self.codes.detach().clone()
+        self._before_update = self._ema_step(counts, sums)
         step = self._advance()
+        if self.restart_every and step % self.restart_every == 0:
+            return self._restart_dead_codes(e, rows)
+        return restarts
+
+    def _ema_step(self, counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
+        """Update counts, sums and codes, and return the codes of before."""
+        if self.update == "ema" and self.codes.dtype == torch.float32 and (kernels := kernels_for(sums)):
+            return kernels.ema_by_kernel(counts, sums, self.counts, self.sums, self.recent, self.codes, self.decay)
+        before = self.codes.detach().clone()
         has_rows = counts.sum() > 0
         self.recent += counts
         # Without a row nothing may decay; the counts and sums that are added are 0 then.
@@ -281,9 +298,7 @@ class Codebook(nn.Module):
         if self.update == "ema":
             self.sums.mul_(decay).add_(sums, alpha=1 - self.decay)
             self._update_codes_from_sums(has_rows)
-        if self.restart_every and step % self.restart_every == 0:
-            return self._restart_dead_codes(e, rows)
-        return restarts
+        return before
 
     def _advance(self) -> int:
         """Count a step, on the device and on the host, and return its number."""
@@ -304,9 +319,9 @@ class Codebook(nn.Module):
 
     def _update_codes_from_sums(self, has_rows: Bool[Tensor, ""]) -> None:
         total = self.counts.sum()
-        smoothed = (self.counts + _LAPLACE) / (total + len(self.counts) * _LAPLACE) * total
+        smoothed = (self.counts + LAPLACE) / (total + len(self.counts) * LAPLACE) * total
         # A code unused for very long keeps its value, because 0/0 would move it to the origin.
-        moves = ((self.counts > 100 * _LAPLACE) & has_rows)[:, None]
+        moves = ((self.counts > 100 * LAPLACE) & has_rows)[:, None]
         self.codes.copy_(torch.where(moves, self.sums / smoothed[:, None], self.codes))
 
     def _restart_dead_codes(self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> Float[Tensor, ""]:
@@ -320,6 +335,11 @@ class Codebook(nn.Module):
         self.counts.copy_(torch.where(dead, count, self.counts))
         self.sums.copy_(torch.where(dead[:, None], codes * count, self.sums))
         return dead.sum().to(torch.float32)
+
+
+def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
 
 
 def _stamp(tensor: Tensor) -> tuple[int, int] | None:

@@ -58,9 +58,10 @@ def _agree(kernels: ModuleType, device: torch.device) -> bool:
     generator = torch.Generator().manual_seed(0)
     e, q, g = (torch.randn(100, 24, generator=generator).to(device) for _ in range(3))
     codes = torch.randn(70, 24, generator=generator).to(device)
-    indices = kernels.nearest_by_kernel(e, codes, -codes.square().sum(dim=1), e, codes)
+    indices = kernels.nearest_by_kernel(e, codes)
     nearest = torch.cdist(e.double(), codes.double()).argmin(dim=1)
-    found, squares = kernels.lookup_by_kernel(e, codes, indices)
+    found, squares, *_, sums, _ = kernels.assign_by_kernel(e, codes, indices)
+    expected_sums = torch.zeros_like(codes).index_add_(0, nearest, e)
     none = torch.zeros(len(e), dtype=torch.bool, device=device)
     grad = kernels.rotation_by_kernel(g, e, q, none)
     # λR e = q and λR q = λ²(2 cos θ · q/λ − e), so these are the scalar products of λRᵀg with e and q. A mirror
@@ -72,6 +73,7 @@ def _agree(kernels: ModuleType, device: torch.device) -> bool:
     return (
         torch.equal(indices, nearest)
         and torch.equal(found, codes[nearest])
+        and torch.allclose(sums, expected_sums, rtol=1e-4, atol=1e-4)
         and torch.allclose(squares, (e - found).square().sum(dim=1), rtol=1e-4)
         and torch.allclose(products, expected, rtol=1e-3, atol=1e-2)
     )

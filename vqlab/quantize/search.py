@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vqlab.quantize.floors import FAR
 from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.near_ties import Rounding, nearest_of_pairs
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
@@ -21,8 +22,6 @@ _CPU_BLOCK = 1 << 18
 _GPU_BLOCK = 1 << 26
 # Minimum rows of a block: with fewer, reading a large codebook takes longer than the products.
 _MIN_ROWS = 64
-# Squared length of the codes' mean, in squared spreads around it, above which a product 2x·c loses two digits.
-_FAR = 100.0
 # Least number of codes whose maximum is found by groups, and the numbers of groups.
 _MANY_CODES = 128
 _GROUPS = (16, 8, 4)
@@ -75,6 +74,8 @@ def nearest_codes(
         >>> nearest_codes(torch.tensor([[0.9, 0.8], [0.1, -0.3]]), codes)
         tensor([1, 0])
     """
+    if kernels := kernels_for(x):
+        return kernels.nearest_by_kernel(x, codes, cosine=distance == "cosine")
     if distance == "cosine":
         centre, table = None, F.normalize(codes, dim=1)
         squares = table.square().sum(dim=1)
@@ -85,9 +86,6 @@ def nearest_codes(
         squares = table.square().sum(dim=1)
         bias = -squares
     with _full_precision():
-        if kernels := kernels_for(x):
-            rows = x if centre is None else x - centre
-            return kernels.nearest_by_kernel(rows, table, bias, x, codes, cosine=distance == "cosine")
         if not reads_are_free(x):
             rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
             return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])
@@ -196,7 +194,7 @@ def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"] | None:
     """The mean of the codes if it is far from the origin, otherwise 0 or None, which change no bit of a distance."""
     mean = codes.mean(dim=0)
     spread = (codes - mean).square().sum(dim=1).mean()
-    far = mean.square().sum() > _FAR * spread
+    far = mean.square().sum() > FAR * spread
     if reads_are_free(codes):
         return mean if far else None
     return torch.where(far, mean, 0)
@@ -233,8 +231,6 @@ def look_up(
         >>> look_up(torch.zeros(1, 2), torch.tensor([[1.0, 1.0], [3.0, 4.0]]), torch.tensor([1]))[1]
         tensor([25.])
     """
-    if not codes.requires_grad and (kernels := kernels_for(e)):
-        return kernels.lookup_by_kernel(e.detach(), codes, indices)
     q = F.embedding(indices, codes)
     return q, in_blocks(squared_distances, e.detach(), q.detach())
 

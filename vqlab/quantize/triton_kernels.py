@@ -1,4 +1,4 @@
-"""Fused kernels for CUDA, in Triton: nearest code, lookup with squared distance, and the gradient of the rotation.
+"""Fused kernels for CUDA, in Triton: nearest code, codes with statistics, EMA step, and the gradient of the rotation.
 
 Imported only where they are used. With TRITON_INTERPRET=1 in the environment they run on a CPU, for tests.
 """
@@ -13,38 +13,59 @@ import triton.language as tl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqlab.quantize.floors import DIRECTION_FLOOR, NORM_FLOOR
+from vqlab.quantize.floors import DIRECTION_FLOOR, FAR, NORM_FLOOR
+from vqlab.quantize.triton_step import assign_by_kernel, ema_by_kernel, statistics_by_kernel, whole_rows
+
+__all__ = ["assign_by_kernel", "ema_by_kernel", "nearest_by_kernel", "rotation_by_kernel", "statistics_by_kernel"]
 
 # Rows and codes of a tile, and channels of one product; 16 is the least that a product takes.
 _ROWS, _CODES, _CHANNELS = 32, 64, 64
-# Elements of a program that holds all channels of its rows at once.
-_ELEMENTS = 4096
 
 
 @triton.jit
 @no_type_check
 def _nearest_kernel(
-    x_ptr, table_ptr, bias_ptr, given_ptr, codes_ptr, indices_ptr, num_rows, num_codes,
-    dim: tl.constexpr, cosine: tl.constexpr, rows: tl.constexpr, codes: tl.constexpr, channels: tl.constexpr,
+    x_ptr, codes_ptr, spread_ptr, mean_ptr, indices_ptr, num_rows, num_codes,
+    dim: tl.constexpr, cosine: tl.constexpr, norm_floor: tl.constexpr, far: tl.constexpr,
+    rows: tl.constexpr, codes: tl.constexpr, channels: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
     best = tl.full((rows,), float("-inf"), tl.float32)
     second = tl.full((rows,), float("-inf"), tl.float32)
     first_index = tl.zeros((rows,), tl.int64)
     second_index = tl.zeros((rows,), tl.int64)
+    spreads = tl.zeros((channels,), tl.float32)
+    lengths = tl.zeros((channels,), tl.float32)
+    if not cosine:
+        for first_channel in range(0, dim, channels):
+            channel = first_channel + tl.arange(0, channels)
+            mean = tl.load(mean_ptr + channel, mask=channel < dim, other=0.0)
+            spreads += tl.load(spread_ptr + channel, mask=channel < dim, other=0.0)
+            lengths += mean * mean
+    # Near the origin nothing is subtracted, so that whole numbers stay whole. NaN is not more.
+    is_far = tl.sum(lengths, axis=0) > far * tl.sum(spreads, axis=0)
     for start in range(0, num_codes, codes):
         code = start + tl.arange(0, codes)
         product = tl.zeros((rows, codes), tl.float32)
+        squares = tl.zeros((codes,), tl.float32)
         for first_channel in range(0, dim, channels):
             channel = first_channel + tl.arange(0, channels)
             row_mask = (row < num_rows)[:, None] & (channel < dim)[None, :]
             code_mask = (code < num_codes)[None, :] & (channel < dim)[:, None]
-            x = tl.load(x_ptr + row[:, None] * dim + channel[None, :], mask=row_mask, other=0.0)
-            c = tl.load(table_ptr + code[None, :] * dim + channel[:, None], mask=code_mask, other=0.0)
+            x = tl.load(x_ptr + row[:, None] * dim + channel[None, :], mask=row_mask, other=0.0).to(tl.float32)
+            c = tl.load(codes_ptr + code[None, :] * dim + channel[:, None], mask=code_mask, other=0.0).to(tl.float32)
+            if not cosine:
+                centre = tl.where(is_far, tl.load(mean_ptr + channel, mask=channel < dim, other=0.0), 0.0)
+                x -= tl.where(row_mask, centre[None, :], 0.0)
+                c -= tl.where(code_mask, centre[:, None], 0.0)
+            squares += tl.sum(c * c, axis=0)
             # Three products of parts of the operands, which keep 21 bits or more; one of TF32 keeps 10.
-            product = tl.dot(x.to(tl.float32), c.to(tl.float32), product, input_precision="tf32x3")
-        bias = tl.load(bias_ptr + code, mask=code < num_codes, other=float("-inf"))
-        scores = 2 * product + bias[None, :]
+            product = tl.dot(x, c, product, input_precision="tf32x3")
+        if cosine:
+            scores = product / tl.maximum(tl.sqrt(squares), norm_floor)[None, :]
+        else:
+            scores = 2 * product - squares[None, :]
+        scores = tl.where((code < num_codes)[None, :], scores, float("-inf"))
         place = tl.argmax(scores, axis=1)
         largest = tl.max(scores, axis=1)
         scores = tl.where(tl.arange(0, codes)[None, :] == place[:, None], float("-inf"), scores)
@@ -70,7 +91,7 @@ def _nearest_kernel(
     for first_channel in range(0, dim, channels):
         channel = first_channel + tl.arange(0, channels)
         mask = (row < num_rows)[:, None] & (channel < dim)[None, :]
-        x = tl.load(given_ptr + row[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
+        x = tl.load(x_ptr + row[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
         c = tl.load(codes_ptr + first_index[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
         d = tl.load(codes_ptr + second_index[:, None] * dim + channel[None, :], mask=mask, other=0.0).to(tl.float64)
         if cosine:
@@ -87,23 +108,6 @@ def _nearest_kernel(
     equal = first_value == second_value
     swap = (second > float("-inf")) & ((second_value > first_value) | (equal & (second_index < first_index)))
     tl.store(indices_ptr + row, tl.where(swap, second_index, first_index), mask=row < num_rows)
-
-
-@triton.jit
-@no_type_check
-def _lookup_kernel(
-    e_ptr, codes_ptr, indices_ptr, q_ptr, squares_ptr, num_rows,
-    dim: tl.constexpr, rows: tl.constexpr, channels: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
-    channel = tl.arange(0, channels)
-    mask = (row < num_rows)[:, None] & (channel < dim)[None, :]
-    place = row[:, None] * dim + channel[None, :]
-    index = tl.load(indices_ptr + row, mask=row < num_rows, other=0)
-    e = tl.load(e_ptr + place, mask=mask, other=0.0)
-    q = tl.load(codes_ptr + index[:, None] * dim + channel[None, :], mask=mask, other=0.0)
-    tl.store(q_ptr + place, q, mask=mask)
-    tl.store(squares_ptr + row, tl.sum((e - q) * (e - q), axis=1), mask=row < num_rows)
 
 
 @triton.jit
@@ -133,24 +137,15 @@ def _rotation_kernel(
 
 
 def nearest_by_kernel(
-    x: Float[Tensor, "N D"],
-    table: Float[Tensor, "K D"],
-    bias: Float[Tensor, " K"],
-    given: Float[Tensor, "N D"],
-    codes: Float[Tensor, "K D"],
-    *,
-    cosine: bool = False,
+    x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], *, cosine: bool = False
 ) -> Int[Tensor, " N"]:
-    """Find the code with the largest score 2x·c + bias; of the two best, the nearer one in float64.
+    """Find the nearest code, by products in float32; of the two best, the nearer one in float64.
 
-    No N×K matrix is held.
+    No N×K matrix is held. Where the codes are far from the origin, the products are of vectors from their mean.
 
     Args:
-        x: Vectors from the centre of the codes, (N, D), float32 or bfloat16.
-        table: The codes from their centre, or of length 1, (K, D), of the same dtype.
-        bias: Bias of each code, (K,), float32.
-        given: Vectors, (N, D), for the comparison in float64.
-        codes: The codes, (K, D), likewise.
+        x: Vectors, (N, D), float32 or bfloat16.
+        codes: The codes, (K, D), of the same dtype.
         cosine: Compare cosines, not distances. Default False.
 
     Returns:
@@ -158,32 +153,12 @@ def nearest_by_kernel(
     """
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
     channels = max(16, min(_CHANNELS, triton.next_power_of_2(x.shape[1])))
+    spread, mean = torch.var_mean(codes.float(), dim=0, correction=0)
     _nearest_kernel[(triton.cdiv(len(x), _ROWS),)](
-        x.contiguous(), table.contiguous(), bias.contiguous(), given.contiguous(), codes.contiguous(), indices,
-        len(x), len(table), x.shape[1], cosine, _ROWS, _CODES, channels,
+        x.contiguous(), codes.contiguous(), spread, mean, indices, len(x), len(codes), x.shape[1], cosine, NORM_FLOOR,
+        FAR, _ROWS, _CODES, channels,
     )  # fmt: skip
     return indices
-
-
-def lookup_by_kernel(
-    e: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], indices: Int[Tensor, " N"]
-) -> tuple[Float[Tensor, "N D"], Float[Tensor, " N"]]:
-    """Look up codes and compute their squared distances from vectors, in one pass.
-
-    Args:
-        e: Vectors, (N, D), float32.
-        codes: The codes, (K, D), float32.
-        indices: Index of the code of each vector, (N,).
-
-    Returns:
-        The codes, (N, D), and ‖e − q‖², (N,).
-    """
-    q, squares = torch.empty_like(e), e.new_empty(len(e))
-    rows, channels, grid = _whole_rows(e)
-    _lookup_kernel[grid](
-        e.contiguous(), codes.contiguous(), indices, q, squares, len(e), e.shape[1], rows, channels
-    )  # fmt: skip
-    return q, squares
 
 
 def rotation_by_kernel(
@@ -201,16 +176,9 @@ def rotation_by_kernel(
         Gradients of e, (N, D).
     """
     grad = torch.empty_like(g, memory_format=torch.contiguous_format)
-    rows, channels, grid = _whole_rows(g)
+    rows, channels, grid = whole_rows(g)
     _rotation_kernel[grid](
-        g.contiguous(), e.contiguous(), q.contiguous(), undefined.to(torch.int8), grad, len(g), g.shape[1],
+        g.contiguous(), e.contiguous(), q.contiguous(), undefined.view(torch.int8), grad, len(g), g.shape[1],
         NORM_FLOOR, DIRECTION_FLOOR, rows, channels,
     )  # fmt: skip
     return grad
-
-
-def _whole_rows(tensor: Float[Tensor, "N D"]) -> tuple[int, int, tuple[int]]:
-    """Rows and channels of a program that holds whole rows, and the grid."""
-    channels = triton.next_power_of_2(tensor.shape[1])
-    rows = max(1, _ELEMENTS // channels)
-    return rows, channels, (triton.cdiv(len(tensor), rows),)

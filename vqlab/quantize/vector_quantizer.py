@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vqlab.errors import InputError
+from vqlab.quantize.assignment import Assignment, SeenRows, assign, assign_by_kernels, see_rows
 from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.display import summary_html
+from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.loss_terms import code_entropies, mean_square, non_orthogonality
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
@@ -23,10 +25,9 @@ from vqlab.quantize.row_layout import (
     is_traced,
     memory_format,
 )
-from vqlab.quantize.search import counts_and_sums, k_nearest_codes, look_up, nearest_codes, similarities
+from vqlab.quantize.search import k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
-from vqlab.quantize.transports import RowLengths, code_groups, get_transport, transport, undefined_rows
-from vqlab.quantize.usage import perplexity
+from vqlab.quantize.transports import code_groups, get_transport, transport
 from vqlab.quantize.validation import (
     check_choices,
     check_combination,
@@ -314,32 +315,28 @@ class VectorQuantizer(nn.Module):
         with torch.autocast(z_e.device.type, enabled=False):
             e = project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
-            lengths = torch.linalg.vector_norm(e.detach(), dim=1)
-            # A length is finite where its square is: it is computed as the root of the sum of squares. NaN is not less.
-            finite = lengths < torch.inf
-            rows = finite if unmasked is None else finite & unmasked
-            if self.training and not recomputed:
-                self.book.initialise(e.detach(), rows)
+            kernels = kernels_for(e) if self._codes_are_constant() else None
+            seen = None if kernels else see_rows(e.detach(), unmasked)
+            if self.training and not recomputed and self.book.awaits_first_fill():
+                self.book.initialise(e.detach(), (seen or see_rows(e.detach(), unmasked)).rows)
             codes = self._codes(e.dtype, recomputed)
             indices, mixture = self._choose(e, codes, recomputed)
-            q, squares = look_up(e, codes, indices)
-            known = RowLengths(lengths, torch.linalg.vector_norm(codes.detach(), dim=1)[indices], squares)
-            undefined = undefined_rows(e.detach(), q.detach(), self.transport, self.transport_fraction, known)
-            groups = code_groups(indices, self.num_codes, rows) if get_transport(self.transport).by_code else None
-            output_rows = self._transport(e, q, undefined, groups, recomputed) if mixture is None else mixture
-            loss = self._loss(e, q, known.squares, codes, unmasked)
-            counts, sums = counts_and_sums(e.detach(), indices, self.num_codes, rows)
-            stats = self._stats(known, undefined, rows, counts)
-            stats["non_finite"] = (~finite if unmasked is None else ~finite & unmasked).sum().float()
-            if self.training and not recomputed:
-                stats["restarts"] = self.book.update_codes(e.detach(), rows, counts, sums)
+            arguments = (codes, indices, self.transport, self.transport_fraction)
+            if kernels:
+                batch = assign_by_kernels(kernels, e.detach(), *arguments, unmasked)
             else:
-                stats["restarts"] = torch.zeros((), device=e.device)
+                batch = assign(e, *arguments, cast(SeenRows, seen), unmasked)
+            output_rows = self._transport(e, batch, indices, recomputed) if mixture is None else mixture
+            loss = self._loss(e, batch.q, batch.squares, codes, unmasked)
+            if self.training and not recomputed:
+                restarts = self.book.update_codes(e.detach(), batch.rows, batch.counts, batch.sums)
+            else:
+                restarts = torch.zeros((), device=e.device)
             z_q = project(self.project_out, output_rows)
         if unmasked is not None:
             z_q, indices = torch.where(unmasked[:, None], z_q, 0), torch.where(unmasked, indices, -1)
         z_q = channels_back(z_q.to(z_e.dtype).reshape(vectors.shape), self.channel_dim, memory_format(z_e))
-        return QuantizerOutput(z_q, indices.reshape(vectors.shape[:-1]), loss, stats)
+        return QuantizerOutput(z_q, indices.reshape(vectors.shape[:-1]), loss, {**batch.stats, "restarts": restarts})
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop, or continue, every change of the codebook in training mode; the gradient of z_e is not affected.
@@ -527,15 +524,22 @@ class VectorQuantizer(nn.Module):
             return self._gumbel_softmax(e, codes, recomputed)
         return nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact), None
 
-    def _transport(
-        self, e: Tensor, q: Tensor, undefined: Tensor | None, groups: Tensor | None, recomputed: bool
-    ) -> Tensor:
+    def _codes_are_constant(self) -> bool:
+        """Whether no gradient reaches the codes and each vector has one of them, as the fused kernels require."""
+        trained = self.training and (self.book.update == "gradient" or self.assignment == "gumbel")
+        return not trained and self.codes_from is None
+
+    def _transport(self, e: Tensor, batch: Assignment, indices: Tensor, recomputed: bool) -> Tensor:
         """The rows for the decoder: the codes, or the training-time value of a forward transport."""
-        if get_transport(self.transport).forward is None:
-            return transport(e, q, self.transport, fraction=self.transport_fraction, undefined=undefined, groups=groups)
+        entry = get_transport(self.transport)
+        if entry.forward is None:
+            groups = code_groups(indices, self.num_codes, batch.rows) if entry.by_code else None
+            return transport(
+                e, batch.q, self.transport, fraction=self.transport_fraction, undefined=batch.undefined, groups=groups
+            )
         if not self.training:
-            return transport(e, q, "straight_through")
-        return transport(e, q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
+            return transport(e, batch.q, "straight_through")
+        return transport(e, batch.q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
 
     def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor]:
         """The indices of the sampled codes, and the rows for the decoder."""
@@ -562,21 +566,3 @@ class VectorQuantizer(nn.Module):
         if self.orthogonality_weight:
             loss = loss + self.orthogonality_weight * non_orthogonality(codes)
         return loss
-
-    @staticmethod
-    @torch.no_grad()
-    def _stats(known: RowLengths, undefined: Tensor | None, rows: Tensor, counts: Tensor) -> dict[str, Tensor]:
-        fallbacks = torch.zeros_like(known.e) if undefined is None else undefined.to(known.e.dtype)
-        relative_errors = known.squares / known.e.square().clamp_min(1e-12)
-        values = torch.where(rows, torch.stack([relative_errors, known.e, known.q, fallbacks]), 0)
-        relative_error, z_e_norm, code_norm, fallback_fraction = values.sum(dim=1) / rows.sum().clamp_min(1)
-        unused = (counts == 0).sum()
-        return {
-            "perplexity": perplexity(counts),
-            "utilisation": 1 - unused / len(counts),
-            "dead_codes": unused.float(),
-            "relative_error": relative_error,
-            "z_e_norm": z_e_norm,
-            "code_norm": code_norm,
-            "fallback_fraction": fallback_fraction,
-        }
