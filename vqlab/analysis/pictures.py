@@ -77,16 +77,16 @@ def encode_png(pixels: UInt8[Tensor, "3 H W"], *, small: bool = False) -> bytes:
     return _encode(Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())), small=small)
 
 
-def encode_grey_png(values: UInt8[np.ndarray, "H W"]) -> bytes:
-    """Encode grey values 0…255 as PNG, fast.
+def encode_shade_png(opacity: UInt8[np.ndarray, "H W"]) -> bytes:
+    """Encode a medium grey of varying opacity as PNG: it darkens a white page and lightens a black one.
 
     Args:
-        values: one grey value for each pixel.
+        opacity: 0 (transparent) to 255 for each pixel.
 
     Returns:
         The PNG file.
     """
-    return _encode(Image.fromarray(values), small=False)
+    return _encode(Image.fromarray(np.stack([np.full_like(opacity, 128), opacity], axis=2), "LA"), small=False)
 
 
 def encode_error_png(error: Float[np.ndarray, "H W"], *, small: bool = False) -> bytes:
