@@ -55,7 +55,7 @@ class RunLogs:
     def batch_tokens(self) -> int:
         """Tokens in a training batch."""
         config = self.config
-        return config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2
+        return config.optim.batch_size * math.prod(config.grid)
 
     @property
     def tokens_per_code(self) -> float:

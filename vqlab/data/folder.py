@@ -34,8 +34,8 @@ def load_folder(config: DataConfig) -> ImageData:
     images, and what their paths say, is described in ``vqlab.data.layout``.
 
     Args:
-        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; ``image_size``, ``fit`` and
-            ``on_broken``.
+        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; the size, ``channels``,
+            ``fit`` and ``on_broken``.
 
     Returns:
         The images of all parts; classes are the names of the class folders. ``skipped`` lists the unreadable files,
@@ -58,7 +58,7 @@ def load_folder(config: DataConfig) -> ImageData:
         arrays = _read_images(source, config)
     else:
         stat = source.stat()
-        size = f"{config.image_size} {config.fit} {config.on_broken}"
+        size = f"{config.shape} {config.fit} {config.on_broken}"
         identity = f"{_VERSION} {source.resolve()} {stat.st_size} {stat.st_mtime_ns} {size}"
         arrays = cached_arrays(
             hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16],
@@ -88,13 +88,14 @@ def _display_name(source: Path) -> str:
 
 def _read_images(source: Path, config: DataConfig) -> dict[str, np.ndarray]:
     """Arrays of the images of a source."""
-    size, skipped, fitted = config.image_size, list[str](), Counter[str]()
-    pixels: dict[str, UInt8[np.ndarray, "3 H W"]] = {}
+    skipped, fitted = list[str](), Counter[str]()
+    channels, height, width = config.shape
+    pixels: dict[str, UInt8[np.ndarray, "C H W"]] = {}
     is_array = source.suffix.lower() in ARRAY_SUFFIXES
     for name, image in array_images(source) if is_array else _decoded(source, config, skipped):
-        if image.size != (size, size):
+        if image.size != (width, height):
             fitted[f"{image.width}x{image.height}"] += 1
-        pixels[name] = fit_image(image, size, size, config.fit, name, [])
+        pixels[name] = fit_image(image, height, width, config.fit, name, [], channels)
     places, notes = complete_parts(find_places(list(pixels)))
     _check_parts(places, config)
     return _to_arrays(places, pixels, skipped, [*notes, *_fit_notes(fitted, config)])
@@ -129,14 +130,12 @@ def _fit_notes(fitted: Counter[str], config: DataConfig) -> list[str]:
         return []
     sizes = ", ".join(f"{count} of {size}" for size, count in fitted.most_common(3))
     more = f" and {len(fitted) - 3} other sizes" if len(fitted) > 3 else ""
-    return [
-        f"images of another size than {config.image_size}x{config.image_size}: {fitted.total()} ({sizes}{more}); "
-        f"data.fit={config.fit}"
-    ]
+    _, height, width = config.shape
+    return [f"images of another size than {width}x{height}: {fitted.total()} ({sizes}{more}); data.fit={config.fit}"]
 
 
 def _to_arrays(
-    places: list[Place], pixels: dict[str, UInt8[np.ndarray, "3 H W"]], skipped: list[str], notes: list[str]
+    places: list[Place], pixels: dict[str, UInt8[np.ndarray, "C H W"]], skipped: list[str], notes: list[str]
 ) -> dict[str, np.ndarray]:
     names = [place.class_name or _NO_CLASS for place in places]
     class_names = sorted(set(names))

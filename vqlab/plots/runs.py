@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vqlab.analysis.pictures import channels_last
 from vqlab.plots.style import make_axes
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def image_row(images: Images, count: int = 16, title: str = "Images") -> Figure:
     Returns:
         One panel without axes.
     """
-    figure, (axis,) = make_axes(1, title, width=10, height=1.4)
-    axis.imshow(torch.cat(list(images.evenly_spaced(count)), dim=2).permute(1, 2, 0).numpy())
+    pixels = images.evenly_spaced(count)
+    figure, (axis,) = make_axes(1, title, width=10, height=0.775 + 0.625 * pixels.shape[2] / pixels.shape[3])
+    axis.imshow(channels_last(torch.cat(list(pixels), dim=2)))
     axis.set_axis_off()
     return figure
 
@@ -78,7 +80,7 @@ def reconstructions(run: Run, count: int = 12) -> Figure:
     images = data.test.evenly_spaced(count)
     rows = torch.stack([images, run.model()(images).reconstruction])
     title = f"{data.name}: test images (above) and reconstructions (below)"
-    figure, (axis,) = make_axes(1, title, width=10, height=2.2)
-    axis.imshow(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).permute(1, 2, 0).numpy())
+    figure, (axis,) = make_axes(1, title, width=10, height=0.6 + 1.6 * images.shape[2] / images.shape[3])
+    axis.imshow(channels_last(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)))
     axis.set_axis_off()
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,7 @@ def window_perplexities(run: Run) -> list[dict[str, Any]]:
     config, test, epoch_counts = run.config, run.last_epoch_metrics(), run.usage()[-1]
     rows = run.metrics()
     batch = rows[rows["kind"] == "train"].iloc[-1]
-    batch_tokens = config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2
+    batch_tokens = config.optim.batch_size * math.prod(config.grid)
     values = [
         ("last batch", batch_tokens, float(batch["perplexity"])),
         ("last epoch", int(epoch_counts.sum()), float(perplexity(torch.from_numpy(epoch_counts)))),
