@@ -22,6 +22,7 @@ DEFAULTS_VERSION = 1
 
 # The network of LPIPS halves height and width four times.
 _LPIPS_PIXELS = 16
+_GAN_PIXELS = 32
 
 # What is done with images of another size; ``vqlab.data.decode.fit_image`` describes each.
 Fit = Literal["crop", "squash", "pad", "exact"]
@@ -97,11 +98,10 @@ class DataConfig(ConfigSection):
         return self.channels, self.height or self.image_size, self.width or self.image_size
 
     @property
-    def size_fields(self) -> str:
-        """The fields that set the size and their values, for messages."""
-        if self.height is None:
-            return f"data.image_size={self.image_size}"
-        return f"data.height={self.height}, data.width={self.width}"
+    def sizes(self) -> dict[str, int]:
+        """Height and width, pixels, by the fields that set them; a square has one field for both."""
+        _, height, width = self.shape
+        return {"data.image_size": height} if height == width else {"data.height": height, "data.width": width}
 
 
 class ModelConfig(ConfigSection):
@@ -273,21 +273,21 @@ class Config(ConfigSection):
 
     @model_validator(mode="after")
     def _check_grid(self) -> Config:
-        _, height, width = self.data.shape
         factor = 1 << self.model.downsample
-        if height % factor or width % factor:
-            raise ValueError(
-                f"{self.data.size_fields}: must be a multiple of 2**model.downsample = {factor}; change one of the two"
-            )
-        if self.data.crop_padding >= min(height, width):
-            raise ValueError(
-                f"data.crop_padding={self.data.crop_padding}: must be below {self.data.size_fields}; lower it"
-            )
-        if self.loss.lpips and min(height, width) < _LPIPS_PIXELS:
-            raise ValueError(
-                f"loss.lpips={self.loss.lpips:g}: needs images of at least {_LPIPS_PIXELS} pixels, which its network "
-                f"halves four times, not {self.data.size_fields}; enlarge them, or set loss.lpips=0"
-            )
+        for field, pixels in self.data.sizes.items():
+            if pixels % factor:
+                raise ValueError(
+                    f"{field}={pixels}: must be a multiple of 2**model.downsample = {factor}; change one of the two"
+                )
+            if self.data.crop_padding >= pixels:
+                raise ValueError(
+                    f"data.crop_padding={self.data.crop_padding}: must be below {field}={pixels}; lower it"
+                )
+            if self.loss.lpips and pixels < _LPIPS_PIXELS:
+                raise ValueError(
+                    f"loss.lpips={self.loss.lpips:g}: needs images of at least {_LPIPS_PIXELS} pixels a side, not "
+                    f"{field}={pixels}; raise it, or set loss.lpips=0"
+                )
         return self
 
     @model_validator(mode="after")
@@ -301,20 +301,21 @@ class Config(ConfigSection):
                 f"prior.sample_steps={self.prior.sample_steps}: must be at most prior.noise_steps="
                 f"{self.prior.noise_steps}; lower it"
             )
-        if self.prior.kind == "diffusion" and (self.grid[0] % 2 or self.grid[1] % 2):
-            raise ValueError(
-                f"prior.kind=diffusion: needs a code grid of even height and width, not {self.grid[0]}x{self.grid[1]}; "
-                f"make {self.data.size_fields} a multiple of 2**(model.downsample + 1) = {2 << self.model.downsample}, "
-                "or change model.downsample"
-            )
+        for field, pixels in self.data.sizes.items():
+            if self.prior.kind == "diffusion" and (pixels >> self.model.downsample) % 2:
+                raise ValueError(
+                    "prior.kind=diffusion: needs a code grid of even height and width, not "
+                    f"{self.grid[0]}x{self.grid[1]}; change model.downsample, or {field}={pixels} to a multiple of "
+                    f"2**(model.downsample + 1) = {2 << self.model.downsample}"
+                )
+            if self.model.kind == "gan" and pixels != _GAN_PIXELS:
+                raise ValueError(f"{field}={pixels}: must be {_GAN_PIXELS} for model.kind=gan; set {_GAN_PIXELS}")
         if self.loss.adversarial and self.model.kind != "vqvae":
             raise ValueError(
                 f"loss.adversarial={self.loss.adversarial}: needs model.kind=vqvae; set it, or loss.adversarial=0"
             )
         if self.model.kind == "gan" and self.optim.optimizer != "adam":
             raise ValueError(f"optim.optimizer={self.optim.optimizer}: must be adam for model.kind=gan; set adam")
-        if self.model.kind == "gan" and self.data.shape[1:] != (32, 32):
-            raise ValueError(f"{self.data.size_fields}: must be 32 for model.kind=gan; set data.image_size=32")
         return self
 
     @property

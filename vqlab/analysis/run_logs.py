@@ -85,11 +85,12 @@ class RunLogs:
             quarter: 0 (first) … 3 (last).
 
         Returns:
-            The mean; NaN if the column was not logged.
+            The mean; NaN if the column was not logged in that quarter.
         """
         if column not in self.steps:
             return math.nan
-        return float(np.nanmean(np.array_split(self.steps[column].to_numpy(float), 4)[quarter]))
+        values = np.array_split(self.steps[column].to_numpy(float), 4)[quarter]
+        return math.nan if np.isnan(values).all() else float(np.nanmean(values))
 
     def mean(self, column: str) -> float:
         """Mean of a logged value over the training.

@@ -31,11 +31,9 @@ def load_data(config: DataConfig) -> ImageData:
     if config.source == "photos":
         data = load_photos(height, width)
     elif config.source == "cifar10":
-        if (height, width) != (32, 32):
-            raise InputError(
-                f"{config.size_fields}: must be 32 with data.source=cifar10; set data.image_size=32, and "
-                "data.height and data.width to null"
-            )
+        for field, pixels in config.sizes.items():
+            if pixels != 32:
+                raise InputError(f"{field}={pixels}: must be 32 with data.source=cifar10; set 32")
         data = load_cifar10()
     else:
         data = load_folder(config)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREY = 160
+# Columns up to which a cell has room for its code as a number.
+_MAX_NUMBERED = 16
 
 
 def code_grid_panels(
@@ -33,7 +35,7 @@ def code_grid_panels(
 
     Returns:
         Four panels. The reconstruction has its PSNR and SSIM in the title; the error is the mean over colour
-        channels; the code grid shows the patch and the index of each code.
+        channels; the code grid shows the patch of each code, and its index if there are at most 16 columns.
 
     Raises:
         InputError: if an index is outside the codebook.
@@ -46,7 +48,8 @@ def code_grid_panels(
     error = panels[2].imshow(error_map(image, reconstruction), cmap="cividis", vmin=0, vmax=LARGEST_ERROR)
     figure.colorbar(error, ax=panels[2], label="pixels in [0, 1]", shrink=0.7, extend="max")
     panels[3].imshow(_join_patches(tokenizer.code_patches, grid))
-    _write_indices(panels[3], grid, tokenizer.patch_size)
+    if grid.shape[1] <= _MAX_NUMBERED:
+        _write_indices(panels[3], grid, tokenizer.patch_size)
     caption = f"reconstruction\nPSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
     names = ("original", caption, "absolute error\n(mean over channels)", "code grid")
     for panel, name in zip(panels, names, strict=True):
