@@ -12,7 +12,7 @@ from torch import Tensor
 from vqlab.errors import InputError
 
 # Images whose luma is computed at a time; bounds its memory.
-_CHUNK = 1024
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
