@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -415,9 +416,9 @@ def test_a_step_reads_no_value_of_the_device(arguments: dict[str, object], monke
 # Compilers.
 
 
-def run_script(name: str) -> subprocess.CompletedProcess[str]:
+def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a file of this folder in a process of its own: compilers cannot follow the tests' checks of annotations."""
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / name)]
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / name), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -427,6 +428,12 @@ def test_the_fused_kernels_give_what_float64_gives() -> None:
     pytest.importorskip("triton", reason="triton is not installed")
     done = run_script("triton_interpreter.py")
     assert done.stdout.split() == ["equal"] * 5
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler")
+def test_inductor_reads_the_codes_before_their_update() -> None:
+    done = run_script("inductor_programs.py", "cpu")
+    assert done.stdout.split() == ["compiled"] * 3
 
 
 def test_compiled_exported_and_traced_layers_work_as_the_layer() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -197,7 +197,7 @@ class Codebook(nn.Module):
             return
         if torch.compiler.is_compiling():
             state = (self.codes.detach(), self.counts, self.sums, self.filled)
-            compiled_steps.initialise(*state, e, rows, self._number)
+            _write(state, compiled_steps.initialise(*state, e, rows, self._number))
             return
         if self._known_filled:
             return
@@ -264,7 +264,9 @@ class Codebook(nn.Module):
         """
         if torch.compiler.is_compiling() and not self.frozen:
             state = (self.codes.detach(), self.counts, self.sums, self.recent, self.step)
-            return compiled_steps.update(*state, e, rows, counts, sums, self._number)
+            *after, restarts = compiled_steps.update(*state, e, rows, counts, sums, self._number)
+            _write(state, after)
+            return restarts
         restarts = torch.zeros((), device=e.device)
         if self.frozen or (len(e) == 0 and not _is_distributed()):
             return restarts
@@ -320,6 +322,11 @@ class Codebook(nn.Module):
         self.counts.copy_(torch.where(dead, count, self.counts))
         self.sums.copy_(torch.where(dead[:, None], codes * count, self.sums))
         return dead.sum().to(torch.float32)
+
+
+def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
 
 
 def _stamp(tensor: Tensor) -> tuple[int, int] | None:

@@ -1,8 +1,8 @@
 """The steps of a codebook as operators that ``torch.compile`` does not look into.
 
 A step of training draws random numbers, counts steps on the host and writes to the codebook, none of which can be
-traced. Each operator calls the ``Codebook`` that holds the state; what it writes to are the tensors it is given, since
-the compiler may pass copies.
+traced. Each operator calls the ``Codebook`` that holds the state, and returns the changed state as new tensors: where
+an operator writes to its arguments, the compiler may read what was there before after the write.
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ def register_codebook(book: Steps) -> int:
 
 @torch.library.custom_op(
     "vqlab::initialise",
-    mutates_args=("codes", "counts", "sums", "filled"),
-    schema="(Tensor(a!) codes, Tensor(b!) counts, Tensor(c!) sums, Tensor(d!) filled, Tensor e, Tensor rows, int book)"
-    " -> ()",
+    mutates_args=(),
+    schema="(Tensor codes, Tensor counts, Tensor sums, Tensor filled, Tensor e, Tensor rows, int book)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
 )
-def initialise(codes: Tensor, counts: Tensor, sums: Tensor, filled: Tensor, e: Tensor, rows: Tensor, book: int) -> None:
-    """Call ``Codebook.initialise`` with its state.
+def initialise(
+    codes: Tensor, counts: Tensor, sums: Tensor, filled: Tensor, e: Tensor, rows: Tensor, book: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Call ``Codebook.initialise`` with a copy of its state.
 
     Args:
         codes: The codes, (K, C).
@@ -62,22 +64,32 @@ def initialise(codes: Tensor, counts: Tensor, sums: Tensor, filled: Tensor, e: T
         e: Encoder vectors, (N, C).
         rows: True, in a mask of (N,), for the vectors that count.
         book: The number of the codebook.
+
+    Returns:
+        codes, counts, sums and filled after the call.
     """
-    with _CODEBOOKS[book].state(codes=codes, counts=counts, sums=sums, filled=filled) as found:
+    state = (codes.clone(), counts.clone(), sums.clone(), filled.clone())
+    with _CODEBOOKS[book].state(codes=state[0], counts=state[1], sums=state[2], filled=state[3]) as found:
         found.initialise(e, rows)
+    return state
+
+
+@initialise.register_fake
+def _shapes_of_initialise(*arguments: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(tensor) for tensor in arguments[:4])
 
 
 @torch.library.custom_op(
     "vqlab::update",
-    mutates_args=("codes", "counts", "sums", "recent", "step"),
-    schema="(Tensor(a!) codes, Tensor(b!) counts, Tensor(c!) sums, Tensor(d!) recent, Tensor(e!) step, Tensor e,"
-    " Tensor rows, Tensor batch_counts, Tensor batch_sums, int book) -> Tensor",
+    mutates_args=(),
+    schema="(Tensor codes, Tensor counts, Tensor sums, Tensor recent, Tensor step, Tensor e, Tensor rows,"
+    " Tensor batch_counts, Tensor batch_sums, int book) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def update(
     codes: Tensor, counts: Tensor, sums: Tensor, recent: Tensor, step: Tensor, e: Tensor, rows: Tensor,
     batch_counts: Tensor, batch_sums: Tensor, book: int,
-) -> Tensor:  # fmt: skip
-    """Call ``Codebook.update_codes`` with its state.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Call ``Codebook.update_codes`` with a copy of its state.
 
     Args:
         codes: The codes, (K, C).
@@ -92,15 +104,18 @@ def update(
         book: The number of the codebook.
 
     Returns:
-        The number of restarted codes, a scalar.
+        codes, counts, sums, recent and step after the call, and the number of restarted codes, a scalar.
     """
-    with _CODEBOOKS[book].state(codes=codes, counts=counts, sums=sums, recent=recent, step=step) as found:
-        return found.update_codes(e, rows, batch_counts.clone(), batch_sums.clone())
+    state = (codes.clone(), counts.clone(), sums.clone(), recent.clone(), step.clone())
+    names = ("codes", "counts", "sums", "recent", "step")
+    with _CODEBOOKS[book].state(**dict(zip(names, state, strict=True))) as found:
+        restarts = found.update_codes(e, rows, batch_counts.clone(), batch_sums.clone())
+    return (*state, restarts)
 
 
 @update.register_fake
-def _shape_of_update(codes: Tensor, counts: Tensor, *others: object) -> Tensor:
-    return counts.new_empty((), dtype=torch.float32)
+def _shapes_of_update(*arguments: Any) -> tuple[Tensor, ...]:
+    return (*(torch.empty_like(tensor) for tensor in arguments[:5]), arguments[0].new_empty((), dtype=torch.float32))
 
 
 @torch.library.custom_op(
