@@ -5,12 +5,21 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from vqlab.errors import InputError
@@ -26,6 +35,31 @@ _GAN_PIXELS = 32
 
 # What is done with images of another size; ``vqlab.data.decode.fit_image`` describes each.
 Fit = Literal["crop", "squash", "pad", "exact"]
+
+
+# Context of validation that keeps the spelling of a path, so that a stored Config keeps its id.
+_AS_STORED = "as stored"
+
+
+def absolute_path(path: str) -> str:
+    """Write a path in the one way that every spelling of it has in a Config.
+
+    Args:
+        path: absolute, or relative to the working directory; it may begin with ``~``, and end with a slash.
+
+    Returns:
+        The absolute path without ``.``, ``..``, repeated and trailing slashes. Links are kept, and so is ``..`` where
+        it follows a link to another folder.
+
+    Example:
+        >>> absolute_path("/data/./images//"), absolute_path("/data/more/../images")
+        ('/data/images', '/data/images')
+    """
+    joined = os.path.join(os.getcwd(), os.path.expanduser(path))
+    written = os.path.normpath(joined)
+    if os.path.realpath(written) != os.path.realpath(joined):
+        return joined
+    return f"/{written.lstrip('/')}" if written.startswith("//") else written
 
 
 class ConfigSection(BaseModel):
@@ -71,9 +105,11 @@ class DataConfig(ConfigSection):
 
     @field_validator("source")
     @classmethod
-    def _known_source(cls, value: str) -> str:
-        if value in ("photos", "cifar10") or (value.startswith("folder:") and len(value) > len("folder:")):
+    def _known_source(cls, value: str, info: ValidationInfo) -> str:
+        if value in ("photos", "cifar10") or info.context == _AS_STORED:
             return value
+        if value.startswith("folder:") and len(value) > len("folder:"):
+            return f"folder:{absolute_path(value.removeprefix('folder:'))}"
         raise ValueError("must be photos, cifar10 or folder:PATH")
 
     @model_validator(mode="after")
@@ -347,11 +383,13 @@ class Config(ConfigSection):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
-    def parse(cls, values: dict[str, Any]) -> Config:
+    def parse(cls, values: dict[str, Any], *, as_stored: bool = False) -> Config:
         """Build a Config from nested values, as ``config.json`` of a Run holds them.
 
         Args:
             values: sections and their fields; what is missing has its default.
+            as_stored: whether a relative path in ``data.source`` stays as it is, as Runs of version 0.1 may have it.
+                Default False: it becomes absolute.
 
         Returns:
             The Config.
@@ -360,7 +398,7 @@ class Config(ConfigSection):
             InputError: if a key is unknown or a value is out of range; one line names field, value and range.
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(values, context=_AS_STORED if as_stored else None)
         except ValidationError as error:
             raise InputError(_describe_error(error)) from None
 
@@ -406,6 +444,21 @@ class Config(ConfigSection):
         if name not in PROFILES:
             raise InputError(f"profile={name!r}: must be one of {', '.join(PROFILES)}")
         return cls().replace(**{**_PROFILE_CHANGES[name], **changes})
+
+    def earlier_spellings(self) -> Iterator[Config]:
+        """List this Config with other spellings of its path, which version 0.1 took for other Configs.
+
+        Yields:
+            Configs with other ids; none unless ``data.source`` is ``folder:PATH``.
+        """
+        path = self.data.source.removeprefix("folder:")
+        if path == self.data.source:
+            return
+        home, relative = os.path.expanduser("~"), os.path.relpath(path)
+        spellings = [path, relative, f"./{relative}", *([f"~/{os.path.relpath(path, home)}"] if path != home else [])]
+        for spelling in [*spellings[1:], *(f"{spelling}/" for spelling in spellings)]:
+            if spelling != path:
+                yield self.model_copy(update={"data": self.data.model_copy(update={"source": f"folder:{spelling}"})})
 
     def changes(self) -> dict[str, Any]:
         """List what differs from the defaults.

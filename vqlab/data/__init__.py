@@ -1,4 +1,4 @@
-"""Image sources and batches of images in memory."""
+"""Image sources, and batches of images in memory or mapped from a file."""
 
 from vqlab.config import DataConfig
 from vqlab.data.batches import batches, ordered_batches
@@ -9,7 +9,7 @@ __all__ = ["ImageData", "Images", "batches", "load_data", "ordered_batches"]
 
 
 def load_data(config: DataConfig) -> ImageData:
-    """Load the images of a data source into memory.
+    """Load the images of a data source; those of large sets are mapped from the cache, see ``load_folder``.
 
     Args:
         config: source, size and channels of an image, and limits on the numbers of images.
@@ -26,6 +26,7 @@ def load_data(config: DataConfig) -> ImageData:
     from vqlab.data.cifar10 import load_cifar10
     from vqlab.data.folder import load_folder
     from vqlab.data.photos import load_photos
+    from vqlab.data.selection import select_mapped
 
     channels, height, width = config.shape
     if config.source == "photos":
@@ -37,6 +38,8 @@ def load_data(config: DataConfig) -> ImageData:
         data = load_cifar10()
     else:
         data = load_folder(config)
+    if data.mapped is not None:
+        return select_mapped(data, config)
     if channels == 1:
         data = data.to_grey()
     return data.hold_out(config.validation).subset(config.train_limit, config.test_limit)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vqlab.config import Fit
 from vqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from vqlab.config import Fit
 
 MAX_PIXELS = 50_000_000
 _GREY_STEP = "converted from grey to RGB"
@@ -20,7 +24,9 @@ _GREY_STEP = "converted from grey to RGB"
 _MODES = {1: "L", 3: "RGB"}
 
 
-def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> tuple[Image.Image, list[str]]:
+def decode_image(
+    content: bytes, name: str, formats: tuple[str, ...] | None = None, header: Callable[[str, str], None] | None = None
+) -> tuple[Image.Image, list[str]]:
     """Decode the first frame of an image file to RGB.
 
     The number of pixels is read from the header, so that a small file with a huge image is refused before decoding.
@@ -30,6 +36,7 @@ def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = No
         content: the bytes of the file.
         name: name of the file, for messages.
         formats: names of the accepted formats, as Pillow has them; None accepts all that Pillow reads.
+        header: called with the size, ``WIDTHxHEIGHT``, and Pillow's mode of a file that opens; None: not called.
 
     Returns:
         The image in mode RGB, and what was done, beginning with ``WIDTHxHEIGHT FORMAT``.
@@ -39,6 +46,8 @@ def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = No
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=formats) as image:
+            if header:
+                header(f"{image.width}x{image.height}", image.mode)
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, f"{image.width}x{image.height} pixels")
             steps = [f"{image.width}x{image.height} {image.format}"]

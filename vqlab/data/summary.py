@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +10,6 @@ from PIL import Image
 
 from vqlab.config import DataConfig
 from vqlab.data import load_data
-from vqlab.data.arrays import ARRAY_SUFFIXES
-from vqlab.data.files import image_files
 from vqlab.data.images import ImageData, Images
 
 _SHOWN = 10
@@ -38,6 +32,7 @@ class DataSummary:
         notes: what was decided, a sentence each.
         memory_mib: memory of the pixels, MiB.
         fingerprint: of all pixels and labels, as Runs store it.
+        mapped: folder from which the pixels are mapped; None if they are in memory.
     """
 
     name: str
@@ -50,6 +45,7 @@ class DataSummary:
     notes: tuple[str, ...]
     memory_mib: float
     fingerprint: str
+    mapped: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes as JSON values.
@@ -60,7 +56,8 @@ class DataSummary:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: fingerprint {self.fingerprint}, {self.memory_mib:.1f} MiB in memory"]
+        place = "in memory" if self.mapped is None else f"mapped from {self.mapped}"
+        lines = [f"{self.name}: fingerprint {self.fingerprint}, {self.memory_mib:.1f} MiB {place}"]
         for part, classes in self.parts.items():
             shown = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:_SHOWN])
             more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
@@ -90,8 +87,7 @@ def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
         InputError: as ``load_data``, but for unreadable images.
     """
     data = load_data(config.model_copy(update={"on_broken": "skip"}))
-    sizes, modes = _scan(config)
-    is_grey = bool(modes) and set(modes) <= _GREY_MODES
+    is_grey = bool(data.modes) and set(data.modes) <= _GREY_MODES
     notes = (
         ["all images are grey: data.channels=1 gives a model one channel"] if is_grey and config.channels == 3 else []
     )
@@ -99,8 +95,9 @@ def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
     summary = DataSummary(
         data.name, config.shape, config.fit,
         {part: _by_class(images, data.class_names) for part, images in parts.items() if images is not None},
-        dict(sizes.most_common()), dict(modes.most_common()), data.skipped, (*data.notes, *notes),
+        dict(data.sizes), dict(data.modes), data.skipped, (*data.notes, *notes),
         sum(images.pixels.numel() for images in parts.values() if images is not None) / 2**20, data.fingerprint,
+        str(data.mapped) if data.mapped else None,
     )  # fmt: skip
     return summary, data
 
@@ -128,22 +125,6 @@ def _row(images: Images) -> np.ndarray:
 def _by_class(images: Images, class_names: tuple[str, ...]) -> dict[str, int]:
     counts = images.labels.bincount(minlength=len(class_names)).tolist()
     return {name: count for name, count in zip(class_names, counts, strict=True) if count}
-
-
-def _scan(config: DataConfig) -> tuple[Counter[str], Counter[str]]:
-    """Sizes and modes of the image files, from their headers."""
-    sizes, modes = Counter[str](), Counter[str]()
-    source = Path(config.source.removeprefix("folder:")).expanduser()
-    if not config.source.startswith("folder:") or source.suffix.lower() in ARRAY_SUFFIXES:
-        return sizes, modes
-    for _, content in image_files(source):
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content or b"")) as image:
-                sizes[f"{image.width}x{image.height}"] += 1
-                modes[image.mode] += 1
-        except Exception:  # Unreadable files, of which readers raise anything, are listed by ``load_data``.
-            continue
-    return sizes, modes
 
 
 def _join(found: dict[str, int]) -> str:

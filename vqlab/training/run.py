@@ -71,7 +71,9 @@ class Run(RunFolder):
 
         Raises:
             InputError: if training has not finished, or the images cannot be read and no earlier result exists.
+            ChangedDataError: if the images are not those that the Run was trained on.
         """
+        self.check_data()
         path, device = self.folder / "evaluation.json", find_device(device)
         requested = device.startswith("cuda") if inception is None else inception
         stored = read_json(path) if path.is_file() else {}

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vqlab.config import Config
-from vqlab.data import load_data
 from vqlab.errors import InputError
 from vqlab.models import VQVAE
 from vqlab.training import Run, train
@@ -83,7 +82,7 @@ class LiveTraining(Explorer):
         self.run = Run.create(self.root / config.id, config)
         logged = read_rows(self.run.folder / "metrics.jsonl")
         self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
-        test = load_data(config.data).test
+        test = self.run.data().test
         self.images: Float[Tensor, "n C H W"] = test.evenly_spaced(num_images)
         self.reconstructions: Float[Tensor, "n C H W"] | None = None
         self.code_counts: Int64[Tensor, " K"] | None = None
