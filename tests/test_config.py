@@ -98,8 +98,8 @@ def test_a_long_value_is_shortened_in_the_error() -> None:
 
 
 def test_a_config_shows_what_differs_from_the_defaults() -> None:
-    config = Config(seed=3).replace(**{"quantizer.decay": 0.9, "data.source": "folder:<b>"})
-    assert repr(config) == f"Config({config.id}, vqvae, data.source='folder:<b>', quantizer.decay=0.9, seed=3)"
+    config = Config(seed=3).replace(**{"quantizer.decay": 0.9, "data.source": "folder:/<b>"})
+    assert repr(config) == f"Config({config.id}, vqvae, data.source='folder:/<b>', quantizer.decay=0.9, seed=3)"
     html = config._repr_html_()
     assert config.id in html
     assert "0.9" in html

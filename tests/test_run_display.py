@@ -132,3 +132,10 @@ def test_a_hostile_data_name_is_escaped(tmp_path: Path) -> None:
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert "\n" not in repr(run)
+
+
+def test_the_part_that_was_measured_is_named(tmp_path: Path) -> None:
+    run = train(tiny(**{"data.validation": 16, "optim.epochs": 1}), tmp_path, "cpu")
+    assert "perplexity (validation images)" in run._repr_html_()
+    run.evaluation("cpu")
+    assert "perplexity (test images)" in run._repr_html_()

@@ -116,7 +116,7 @@ def test_optunas_plots_have_titles_and_units(study: optuna.Study) -> None:
     history, epochs = history_explorer(study), epochs_explorer(study)
     assert history.layout.title.text == "PSNR of each trial, and the best so far"
     assert epochs.layout.xaxis.title.text == "epoch (the first is 0)"
-    assert {figure.layout.yaxis.title.text for figure in (history, epochs)} == {"PSNR on the test images (dB)"}
+    assert {figure.layout.yaxis.title.text for figure in (history, epochs)} == {"PSNR on the held-out images (dB)"}
     shown = [trial.number for trial in study.trials if trial.state.name == "COMPLETE"]
     assert list(history.data[0].x) == shown
     settings = settings_explorer(study)

@@ -97,8 +97,12 @@ def run(
     """Execute the notebooks, several at a time, and write an offline report."""
     from vqlab.report import run_notebooks
 
-    _check_run(profile, data, seed)
-    parameters = {"profile": profile, "data": data, "seed": seed, "runs": str(runs.resolve())}
+    parameters = {
+        "profile": profile,
+        "data": _checked_data(profile, data, seed),
+        "seed": seed,
+        "runs": str(runs.resolve()),
+    }
     on_index = (lambda index: typer.launch(str(index))) if open_index else None
     _, failed = run_notebooks(
         parameters, output, _print_now, figures=figures, only=only, processes=processes, on_index=on_index
@@ -107,20 +111,25 @@ def run(
         raise typer.Exit(1)
 
 
-def _check_run(profile: str, source: str, seed: int) -> None:
-    """Raise InputError for an unknown profile, a wrong seed or data that cannot be read, before any notebook runs."""
+def _checked_data(profile: str, source: str, seed: int) -> str:
+    """The data with an absolute path; InputError for a wrong profile, seed or unreadable data before notebooks run."""
     if (profile, source) == ("quick", "photos") and seed >= 0:
-        return  # Both are part of vqlab, and the check imports torch, which takes seconds.
+        return source  # Both are part of vqlab, and the check imports torch, which takes seconds.
     from vqlab.config import Config
     from vqlab.data import load_data
 
-    load_data(Config.profile(profile, **{"data.source": source, "seed": seed}).data)
+    config = Config.profile(profile, **{"data.source": source, "seed": seed})
+    load_data(config.data)
+    return config.data.source
 
 
 @app.command()
 def train(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="train again, as on other images; the earlier Run is kept beside it")
+    ] = False,
 ) -> None:  # fmt: skip
     """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
@@ -129,7 +138,7 @@ def train(
 
     config = Config.profile(profile, **_changes(data, seed, change))
     with training_progress() as progress:
-        finished = train_config(config, runs, device, progress)
+        finished = train_config(config, runs, device, progress, retrain=retrain)
     for note in finished.provenance.get("data_notes", []):
         print(note, file=sys.stderr)
     print(finished.folder)
@@ -137,12 +146,23 @@ def train(
 
 @app.command()
 def data(
-    source: Annotated[str, typer.Argument(help="path of a folder, archive or list of images; photos or cifar10")],
+    source: Annotated[
+        str | None, typer.Argument(help="path of a folder, archive or list of images; photos or cifar10")
+    ] = None,
     change: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     sheet: Annotated[Path | None, typer.Option(help="write a PNG with images of each part")] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="first remove all decoded images from the cache folder")
+    ] = False,
 ) -> None:
     """Tell what would be read from a source: parts, classes, sizes, what is skipped, memory and fingerprint."""
+    if clear:
+        _clear_images()
+    if source is None:
+        if not clear:
+            raise typer.BadParameter("give a SOURCE, or --clear")
+        return
     from vqlab.config import Config
     from vqlab.data.summary import contact_sheet, summarise_data
 
@@ -154,6 +174,15 @@ def data(
     print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False) if as_json else summary)
     if sheet:
         contact_sheet(images).save(sheet)
+
+
+def _clear_images() -> None:
+    from vqlab.data.image_cache import clear_image_cache, image_cache_folder
+
+    count, size = clear_image_cache()
+    print(
+        f"{count} sets of decoded images removed from {image_cache_folder()}, {size / 2**30:.2f} GiB", file=sys.stderr
+    )
 
 
 @app.command()
@@ -267,7 +296,7 @@ def tune(
     base = Config.profile(profile, **_changes(data, seed, change))
     tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
     finished = tuning.run(runs, device, _print_now, storage=storage)
-    print(f"best PSNR on the test images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")
+    print(f"best PSNR on the held-out images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""InputError, the exception for input that cannot be used."""
+"""Exceptions for input that cannot be used."""
 
 
 class InputError(ValueError):
@@ -12,4 +12,13 @@ class InputError(ValueError):
         Traceback (most recent call last):
             ...
         vqlab.errors.InputError: restart_every=-1: must be at least 0 (0 disables restarts)
+    """
+
+
+class ChangedDataError(InputError):
+    """The images of a Run are not those that it was trained on.
+
+    Example:
+        >>> issubclass(ChangedDataError, InputError)
+        True
     """

@@ -127,7 +127,9 @@ def apply_changes(
 
     Raises:
         InputError: if there is no finding, the Run is not a VQ-VAE or it has no logged step.
+        ChangedDataError: if the images are not those of the Run, so that the two cannot be compared.
     """
+    run.check_data()
     changes: dict[str, Any] = {}
     for finding in diagnose(run):
         changes = {**finding.changes, **changes}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vqlab.data.files import File, ImageSource, ReadPosition, file_stamp
 from vqlab.errors import InputError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -21,7 +22,25 @@ _NAMES = {
 }
 
 
-def array_images(source: Path) -> Iterator[tuple[str, Image.Image]]:
+def list_arrays(source: Path) -> ImageSource:
+    """List the images of a .npy or .npz file, without reading them.
+
+    Args:
+        source: the file, as for ``array_images``.
+
+    Returns:
+        The images.
+    """
+
+    def files(position: ReadPosition) -> Iterator[File]:
+        for name, image, share in array_images(source):
+            yield File(name, image)
+            position.share = share
+
+    return ImageSource((file_stamp(source),), files)
+
+
+def array_images(source: Path) -> Iterator[tuple[str, Image.Image, float]]:
     """Iterate over the images of a .npy or .npz file; nothing is unpickled.
 
     Args:
@@ -29,7 +48,8 @@ def array_images(source: Path) -> Iterator[tuple[str, Image.Image]]:
             such arrays named x_train, train_images, images or the like, and labels named y_train, train_labels, labels.
 
     Yields:
-        A name, ``PART/LABEL/NUMBER`` as far as part and label are known, and the image in mode RGB.
+        A name, ``PART/LABEL/NUMBER`` as far as part and label are known, the image in mode RGB, and the share of the
+        array that is read.
 
     Raises:
         InputError: if the file is damaged, or has no array of such a name, type and shape.
@@ -40,7 +60,8 @@ def array_images(source: Path) -> Iterator[tuple[str, Image.Image]]:
         for number, pixels in enumerate(_channels_last(images, source)):
             folders = [part, str(np.ravel(labels[number])[0]) if labels is not None else ""]
             name = "/".join([*filter(None, folders), f"{number:08d}"])
-            yield name, Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+            yield name, image, (number + 1) / len(images)
 
 
 def _parts(source: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image
 
 from vqlab.data.layout import is_image_name, part_folder
+from vqlab.data.zstandard import is_zstandard, open_zstandard
 from vqlab.errors import InputError
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
@@ -28,18 +34,63 @@ class File(NamedTuple):
 
     Attributes:
         name: its path inside the source, with ``/``; in lists, PART/CLASS/ is put before it.
-        content: its bytes; None if it cannot be read or is too large.
+        content: its bytes, or its pixels; None if it cannot be read or is too large, or if ``path`` says where it is.
+        path: where to read it; None if ``content`` holds it.
     """
 
     name: str
-    content: bytes | None
+    content: bytes | Image.Image | None = None
+    path: str | None = None
 
 
-def image_files(source: Path) -> Iterator[File]:
-    """Iterate over the image files of a source.
+@dataclass
+class ReadPosition:
+    """How far a source is read.
+
+    Attributes:
+        share: share of the source, 0…1.
+    """
+
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A folder, archive, list or file of images, listed but not read.
+
+    Attributes:
+        stamp: a line for each file on disk: name, size and time of change. Other images have other lines.
+        files: iterates over the images once and keeps a position up to date.
+        in_files: whether each image is a file of its own.
+    """
+
+    stamp: tuple[str, ...]
+    files: Callable[[ReadPosition], Iterator[File]]
+    in_files: bool = False
+
+
+def file_stamp(path: str | Path, name: str | None = None) -> str:
+    """Describe a file, so that another content has another description.
 
     Args:
-        source: a folder, an archive (.zip, .tar, .tar.gz, .tar.xz, …), or a text or CSV file of paths.
+        path: the file.
+        name: its name in the description; None for the path.
+
+    Returns:
+        Name, size and time of change; the name alone if there is no such file.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return f"{name or path}"
+    return f"{name or path}\t{stat.st_size}\t{stat.st_mtime_ns}"
+
+
+def list_files(source: Path) -> ImageSource:
+    """List the image files of a folder, an archive or a list.
+
+    Args:
+        source: a folder, an archive (.zip, .tar, .tar.gz, .tar.xz, .tar.zst, …), or a text or CSV file of paths.
 
     Returns:
         The files whose names are those of images; links that lead in circles, pipes and devices are not opened.
@@ -48,31 +99,51 @@ def image_files(source: Path) -> Iterator[File]:
         InputError: if the source is of another kind, or an archive is damaged.
     """
     if source.is_dir():
-        return _folder_files(source)
+        found = list(_walk(str(source)))
+        return ImageSource(
+            tuple(file_stamp(path, name) for name, path in found),
+            _in_order([File(printable(name), path=path) for name, path in found]), in_files=True,
+        )  # fmt: skip
     if source.suffix.lower() in LIST_SUFFIXES:
-        return _listed_files(source)
-    return _zip_files(source) if zipfile.is_zipfile(source) else _tar_files(source)
+        listed = list(_listed_files(source))
+        stamp = (file_stamp(source), *(file_stamp(path) for _, _, path in listed if path is not None))
+        return ImageSource(stamp, _in_order(listed), in_files=True)
+    is_zip = zipfile.is_zipfile(source)
+    return ImageSource((file_stamp(source),), partial(_zip_files if is_zip else _tar_files, source))
 
 
-def _folder_files(source: Path) -> Iterator[File]:
-    visited = set()
-    for folder, folders, names in os.walk(source, followlinks=True):
+def _in_order(files: list[File]) -> Callable[[ReadPosition], Iterator[File]]:
+    def iterate(position: ReadPosition) -> Iterator[File]:
+        for number, file in enumerate(files, 1):
+            yield file
+            position.share = number / len(files)
+
+    return iterate
+
+
+def _walk(source: str) -> Iterator[tuple[str, str]]:
+    """Name and path of each image: those of a folder itself first, then those of its folders."""
+    visited, waiting = set[str](), [(source, "")]
+    while waiting:
+        folder, inside = waiting.pop()
         identity = os.path.realpath(folder)
         if identity in visited:
-            folders.clear()
             continue
         visited.add(identity)
-        folders.sort()
-        for file in (Path(folder, name) for name in sorted(names)):
-            name = file.relative_to(source).as_posix()
-            if is_image_name(name) and file.is_file():
-                yield File(printable(name), _read(file))
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if is_image_name(name := f"{inside}{entry.name}") and os.path.isfile(entry.path):
+                yield name, entry.path
+        waiting += [(entry.path, f"{inside}{entry.name}/") for entry in reversed(entries) if os.path.isdir(entry.path)]
 
 
 def _listed_files(source: Path) -> Iterator[File]:
     for path, label, part in _listed_paths(source):
         file = source.parent / Path(path).expanduser()
-        yield File(printable(_listed_name(PurePosixPath(path), label, part)), _read(file) if file.is_file() else None)
+        yield File(printable(_listed_name(PurePosixPath(path), label, part)), path=str(file))
 
 
 def _listed_name(path: PurePosixPath, label: str, part: str) -> str:
@@ -103,10 +174,12 @@ def _listed_paths(source: Path) -> list[tuple[str, str, str]]:
     return [((row[path] or "").strip(), (row.get(label) or "").strip(), (row.get(part) or "").strip()) for row in rows]
 
 
-def _zip_files(source: Path) -> Iterator[File]:
+def _zip_files(source: Path, position: ReadPosition) -> Iterator[File]:
     try:
         with zipfile.ZipFile(source) as archive:
-            for member in archive.infolist():
+            members = archive.infolist()
+            for number, member in enumerate(members, 1):
+                position.share = number / len(members)
                 if member.is_dir() or not is_image_name(member.filename):
                     continue
                 if member.flag_bits & 1:
@@ -116,10 +189,12 @@ def _zip_files(source: Path) -> Iterator[File]:
         raise _damaged(source, error) from None
 
 
-def _tar_files(source: Path) -> Iterator[File]:
+def _tar_files(source: Path, position: ReadPosition) -> Iterator[File]:
+    size = source.stat().st_size
     try:
-        with tarfile.open(source, "r:*") as archive:
+        with source.open("rb") as raw, _open_tar(raw, source) as archive:
             for member in archive:
+                position.share = raw.tell() / size
                 # Hard links are files, too.
                 if (member.isfile() or member.islnk()) and is_image_name(member.name):
                     file = archive.extractfile(member)
@@ -128,21 +203,21 @@ def _tar_files(source: Path) -> Iterator[File]:
             # A checksum of the whole is compared at the end of the file only.
             while archive.fileobj and archive.fileobj.read(1 << 20):
                 pass
-    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, KeyError) as error:
         raise _damaged(source, error) from None
+
+
+def _open_tar(raw: BinaryIO, source: Path) -> tarfile.TarFile:
+    if is_zstandard(raw):
+        return tarfile.open(fileobj=open_zstandard(raw, f"data.source=folder:{source.name}"), mode="r:")
+    return tarfile.open(fileobj=raw, mode="r:*")
 
 
 def _damaged(source: Path, error: Exception) -> InputError:
     return InputError(
-        f"data.source=folder:{source.name}: not a complete .zip, .tar or .tar.gz archive ({error}); replace the file"
+        f"data.source=folder:{source.name}: not a complete .zip, .tar, .tar.gz or .tar.zst archive ({error}); replace "
+        "the file"
     )
-
-
-def _read(file: Path) -> bytes | None:
-    try:
-        return None if file.stat().st_size > MAX_BYTES else file.read_bytes()
-    except OSError:
-        return None
 
 
 def printable(name: str) -> str:

@@ -1,41 +1,44 @@
-"""Images from a folder, an archive, a list of paths, or a NumPy file."""
+"""Images from a folder, an archive, a list of paths, a NumPy file or Parquet files."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
-from PIL import Image
 
 from vqlab.config import DataConfig
-from vqlab.data.arrays import ARRAY_SUFFIXES, array_images
-from vqlab.data.cache import cached_arrays
-from vqlab.data.decode import decode_image, fit_image
-from vqlab.data.files import image_files
-from vqlab.data.images import ImageData, Images
+from vqlab.data.arrays import ARRAY_SUFFIXES, list_arrays
+from vqlab.data.decode_batch import Fitting
+from vqlab.data.decoding import decode_files
+from vqlab.data.files import ImageSource, ReadPosition, list_files
+from vqlab.data.image_cache import VERSION, CacheEntry
+from vqlab.data.images import ImageData
 from vqlab.data.layout import Place, find_places
+from vqlab.data.memory import VARIABLE, memory_budget
+from vqlab.data.parquet import list_parquet, parquet_paths
 from vqlab.data.parts import complete_parts
+from vqlab.data.progress import reading_progress
+from vqlab.data.spool import CacheWriteError, Spool
+from vqlab.data.stored_images import PARTS, Order, StoredImages
 from vqlab.errors import InputError
 
 _NO_CLASS = "images"
-# Part of the name of cached arrays; to be raised when the same files give other arrays.
-_VERSION = 2
+_SPOOL = "spool.bin"
 
 
 def load_folder(config: DataConfig) -> ImageData:
     """Load all images of a folder, archive or list, sorted by name.
 
-    The images of an archive are stored in the cache folder; those of a folder are read every time. Which files are
-    images, and what their paths say, is described in ``vqlab.data.layout``.
+    The pixels of an archive or a file are stored in the cache folder; those of a folder or list only if they are
+    larger than ``memory_budget``, else they are read every time. Pixels larger than that are mapped from the cache, not
+    read into memory. Which files are images, and what their paths say, is described in ``vqlab.data.layout``.
 
     Args:
-        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; ``image_size``, ``fit`` and
-            ``on_broken``.
+        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; the size, ``channels``,
+            ``fit`` and ``on_broken``.
 
     Returns:
         The images of all parts; classes are the names of the class folders. ``skipped`` lists the unreadable files,
@@ -43,41 +46,124 @@ def load_folder(config: DataConfig) -> ImageData:
 
     Raises:
         InputError: if the path does not exist, is damaged, or has no images in a part; if an image is unreadable and
-            ``on_broken`` is ``refuse``; if an image has another size and ``fit`` is ``exact``.
+            ``on_broken`` is ``refuse``; if an image has another size and ``fit`` is ``exact``; if pixels larger than
+            the budget cannot be stored.
     """
+    source = _existing_path(config)
+    listed = _list_source(source)
+    if listed.in_files and len(listed.stamp) * Fitting.of(config).image_bytes <= memory_budget():
+        stored = _read_once(source, listed, config)
+    else:
+        stored = _cached(source, listed, config)
+    if stored.skipped and config.on_broken == "refuse":
+        raise _unreadable(config, stored.skipped[0][1])
+    return stored.to_data(_display_name(source))
+
+
+def source_key(config: DataConfig) -> str | None:
+    """Describe the files of a source and how they are fitted, without reading them.
+
+    Args:
+        config: the source.
+
+    Returns:
+        16 hexadecimal digits, which change with name, size or time of change of any file; None for the sources of the
+        package.
+
+    Raises:
+        InputError: if the path does not exist, or a Parquet file cannot be listed.
+    """
+    if not config.source.startswith("folder:"):
+        return None
+    source = _existing_path(config)
+    content = _content(source, _list_source(source), config)
+    return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _existing_path(config: DataConfig) -> Path:
     path = config.source.removeprefix("folder:")
     source = Path(path).expanduser()
     if not source.exists():
         raise InputError(
             f"data.source=folder:{path}: no such folder or archive; use the path of a folder, of a .zip, .tar, "
-            ".tar.gz, .npy or .npz file, or of a .txt or .csv file of paths"
+            ".tar.gz, .tar.zst, .parquet, .npy or .npz file, or of a .txt or .csv file of paths"
         )
     if not (source.is_dir() or source.is_file()):
         raise InputError(f"data.source=folder:{path}: is a pipe or a device; use a folder or a file")
-    if source.is_dir():
-        arrays = _read_images(source, config)
-    else:
-        stat = source.stat()
-        size = f"{config.image_size} {config.fit} {config.on_broken}"
-        identity = f"{_VERSION} {source.resolve()} {stat.st_size} {stat.st_mtime_ns} {size}"
-        arrays = cached_arrays(
-            hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16],
-            lambda: _read_images(source, config),
-        )
-    parts = {part: _images(arrays, part) for part in ("train", "test", "validation")}
-    return ImageData(
-        _display_name(source),
-        parts["train"],
-        parts["test"],
-        tuple(str(name) for name in arrays["class_names"]),
-        tuple(str(name) for name in arrays["skipped"]),
-        parts["validation"] if len(parts["validation"]) else None,
-        tuple(str(note) for note in arrays["notes"]),
+    return source
+
+
+def _list_source(source: Path) -> ImageSource:
+    if source.suffix.lower() in ARRAY_SUFFIXES and source.is_file():
+        return list_arrays(source)
+    if paths := parquet_paths(source):
+        return list_parquet(source, paths)
+    listed = list_files(source)
+    if not listed.stamp and (paths := parquet_paths(source, deep=True)):
+        return list_parquet(source, paths)
+    return listed
+
+
+def _content(source: Path, listed: ImageSource, config: DataConfig) -> str:
+    return "\n".join([f"{VERSION} {source.resolve()} {config.shape} {config.fit}", *listed.stamp])
+
+
+def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
+    """The images from the cache, where they are written first if they are not there."""
+    budget, name = memory_budget(), _display_name(source)
+    entry = CacheEntry.of(f"{source.resolve()} {config.shape} {config.fit}", _content(source, listed, config))
+    if (stored := entry.read(budget)) is not None:
+        return stored
+    try:
+        with entry.lock(name):
+            return entry.read(budget) or _write_entry(entry, source, listed, config, budget)
+    except OSError as error:
+        if listed.in_files:
+            raise _too_large(config, error) from None
+        return _without_cache(source, listed, config, error)
+
+
+def _write_entry(entry: CacheEntry, source: Path, listed: ImageSource, config: DataConfig, budget: int) -> StoredImages:
+    spool = Spool(entry.start() / _SPOOL)
+    try:
+        stored, order = _decode(source, listed, config, spool)
+        entry.finish(stored, order)
+    finally:
+        spool.close()
+        entry.discard()
+    written = entry.read(budget)
+    if written is None:
+        raise CacheWriteError(0, "the file that was written cannot be read")
+    print(
+        f"{_display_name(source)}: {len(written.pixels):,} images of {entry.size / 2**30:.2f} GiB are stored in "
+        f"{entry.folder}; `vqlab data --clear` removes such files", file=sys.stderr, flush=True,
+    )  # fmt: skip
+    return written
+
+
+def _without_cache(source: Path, listed: ImageSource, config: DataConfig, error: OSError) -> StoredImages:
+    """Read images into memory, up to the budget, because the cache cannot be written."""
+    try:
+        return _read_once(source, listed, config)
+    except MemoryError:
+        raise _too_large(config, error) from None
+
+
+def _too_large(config: DataConfig, error: OSError) -> InputError:
+    return InputError(
+        f"data.source={config.source}: larger than {memory_budget() / 2**30:.3g} GiB, and the cache folder cannot be "
+        f"written ({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or {VARIABLE} to more GiB"
     )
 
 
-def _images(arrays: dict[str, np.ndarray], part: str) -> Images:
-    return Images(torch.from_numpy(arrays[f"{part}_pixels"]), torch.from_numpy(arrays[f"{part}_labels"]))
+def _read_once(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
+    stored, order = _decode(source, listed, config, Spool(None))
+    rows = np.concatenate([order[part] for part in PARTS])
+    stops = np.cumsum([len(order[part]) for part in PARTS]).tolist()
+    starts = [0, *stops[:-1]]
+    stored.pixels, stored.labels = stored.pixels[rows], stored.labels[rows]
+    stored.parts = dict(zip(PARTS, zip(starts, stops, strict=True), strict=True))
+    return stored
 
 
 def _display_name(source: Path) -> str:
@@ -86,33 +172,49 @@ def _display_name(source: Path) -> str:
     return source.name or source.resolve().name
 
 
-def _read_images(source: Path, config: DataConfig) -> dict[str, np.ndarray]:
-    """Arrays of the images of a source."""
-    size, skipped, fitted = config.image_size, list[str](), Counter[str]()
-    pixels: dict[str, UInt8[np.ndarray, "3 H W"]] = {}
-    is_array = source.suffix.lower() in ARRAY_SUFFIXES
-    for name, image in array_images(source) if is_array else _decoded(source, config, skipped):
-        if image.size != (size, size):
-            fitted[f"{image.width}x{image.height}"] += 1
-        pixels[name] = fit_image(image, size, size, config.fit, name, [])
-    places, notes = complete_parts(find_places(list(pixels)))
+def _decode(source: Path, listed: ImageSource, config: DataConfig, spool: Spool) -> tuple[StoredImages, Order]:
+    """Read all images; their pixels and labels are in the order of reading, and the rows of each part beside them."""
+    rows, position = dict[str, int](), ReadPosition()
+    skipped, counts = list[tuple[str, str]](), [Counter[str](), Counter[str](), Counter[str]()]
+    limit = None if spool.on_disk else memory_budget()
+    number = 0
+    with reading_progress(_display_name(source)) as report:
+        for batch in decode_files(listed.files(position), Fitting.of(config)):
+            if batch.broken and config.on_broken == "refuse":
+                raise _unreadable(config, batch.broken[0][1])
+            skipped += batch.broken
+            rows.update(zip(batch.names, range(number, number + len(batch.names)), strict=True))
+            number += len(batch.names)
+            if limit is not None and number * Fitting.of(config).image_bytes > limit:
+                raise MemoryError
+            spool.add(batch.pixels)
+            for total, found in zip(counts, (batch.sizes, batch.modes, batch.fitted), strict=True):
+                total.update(found)
+            report(number, position.share)
+    places, notes = complete_parts(find_places(list(rows)))
     _check_parts(places, config)
-    return _to_arrays(places, pixels, skipped, [*notes, *_fit_notes(fitted, config)])
+    labels, class_names, order = _label(places, rows, number)
+    sizes, modes, fitted = counts
+    return StoredImages(
+        spool.pixels(), labels, {}, class_names, skipped, [*notes, *_fit_notes(fitted, config)],
+        dict(sizes.most_common()), dict(modes.most_common()),
+    ), order  # fmt: skip
 
 
-def _decoded(source: Path, config: DataConfig, skipped: list[str]) -> Iterator[tuple[str, Image.Image]]:
-    """Name and image of each file; names of unreadable files are added to ``skipped``."""
-    for name, content in image_files(source):
-        try:
-            if content is None:
-                raise InputError(f"{name}: cannot be read, or is larger than 200 MB")
-            yield name, decode_image(content, name)[0]
-        except InputError as error:
-            if config.on_broken == "refuse":
-                raise InputError(
-                    f"data.source={config.source}: {error}; fix or remove the file, or set data.on_broken=skip"
-                ) from None
-            skipped.append(name)
+def _unreadable(config: DataConfig, message: str) -> InputError:
+    return InputError(f"data.source={config.source}: {message}; fix or remove the file, or set data.on_broken=skip")
+
+
+def _label(places: list[Place], rows: dict[str, int], count: int) -> tuple[np.ndarray, list[str], Order]:
+    """Label of each row, names of the classes, and the rows of each part sorted by name."""
+    class_names = sorted({place.class_name or _NO_CLASS for place in places})
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels, order = np.zeros(count, np.int64), {part: list[int]() for part in PARTS}
+    for place in places:
+        row = rows[place.name]
+        labels[row] = label_of[place.class_name or _NO_CLASS]
+        order[place.part or "train"].append(row)
+    return labels, class_names, {part: np.array(found, np.int64) for part, found in order.items()}
 
 
 def _check_parts(places: list[Place], config: DataConfig) -> None:
@@ -129,25 +231,5 @@ def _fit_notes(fitted: Counter[str], config: DataConfig) -> list[str]:
         return []
     sizes = ", ".join(f"{count} of {size}" for size, count in fitted.most_common(3))
     more = f" and {len(fitted) - 3} other sizes" if len(fitted) > 3 else ""
-    return [
-        f"images of another size than {config.image_size}x{config.image_size}: {fitted.total()} ({sizes}{more}); "
-        f"data.fit={config.fit}"
-    ]
-
-
-def _to_arrays(
-    places: list[Place], pixels: dict[str, UInt8[np.ndarray, "3 H W"]], skipped: list[str], notes: list[str]
-) -> dict[str, np.ndarray]:
-    names = [place.class_name or _NO_CLASS for place in places]
-    class_names = sorted(set(names))
-    empty = np.empty((0, *next(iter(pixels.values())).shape), np.uint8)
-    arrays = {
-        "class_names": np.array(class_names),
-        "skipped": np.array(skipped, dtype=str),
-        "notes": np.array(notes, dtype=str),
-    }
-    for part in ("train", "validation", "test"):
-        chosen = [(place.name, name) for place, name in zip(places, names, strict=True) if place.part == part]
-        arrays[f"{part}_pixels"] = np.stack([pixels[name] for name, _ in chosen]) if chosen else empty
-        arrays[f"{part}_labels"] = np.array([class_names.index(name) for _, name in chosen], np.int64)
-    return arrays
+    _, height, width = config.shape
+    return [f"images of another size than {width}x{height}: {fitted.total()} ({sizes}{more}); data.fit={config.fit}"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -11,17 +14,19 @@ from torch import Tensor
 
 from vqlab.errors import InputError
 
+_CHUNK_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class Images:
     """Images of one size with a label each, on the CPU.
 
     Attributes:
-        pixels: uint8 (N, 3, H, W), 0…255.
+        pixels: uint8 (N, C, H, W), 0…255; C is 3, or 1 for grey images.
         labels: int64 (N,), indices into ``ImageData.class_names``.
     """
 
-    pixels: UInt8[Tensor, "N 3 H W"]
+    pixels: UInt8[Tensor, "N C H W"]
     labels: Int64[Tensor, " N"]
 
     def __len__(self) -> int:
@@ -30,12 +35,28 @@ class Images:
     @property
     def variance(self) -> float:
         """Population variance of all pixel values on [0, 1], in float64."""
-        counts = torch.bincount(self.pixels.flatten(), minlength=256).double()
+        counts = torch.zeros(256, dtype=torch.int64)
+        for part in self._chunks():
+            counts += torch.bincount(part.flatten(), minlength=256)
         values = torch.arange(256, dtype=torch.float64) / 255
-        share = counts / counts.sum()
+        share = counts.double() / counts.sum()
         return float((share * (values - (share * values).sum()).square()).sum())
 
-    def evenly_spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
+    def _chunks(self) -> Iterator[UInt8[Tensor, "n C H W"]]:
+        """The pixels in pieces of 16 MiB, so that work on them needs little memory."""
+        return iter(self.pixels.split(max(1, _CHUNK_BYTES // max(1, self.pixels[:1].numel()))))
+
+    def digest_into(self, digest: hashlib._Hash) -> None:
+        """Add all pixels and labels to a digest.
+
+        Args:
+            digest: a hash of ``hashlib``; it is updated.
+        """
+        for part in self._chunks():
+            digest.update(part.contiguous().numpy().data)
+        digest.update(self.labels.numpy().data)
+
+    def evenly_spaced(self, count: int) -> Float[Tensor, "n C H W"]:
         """Select images at evenly spaced indices, so that a data set sorted by class gives images of all classes.
 
         Args:
@@ -82,11 +103,32 @@ class Images:
             return self
         return self._select(self._shuffle()[:limit])
 
+    def to_grey(self) -> Images:
+        """Replace colours by their luma, as Pillow does: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
+
+        Returns:
+            Images of one channel; grey images as they are.
+
+        Example:
+            >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+            >>> Images(red, torch.tensor([0])).to_grey().pixels.flatten()
+            tensor([76], dtype=torch.uint8)
+        """
+        if self.pixels.shape[1] == 1:
+            return self
+        return Images(torch.cat([_luma(part) for part in self._chunks()]), self.labels)
+
     def _shuffle(self) -> Int64[Tensor, " N"]:
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
 
     def _select(self, indices: Int64[Tensor, " n"]) -> Images:
         return Images(self.pixels[indices], self.labels[indices])
+
+
+def _luma(pixels: UInt8[Tensor, "N 3 H W"]) -> UInt8[Tensor, "N 1 H W"]:
+    """Luma in Pillow's integer arithmetic: weights of 16 bits, rounded half up."""
+    weights = torch.tensor([19_595, 38_470, 7_471], dtype=torch.int32).view(3, 1, 1)
+    return ((pixels.int() * weights).sum(1, keepdim=True) + 0x8000 >> 16).byte()
 
 
 @dataclass(frozen=True)
@@ -101,6 +143,11 @@ class ImageData:
         skipped: names of unreadable files that were left out.
         validation: images kept out of the training images, for choices; None without any.
         notes: what was decided about the source, a sentence each.
+        sizes: number of image files by ``WIDTHxHEIGHT``, most frequent first; empty for arrays and the sources of the
+            package.
+        modes: number of image files by Pillow's mode, likewise.
+        mapped: folder of the file from which the pixels are mapped; None if they are in memory.
+        known_fingerprint: the fingerprint, if it is stored with the images; None computes it.
     """
 
     name: str
@@ -110,19 +157,24 @@ class ImageData:
     skipped: tuple[str, ...] = ()
     validation: Images | None = None
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    modes: Mapping[str, int] = field(default_factory=dict)
+    mapped: Path | None = None
+    known_fingerprint: str | None = None
 
     @property
     def held_out(self) -> Images:
         """The images that are measured during training: the validation images, or the test images without any."""
         return self.test if self.validation is None else self.validation
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of all pixels and labels."""
+        if self.known_fingerprint is not None:
+            return self.known_fingerprint
         digest = hashlib.sha256()
         for images in (self.train, self.test, *([] if self.validation is None else [self.validation])):
-            digest.update(images.pixels.contiguous().numpy().data)
-            digest.update(images.labels.numpy().data)
+            images.digest_into(digest)
         return digest.hexdigest()[:16]
 
     def hold_out(self, count: int) -> ImageData:
@@ -146,7 +198,19 @@ class ImageData:
                 f"data.validation={count}: must be below the {len(self.train)} training images of {self.name}; lower it"
             )
         validation, train = self.train.split(count)
-        return replace(self, train=train, validation=validation)
+        return replace(self, train=train, validation=validation, known_fingerprint=None)
+
+    def to_grey(self) -> ImageData:
+        """Replace colours by their luma, see ``Images.to_grey``.
+
+        Returns:
+            The same source with images of one channel.
+        """
+        if self.train.pixels.shape[1] == 1:
+            return self
+        validation = None if self.validation is None else self.validation.to_grey()
+        train, test = self.train.to_grey(), self.test.to_grey()
+        return replace(self, train=train, test=test, validation=validation, known_fingerprint=None)
 
     def subset(self, train_limit: int | None, test_limit: int | None) -> ImageData:
         """Select fewer images by ``Images.subset``.
@@ -158,4 +222,7 @@ class ImageData:
         Returns:
             The same source with the selected images.
         """
-        return replace(self, train=self.train.subset(train_limit), test=self.test.subset(test_limit))
+        train, test = self.train.subset(train_limit), self.test.subset(test_limit)
+        if train is self.train and test is self.test:
+            return self
+        return replace(self, train=train, test=test, known_fingerprint=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -47,10 +48,10 @@ def is_image_name(name: str) -> bool:
         >>> [is_image_name(name) for name in ("cat/0.PNG", "__MACOSX/cat/0.png", "cat/._0.png", "cat/notes.txt")]
         [True, False, False, False]
     """
-    path = PurePosixPath(name)
-    if path.suffix.lower() not in SUFFIXES:
+    if os.path.splitext(name)[1].lower() not in SUFFIXES:
         return False
-    return not any(part.startswith(".") or part in _ADDED_FOLDERS for part in path.parts if part not in (".", ".."))
+    parts = name.split("/")
+    return not any(part.startswith(".") or part in _ADDED_FOLDERS for part in parts if part not in (".", ".."))
 
 
 def find_places(names: Sequence[str]) -> list[Place]:
@@ -71,18 +72,19 @@ def find_places(names: Sequence[str]) -> list[Place]:
         >>> find_places(["set/train/cat/0.png", "set/test/dog/more/1.png"])[0]
         Place(name='set/test/dog/more/1.png', part='test', class_name='dog')
     """
-    folders = {name: PurePosixPath(name).parent.parts for name in names}
-    starts = {name: part_folder(parts) for name, parts in folders.items()}
-    if any(start is not None for start in starts.values()):
-        places = [
-            Place(name, _PARTS[parts[start].lower()], _class_name(parts[start + 1 :]))
-            for name, parts in folders.items()
-            if (start := starts[name]) is not None
-        ]
-    else:
+    parents = {name: name.rpartition("/")[0] for name in names}
+    # There are few folders and may be millions of files.
+    folders = {parent: PurePosixPath(parent).parts for parent in set(parents.values())}
+    found = {parent: _part_and_class(parts) for parent, parts in folders.items()}
+    if not any(found.values()):
         common = _common_length(list(folders.values()))
-        places = [Place(name, None, _class_name(parts[common:])) for name, parts in folders.items()]
-    return sorted(places)
+        found = {parent: (None, _class_name(parts[common:])) for parent, parts in folders.items()}
+    return sorted(Place(name, *place) for name, parent in parents.items() if (place := found[parent]) is not None)
+
+
+def _part_and_class(folders: tuple[str, ...]) -> tuple[str | None, str | None] | None:
+    start = part_folder(folders)
+    return None if start is None else (_PARTS[folders[start].lower()], _class_name(folders[start + 1 :]))
 
 
 def part_folder(folders: Sequence[str]) -> int | None:

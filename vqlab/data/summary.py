@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +10,11 @@ from PIL import Image
 
 from vqlab.config import DataConfig
 from vqlab.data import load_data
-from vqlab.data.arrays import ARRAY_SUFFIXES
-from vqlab.data.files import image_files
 from vqlab.data.images import ImageData, Images
 
 _SHOWN = 10
 _COLUMNS = 16
+_GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,7 @@ class DataSummary:
 
     Attributes:
         name: name of the source.
-        image_size: height and width of the images that a model gets, pixels.
+        shape: channels, height and width (pixels) of the images that a model gets.
         fit: how images of another size are brought to it.
         parts: number of images by part and class; parts without images are left out.
         sizes: number of image files by ``WIDTHxHEIGHT``, most frequent first; empty for the sources of the package.
@@ -37,10 +32,11 @@ class DataSummary:
         notes: what was decided, a sentence each.
         memory_mib: memory of the pixels, MiB.
         fingerprint: of all pixels and labels, as Runs store it.
+        mapped: folder from which the pixels are mapped; None if they are in memory.
     """
 
     name: str
-    image_size: int
+    shape: tuple[int, int, int]
     fit: str
     parts: dict[str, dict[str, int]]
     sizes: dict[str, int]
@@ -49,6 +45,7 @@ class DataSummary:
     notes: tuple[str, ...]
     memory_mib: float
     fingerprint: str
+    mapped: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes as JSON values.
@@ -59,7 +56,8 @@ class DataSummary:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: fingerprint {self.fingerprint}, {self.memory_mib:.1f} MiB in memory"]
+        place = "in memory" if self.mapped is None else f"mapped from {self.mapped}"
+        lines = [f"{self.name}: fingerprint {self.fingerprint}, {self.memory_mib:.1f} MiB {place}"]
         for part, classes in self.parts.items():
             shown = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:_SHOWN])
             more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
@@ -67,7 +65,9 @@ class DataSummary:
         for name, found in (("sizes", self.sizes), ("modes", self.modes)):
             if found:
                 lines.append(f"{name} found: {_join(found)}")
-        lines.append(f"given to a model: {self.image_size}x{self.image_size} pixels, data.fit={self.fit}")
+        channels, height, width = self.shape
+        colour = "colour" if channels == 3 else "grey"
+        lines.append(f"given to a model: {width}x{height} pixels (width x height), {colour}, data.fit={self.fit}")
         lines += self.notes
         if self.skipped:
             lines.append(f"skipped, {len(self.skipped)} unreadable: {', '.join(self.skipped[:_SHOWN])}")
@@ -87,13 +87,17 @@ def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
         InputError: as ``load_data``, but for unreadable images.
     """
     data = load_data(config.model_copy(update={"on_broken": "skip"}))
-    sizes, modes = _scan(config)
+    is_grey = bool(data.modes) and set(data.modes) <= _GREY_MODES
+    notes = (
+        ["all images are grey: data.channels=1 gives a model one channel"] if is_grey and config.channels == 3 else []
+    )
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     summary = DataSummary(
-        data.name, config.image_size, config.fit,
+        data.name, config.shape, config.fit,
         {part: _by_class(images, data.class_names) for part, images in parts.items() if images is not None},
-        dict(sizes.most_common()), dict(modes.most_common()), data.skipped, data.notes,
+        dict(data.sizes), dict(data.modes), data.skipped, (*data.notes, *notes),
         sum(images.pixels.numel() for images in parts.values() if images is not None) / 2**20, data.fingerprint,
+        str(data.mapped) if data.mapped else None,
     )  # fmt: skip
     return summary, data
 
@@ -112,7 +116,7 @@ def contact_sheet(data: ImageData) -> Image.Image:
 
 
 def _row(images: Images) -> np.ndarray:
-    chosen = images.evenly_spaced(_COLUMNS).mul(255).byte().numpy().transpose(0, 2, 3, 1)
+    chosen = images.evenly_spaced(_COLUMNS).mul(255).byte().expand(-1, 3, -1, -1).numpy().transpose(0, 2, 3, 1)
     missing = _COLUMNS - len(chosen)
     filled = np.concatenate([chosen, np.full((missing, *chosen.shape[1:]), 255, np.uint8)])
     return np.concatenate(list(np.pad(filled, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)), axis=1)
@@ -121,22 +125,6 @@ def _row(images: Images) -> np.ndarray:
 def _by_class(images: Images, class_names: tuple[str, ...]) -> dict[str, int]:
     counts = images.labels.bincount(minlength=len(class_names)).tolist()
     return {name: count for name, count in zip(class_names, counts, strict=True) if count}
-
-
-def _scan(config: DataConfig) -> tuple[Counter[str], Counter[str]]:
-    """Sizes and modes of the image files, from their headers."""
-    sizes, modes = Counter[str](), Counter[str]()
-    source = Path(config.source.removeprefix("folder:")).expanduser()
-    if not config.source.startswith("folder:") or source.suffix.lower() in ARRAY_SUFFIXES:
-        return sizes, modes
-    for _, content in image_files(source):
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content or b"")) as image:
-                sizes[f"{image.width}x{image.height}"] += 1
-                modes[image.mode] += 1
-        except Exception:  # Unreadable files, of which readers raise anything, are listed by ``load_data``.
-            continue
-    return sizes, modes
 
 
 def _join(found: dict[str, int]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vqlab.analysis.pictures import channels_last
 from vqlab.plots.style import make_axes
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ def reconstructions(run: Run, count: int = 16) -> Figure:
     return _draw_blocks(pairs.split(_PAIRS_IN_ROW, dim=1), title)
 
 
-def _draw_blocks(blocks: Sequence[Float[Tensor, "rows columns 3 H W"]], title: str) -> Figure:
+def _draw_blocks(blocks: Sequence[Float[Tensor, "rows columns C H W"]], title: str) -> Figure:
     """Draw blocks of images without gaps inside, one below the other, in a figure whose height suits them."""
-    pictures = [block.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2).numpy() for block in blocks]
+    pictures = [channels_last(torch.cat([torch.cat(list(row), dim=2) for row in block], dim=1)) for block in blocks]
     height = _ROW_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] + _TITLE_HEIGHT / len(blocks)
     figure, panels = make_axes(1, title, rows=len(blocks), width=_ROW_WIDTH, height=height)
     for panel, picture in zip(panels, pictures, strict=True):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna import Study
 
-_YLABEL = "PSNR on the test images (dB)"
+_YLABEL = "PSNR on the held-out images (dB)"
 
 
 def tuning_history(study: Study) -> Figure:

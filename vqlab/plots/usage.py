@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ def usage_by_rank(run: Run) -> Figure:
 
 
 def perplexity_by_window(runs: Mapping[str, Run]) -> Figure:
-    """Draw the perplexity over one batch, one epoch and the test set, with that of uniform usage (matplotlib).
+    """Draw the perplexity over one batch, one epoch and the held-out images, with that of uniform usage (matplotlib).
 
     Perplexity cannot exceed the number of counted tokens, so values of different windows are not comparable.
 
@@ -161,7 +162,7 @@ def perplexity_by_window(runs: Mapping[str, Run]) -> Figure:
 
 
 def window_perplexities(run: Run) -> list[dict[str, Any]]:
-    """Compute the perplexity of a Run in three windows: last logged batch, last training epoch, test set.
+    """Compute the perplexity of a Run in three windows: last logged batch, last training epoch, validation or test set.
 
     Args:
         run: the Run of a VQ-VAE with at least one finished epoch.
@@ -176,11 +177,11 @@ def window_perplexities(run: Run) -> list[dict[str, Any]]:
     config, test, epoch_counts = run.config, run.last_epoch_metrics(), run.usage()[-1]
     rows = run.metrics()
     batch = rows[rows["kind"] == "train"].iloc[-1]
-    batch_tokens = config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2
+    batch_tokens = config.optim.batch_size * math.prod(config.grid)
     values = [
         ("last batch", batch_tokens, float(batch["perplexity"])),
         ("last epoch", int(epoch_counts.sum()), float(perplexity(torch.from_numpy(epoch_counts)))),
-        ("test set", test["tokens"], test["perplexity"]),
+        (f"{test.get('part', 'test')} set", test["tokens"], test["perplexity"]),
     ]
     num_codes = len(epoch_counts)
     return [

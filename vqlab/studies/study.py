@@ -13,6 +13,7 @@ from vqlab.errors import InputError
 from vqlab.studies.measures import MEASURES, SPEED_MEASURES, time_to_psnr
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
+from vqlab.training.retraining import find_run
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Study:
         Returns:
             All rows; the column ``error`` of a row without a finished Run says so.
         """
-        return self._table(Path(root), None, lambda config: _open_finished(Path(root) / config.id), None)
+        return self._table(Path(root), None, lambda config: _open_finished(Path(root), config), None)
 
     def _table(
         self, root: Path, log: Callable[[str], None] | None, get_run: Callable[[Config], Run], device: str | None
@@ -103,7 +104,9 @@ class Study:
             row = _measure_row(arm, seed, config, get_run, lambda run: self._columns(run, device))
             rows.append(row)
             if log:
-                log(f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _describe_row(row)}")
+                log(
+                    f"[{number}/{len(configs)}] {arm}, seed {seed}: {row['error'] or _describe_row(row, self.held_out)}"
+                )
         return StudyTable(pd.DataFrame(rows), root)
 
     def _columns(self, run: Run, device: str | None) -> dict[str, Any]:
@@ -129,9 +132,11 @@ def profile_seeds(profile: str, first: int = 0) -> tuple[int, ...]:
     return tuple(range(first, first + (2 if profile == "quick" else 3)))
 
 
-def _open_finished(folder: Path) -> Run:
+def _open_finished(root: Path, config: Config) -> Run:
+    folder = root / find_run(root, config).id
     if not (folder.is_dir() and (run := Run.open(folder)).finished):
         raise InputError("not finished yet")
+    run.check_data()
     return run
 
 
@@ -156,6 +161,7 @@ def _time_to_psnr(run: Run) -> dict[str, float]:
     return time_to_psnr(rows, optim.batch_size, provenance["step"] * optim.batch_size, provenance["wall_seconds"])
 
 
-def _describe_row(row: dict[str, Any]) -> str:
-    formats = {"psnr": "PSNR {:.2f} dB", "perplexity": "perplexity {:.0f} (test set)", "wall_seconds": "{:.0f} s"}
+def _describe_row(row: dict[str, Any], held_out: bool) -> str:
+    part = "held-out" if held_out else "test"
+    formats = {"psnr": "PSNR {:.2f} dB", "perplexity": f"perplexity {{:.0f}} ({part} set)", "wall_seconds": "{:.0f} s"}
     return ", ".join(text.format(row[name]) for name, text in formats.items() if not math.isnan(row[name]))

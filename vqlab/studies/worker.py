@@ -113,9 +113,10 @@ class Worker:
             return
         if row is not None:
             reporter.report_stored_epochs(run)
+            part = run.last_epoch_metrics().get("part", "test")
             trial.set_user_attr("row", row)
             self.study.tell(trial, row["psnr"])
-            self._log_outcome(trial, f"PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} (test set)")
+            self._log_outcome(trial, f"PSNR {row['psnr']:.2f} dB, perplexity {row['perplexity']:.0f} ({part} set)")
         elif reporter.should_prune and not lease.expired:
             self.study.tell(trial, state=TrialState.PRUNED)
             self._log_outcome(trial, f"pruned after epoch {max(reporter.epochs) + 1}")

@@ -23,7 +23,7 @@ _RECONSTRUCTION = {"psnr": ("PSNR", "{:.2f} dB"), "ssim": ("SSIM", "{:.3f}")}
 _SAMPLES = {"sample_fid": ("sample FID", "{:.2f}"), "sample_fd_classifier": ("sample FD-classifier", "{:.3g}")}
 _LOSS = {"loss": ("loss (last logged step)", "{:.4g}")}
 _NUMBERS = {
-    "vqvae": {**_RECONSTRUCTION, "perplexity": ("perplexity (test images)", "{:.1f}")},
+    "vqvae": {**_RECONSTRUCTION, "perplexity": ("perplexity ({part} images)", "{:.1f}")},
     "vae": {**_SAMPLES, **_RECONSTRUCTION, **_LOSS},
     "gan": {**_SAMPLES, "sample_spread": ("standard deviation of samples", "{:.3f}"), **_LOSS},
     "transformer": {**_SAMPLES, "nats_a_code": ("nats per code (test images)", "{:.3f}"), **_LOSS},
@@ -67,10 +67,12 @@ def run_html(run: RunFolder) -> str:
             unreadable.append(name)
             return None
 
-    logged = read("metrics.jsonl", lambda: _finite(_logged_columns(run)))
-    measured = read("evaluation.json", lambda: _finite(read_json(run.folder / "evaluation.json")))
+    logged = read("metrics.jsonl", lambda: _logged_columns(run))
+    measured = read("evaluation.json", lambda: dict(read_json(run.folder / "evaluation.json")))
     picture = read("codebook.npz", lambda: _usage_chart(run)) if run.config.kind == "vqvae" else None
-    numbers = _formatted_numbers(run.config.kind, {**(logged or {}), **(measured or {})})
+    numbers = _formatted_numbers(
+        run.config.kind, {**(logged or {}), **({"part": "test", **measured} if measured else {})}
+    )
     facts = {"data": run.config.data.source, "status": _status(run), **numbers}
     if _has_quantizer(run):
         facts = {"transport": run.config.quantizer.transport, **facts}
@@ -106,9 +108,11 @@ def _finite(columns: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def _formatted_numbers(kind: str, columns: Mapping[str, float]) -> dict[str, str]:
-    names = [name for name in _NUMBERS[kind] if name in columns][:_MAX_NUMBERS]
-    return {label: text.format(columns[name]) for name in names for label, text in [_NUMBERS[kind][name]]}
+def _formatted_numbers(kind: str, columns: Mapping[str, Any]) -> dict[str, str]:
+    numbers, part = _finite(columns), columns.get("part", "test")
+    names = [name for name in _NUMBERS[kind] if name in numbers][:_MAX_NUMBERS]
+    shown = [(*_NUMBERS[kind][name], numbers[name]) for name in names]
+    return {label.format(part=part): text.format(number) for label, text, number in shown}
 
 
 def _usage_chart(run: RunFolder) -> str:

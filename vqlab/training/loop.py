@@ -12,6 +12,7 @@ from torch import nn
 
 from vqlab.config import Config
 from vqlab.data.batches import Batch
+from vqlab.data.folder import source_key
 from vqlab.files import write_json
 from vqlab.training.checkpoint import load_checkpoint, remove_previous_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
@@ -21,6 +22,7 @@ from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.provenance import collect_provenance
 from vqlab.training.recipes import StepContext, build_recipe
 from vqlab.training.repair import remove_damaged_files
+from vqlab.training.retraining import find_run, images_changed, set_aside
 from vqlab.training.run import Run
 from vqlab.training.run_lock import run_lock
 
@@ -36,6 +38,8 @@ def train(
     stop_after_steps: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     observer: Observer | None = None,
+    *,
+    retrain: bool = False,
 ) -> Run:
     """Train a Config, or return its Run if it is finished.
 
@@ -58,6 +62,8 @@ def train(
             for another thread or process, where True ends the wait. None (default) never stops.
         observer: called with the model after each logged step, in eval mode and without gradients; it must not change
             the model. It does not receive the VQ-VAE under a prior. None (default) calls nothing.
+        retrain: whether an existing Run of the Config is renamed (see ``set_aside``) and trained again, with the
+            VQ-VAE under a prior if its images have changed. Default False.
 
     Returns:
         The Run; ``run.finished`` is False if ``stop_after_steps`` or ``should_stop`` ended the training early.
@@ -65,14 +71,20 @@ def train(
     Raises:
         InputError: if the images or the networks of a loss cannot be read, the device is not available, the loss is
             NaN or infinite, a file of the Run is damaged, or the folder holds another Config.
+        ChangedDataError: if the Run, or the VQ-VAE under a prior, was trained on other images, without ``retrain``.
     """
     device = find_device(device)
+    config = find_run(Path(root), config)
+    if retrain:
+        set_aside(Path(root) / config.id)
     run = Run.create(Path(root) / config.id, config)
     remove_damaged_files(run)
     if run.finished:
+        run.check_data()
         return run
     if config.prior.kind != "none":
-        codec = train(config.codec(), root, device, progress, should_stop=should_stop)
+        replaced = retrain and images_changed(Path(root) / config.codec().id)
+        codec = train(config.codec(), root, device, progress, should_stop=should_stop, retrain=replaced)
         if not codec.finished:
             return run
     with run_lock(run, should_stop or (lambda: False)) as acquired:
@@ -103,6 +115,7 @@ class _Training:
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
         # Of the code that this process has loaded; it takes long to collect, so not at each save.
         self.provenance = collect_provenance(device, self.config.seed, self.recipe.data.fingerprint)
+        self.data_key = source_key(self.config.data)
         self.previous_seconds = float(run.provenance.get("wall_seconds", 0.0))
         self.start_time = time.perf_counter()
         reset_peak_memory(device)
@@ -190,6 +203,7 @@ class _Training:
                 **self.provenance,
                 "wall_seconds": wall_seconds,
                 "peak_memory_mib": peak_memory_mib(self.device),
+                **({"data_key": self.data_key} if self.data_key else {}),
                 **self.recipe.extra_provenance,
                 "classes": len(self.recipe.data.class_names),
                 **({"data_notes": self.recipe.data.notes} if self.recipe.data.notes else {}),

@@ -34,13 +34,17 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training")
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("training")
 
-        def update_bar(row: dict[str, Any]) -> None:
-            bar.update(task, completed=row["step"], total=row["total_steps"], description=_describe(row))
+    def update_bar(row: dict[str, Any]) -> None:
+        bar.start()  # Not before the first row: the images, which are read until then, have a bar of their own.
+        bar.update(task, completed=row["step"], total=row["total_steps"], description=_describe(row))
 
+    try:
         yield update_bar
+    finally:
+        bar.stop()
 
 
 def _describe(row: dict[str, Any]) -> str:

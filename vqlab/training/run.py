@@ -37,7 +37,7 @@ class Run(RunFolder):
 
     def samples(
         self, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any
-    ) -> Iterator[Float[Tensor, "B 3 H W"]]:
+    ) -> Iterator[Float[Tensor, "B C H W"]]:
         """Sample images from a VAE, a GAN or a prior.
 
         Args:
@@ -47,7 +47,7 @@ class Run(RunFolder):
             **settings: options of the Run's kind, see ``vqlab.training.sampling.draw_samples``.
 
         Returns:
-            Batches of images in [0, 1], together (count, 3, H, W).
+            Batches of images in [0, 1], together (count, C, H, W).
 
         Raises:
             InputError: if ``count`` is below 1, the Run is that of a VQ-VAE without a prior, training has not
@@ -71,7 +71,9 @@ class Run(RunFolder):
 
         Raises:
             InputError: if training has not finished, or the images cannot be read and no earlier result exists.
+            ChangedDataError: if the images are not those that the Run was trained on.
         """
+        self.check_data()
         path, device = self.folder / "evaluation.json", find_device(device)
         requested = device.startswith("cuda") if inception is None else inception
         stored = read_json(path) if path.is_file() else {}

@@ -13,7 +13,8 @@ from jaxtyping import Int64
 from vqlab.config import Config
 from vqlab.data import ImageData, load_data
 from vqlab.data.cache import read_arrays
-from vqlab.errors import InputError
+from vqlab.data.folder import source_key
+from vqlab.errors import ChangedDataError, InputError
 from vqlab.files import read_json, write_json
 from vqlab.models import build_model
 from vqlab.training.files import read_tensors
@@ -69,7 +70,7 @@ class RunFolder:
                 f"run {folder}: has format {version} of a newer vqlab; this version reads up to {FORMAT_VERSION}; "
                 "upgrade vqlab"
             )
-        return cls(folder, Config.parse(values))
+        return cls(folder, Config.parse(values, as_stored=True))
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Self:
@@ -227,8 +228,49 @@ class RunFolder:
 
         Raises:
             InputError: if the images cannot be read.
+            ChangedDataError: if they are not those that the Run was trained on.
         """
-        return load_data(self.config.data)
+        data = load_data(self.config.data)
+        self.compare_data(data)
+        return data
+
+    def compare_data(self, data: ImageData) -> None:
+        """Compare images with those that the Run was trained on, by their fingerprints.
+
+        Args:
+            data: the images. Every image is right for a Run without a checkpoint, and for one of an early version that
+                did not store the fingerprint.
+
+        Raises:
+            ChangedDataError: if they differ.
+        """
+        trained_on = self.provenance.get("data_fingerprint")
+        if trained_on is not None and trained_on != data.fingerprint:
+            raise ChangedDataError(
+                f"run {self.folder}: was trained on other images (fingerprint {trained_on}) than those that are now in "
+                f"data.source={self.config.data.source} ({data.fingerprint}); put them back, or train on the new ones "
+                "with `vqlab train --retrain`, or give these another path, which makes another Run"
+            )
+
+    def check_data(self) -> None:
+        """Find out whether the images of a folder, archive or list have changed since the training.
+
+        They are read only if names, sizes or times of change differ from those at the training. Images that are no
+        longer there are no change: what is stored in the Run can still be shown.
+
+        Raises:
+            ChangedDataError: if the images differ.
+        """
+        stored = self.provenance
+        if "data_fingerprint" not in stored or not self.config.data.source.startswith("folder:"):
+            return
+        try:
+            if stored.get("data_key") != source_key(self.config.data):
+                self.data()
+        except ChangedDataError:
+            raise
+        except InputError:
+            return
 
 
 def _is_damaged(folder: Path, config: Config) -> bool:

@@ -33,7 +33,7 @@ MAX_TEMPERATURE = 3.0
 CURVES = {
     "psnr": "PSNR (dB)",
     "loss": "loss",
-    "perplexity": "perplexity (line: batch, dots: test set)",
-    "utilisation": "share of codes used (line: batch, dots: test set)",
+    "perplexity": "perplexity (line: batch, dots: held-out images)",
+    "utilisation": "share of codes used (line: batch, dots: held-out images)",
     "gradient_cosine": "cos(∇ at z_q, ∇ at z_e)",
 }

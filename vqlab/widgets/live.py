@@ -13,7 +13,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vqlab.config import Config
-from vqlab.data import load_data
 from vqlab.errors import InputError
 from vqlab.models import VQVAE
 from vqlab.training import Run, train
@@ -65,7 +64,7 @@ class LiveTraining(Explorer):
         device: the torch device; may be changed before ``start``.
         run: the Run.
         rows: logged rows of kind ``train`` and ``epoch`` so far, as in ``metrics.jsonl``.
-        images: the test images whose reconstructions are shown, (n, 3, H, W) in [0, 1].
+        images: the test images whose reconstructions are shown, (n, C, H, W) in [0, 1].
         reconstructions: their newest reconstructions, of the same shape; None until the first are computed, and for
             models other than a VQ-VAE.
         code_counts: tokens of each code in 64 test images, (K,); None as for ``reconstructions``.
@@ -83,9 +82,9 @@ class LiveTraining(Explorer):
         self.run = Run.create(self.root / config.id, config)
         logged = read_rows(self.run.folder / "metrics.jsonl")
         self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
-        test = load_data(config.data).test
-        self.images: Float[Tensor, "n 3 H W"] = test.evenly_spaced(num_images)
-        self.reconstructions: Float[Tensor, "n 3 H W"] | None = None
+        test = self.run.data().test
+        self.images: Float[Tensor, "n C H W"] = test.evenly_spaced(num_images)
+        self.reconstructions: Float[Tensor, "n C H W"] | None = None
         self.code_counts: Int64[Tensor, " K"] | None = None
         self._usage_images = test.evenly_spaced(_USAGE_IMAGES)
         self._thread: threading.Thread | None = None

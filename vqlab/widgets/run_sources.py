@@ -50,10 +50,12 @@ class RunSources:
 
         Raises:
             InputError: if the Run is not a finished VQ-VAE, is damaged, or its folder no longer exists.
+            ChangedDataError: if its images are not those that it was trained on.
         """
         if name not in self._tokenizers:
             config = self.runs[name].config.data
             tokenizer = Tokenizer(self.runs[name], self._data.get(config))
+            self.runs[name].compare_data(tokenizer.data)
             self._data[config] = tokenizer.data
             self._tokenizers[name] = tokenizer
         return self._tokenizers[name]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vqlab.data import batches, load_data
+from vqlab.data import batches
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.models import build_model
 from vqlab.training.finite_check import FiniteCheck
@@ -82,7 +82,7 @@ class Recipe(ABC):
 
     def __init__(self, run: RunFolder, device: str) -> None:
         self.run, self.config, self.device = run, run.config, device
-        self.data = load_data(run.config.data)
+        self.data = run.data()
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}
@@ -146,7 +146,7 @@ class Recipe(ABC):
             start: number of batches to skip.
 
         Yields:
-            Images (B, 3, H, W) in [0, 1] and labels (B,), on the device.
+            Images (B, C, H, W) in [0, 1] and labels (B,), on the device.
         """
         data = self.config.data
         yield from batches(

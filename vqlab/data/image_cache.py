@@ -1,0 +1,251 @@
+"""Decoded images in the cache folder: written whole, mapped into memory, shared by processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from vqlab.data.cache import cache_folder
+from vqlab.data.stored_images import PARTS, Order, StoredImages
+
+# Part of every key; to be raised when the same files give other pixels.
+VERSION = 3
+_PIXELS, _LABELS, _INDEX = "pixels.bin", "labels.npy", "index.json"
+_PART = ".part"
+_POLL_SECONDS = 0.5
+_CHUNK_BYTES = 16 << 20
+_EARLIER = re.compile(r"[0-9a-f]{16}\.npz")
+
+
+def image_cache_folder() -> Path:
+    """Return the folder of decoded images.
+
+    Returns:
+        ``images`` in the cache folder; it may not exist.
+    """
+    return cache_folder() / "images"
+
+
+class CacheEntry:
+    """A set of decoded images in the cache: a folder with pixels, labels and what is known of them.
+
+    Args:
+        folder: the folder of the entry, ``SOURCE-CONTENT`` or ``SOURCE-CONTENT-SELECTION`` in the folder of the cache.
+
+    Attributes:
+        folder: the folder of the entry; it exists if it is complete.
+        unfinished: the folder where it is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.unfinished = folder, folder.with_name(folder.name + _PART)
+
+    @classmethod
+    def of(cls, source: str, content: str) -> CacheEntry:
+        """Name the entry of a source.
+
+        Args:
+            source: path of the images and how they are fitted; a later entry of the same source replaces this one.
+            content: everything that the pixels depend on.
+
+        Returns:
+            The entry, which may not exist.
+        """
+        return cls(image_cache_folder() / f"{_digest(source)}-{_digest(content)}")
+
+    def read(self, budget: int) -> StoredImages | None:
+        """Open the entry.
+
+        Args:
+            budget: size of the pixels, bytes, up to which they are read; larger ones are mapped.
+
+        Returns:
+            The images; None if there is no whole entry.
+        """
+        try:
+            index = json.loads((self.folder / _INDEX).read_text())
+            shape = tuple(index.pop("shape"))
+            path, size = self.folder / _PIXELS, int(np.prod(shape))
+            if path.stat().st_size != size:
+                return None
+            mapped = size > budget
+            pixels = (
+                np.memmap(path, np.uint8, "r", shape=shape) if mapped else np.fromfile(path, np.uint8).reshape(shape)
+            )
+            labels = np.load(self.folder / _LABELS, allow_pickle=False)
+            return StoredImages.from_index(pixels, labels, index, self.folder if mapped else None)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep other threads and processes from writing the entry during the ``with`` block; they wait and say so.
+
+        Args:
+            name: name of the source, for the line.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            OSError: if the cache folder cannot be written.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        path = self.folder.with_name(self.folder.name + ".lock")
+        lock, warned = FileLock(path), False
+        while True:
+            try:
+                lock.acquire(timeout=_POLL_SECONDS if warned else 0)
+                break
+            except Timeout:
+                if not warned:
+                    print(
+                        f"{name}: another process is reading these images; waiting for it", file=sys.stderr, flush=True
+                    )
+                warned = True
+        try:
+            yield
+        finally:
+            lock.release()
+            # Every caller that still waits, or comes later, sees a whole entry: the file is no longer needed.
+            if self.folder.exists():
+                with suppress(OSError):
+                    path.unlink()
+
+    def start(self) -> Path:
+        """Make the empty folder that ``finish`` turns into the entry; what a killed process left there is removed.
+
+        Returns:
+            The folder.
+        """
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir()
+        return self.unfinished
+
+    def finish(self, stored: StoredImages, order: Order) -> None:
+        """Write the images into the folder of ``start`` and give it its name, after all of it is on the disk.
+
+        Args:
+            stored: what is known of the images; its pixels in any order.
+            order: rows of the pixels in each part, in the order in which they are to be stored.
+
+        Raises:
+            OSError: if the disk is full.
+        """
+        target = self.unfinished / _PIXELS
+        rows = np.concatenate([order[part] for part in _stored_order(order)])
+        spooled = getattr(stored.pixels, "filename", None)
+        if spooled is not None and Path(spooled).parent == self.unfinished and _counts_up(rows, len(stored.pixels)):
+            os.replace(spooled, target)
+        else:
+            _write_rows(stored.pixels, rows, target)
+        if spooled is not None and Path(spooled).parent == self.unfinished:
+            Path(spooled).unlink(missing_ok=True)
+        self._write_index(stored, order, target, (len(rows), *stored.pixels.shape[1:]))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in (*self.unfinished.iterdir(), self.unfinished):
+            _synchronize(path)
+        self.unfinished.rename(self.folder)
+        _synchronize(self.folder.parent)
+        self._remove_earlier()
+
+    def _write_index(self, stored: StoredImages, order: Order, path: Path, shape: tuple[int, ...]) -> None:
+        labels, starts, position = [], {}, 0
+        for part in _stored_order(order):
+            labels.append(stored.labels[order[part]])
+            starts[part] = [position, position + len(order[part])]
+            position += len(order[part])
+        np.save(self.unfinished / _LABELS, np.concatenate(labels), allow_pickle=False)
+        index = {**stored.index(), "parts": {part: starts[part] for part in PARTS}}
+        mapped = np.memmap(path, np.uint8, "r", shape=shape)
+        written = StoredImages.from_index(mapped, np.concatenate(labels), index, None)
+        index["fingerprint"] = written.to_data("").fingerprint
+        (self.unfinished / _INDEX).write_text(json.dumps({**index, "shape": shape}))
+
+    def _remove_earlier(self) -> None:
+        """Remove entries of the same source with another content; processes that have mapped them keep them."""
+        source, content = self.folder.name.split("-")[:2]
+        for folder in self.folder.parent.glob(f"{source}-*"):
+            if folder.is_dir() and folder.suffix != _PART and folder.name.split("-")[1] != content:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove the folder of ``start``."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entry on the disk."""
+        return _folder_size(self.folder)
+
+
+def clear_image_cache() -> tuple[int, int]:
+    """Remove all decoded images from the cache folder, but those that another process is writing.
+
+    Returns:
+        Number of sets, and bytes that they took.
+    """
+    removed, size = 0, 0
+    folders = [path for path in image_cache_folder().glob("*-*") if path.is_dir()]
+    for folder in folders:
+        lock = FileLock(folder.with_name(folder.name.removesuffix(_PART) + ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        size += _folder_size(folder)
+        shutil.rmtree(folder)
+        lock.release()
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        removed += 1
+    for path in cache_folder().glob("*.npz"):
+        if _EARLIER.fullmatch(path.name):  # archives that version 0.1 stored
+            size += path.stat().st_size
+            path.unlink()
+            removed += 1
+    return removed, size
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def _stored_order(order: Order) -> list[str]:
+    """Parts in the order of their first rows, so that images that are read by part need not be moved."""
+    return sorted(PARTS, key=lambda part: int(order[part][0]) if len(order[part]) else -1)
+
+
+def _counts_up(rows: np.ndarray, count: int) -> bool:
+    return len(rows) == count and bool((rows == np.arange(count)).all())
+
+
+def _write_rows(pixels: np.ndarray, rows: np.ndarray, path: Path) -> None:
+    step = max(1, _CHUNK_BYTES // int(np.prod(pixels.shape[1:])))
+    with path.open("wb") as file:
+        for start in range(0, len(rows), step):
+            file.write(pixels[rows[start : start + step]].data)
+
+
+def _synchronize(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _folder_size(folder: Path) -> int:
+    with suppress(OSError):
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0
