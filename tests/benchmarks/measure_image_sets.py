@@ -30,7 +30,7 @@ ROWS_A_FILE = 100_000
 COLUMNS = (
     "images", "GiB", "first batch, cold (s)", "of processes, cold (s)", "first batch, warm, mapped (s)",
     "first batch, warm, in memory (s)", "resident, mapped (MiB)", "resident, in memory (MiB)",
-    "images/s, mapped", "images/s, in memory",
+    "images/s of process time, mapped", "images/s of process time, in memory",
 )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def table_row(folder: Path, count: int) -> list[str]:
         f"{count:,}", f"{cold['gib']:.2f}", f"{cold['seconds']:.1f}", f"{cold['process_seconds']:.1f}",
         f"{mapped['seconds']:.2f}", f"{memory['seconds']:.2f}",
         f"{mapped['anonymous_mib']:.0f}", f"{memory['anonymous_mib']:.0f}",
-        f"{mapped['images_a_second']:,.0f}", f"{memory['images_a_second']:,.0f}",
+        f"{mapped['images_a_process_second']:,.0f}", f"{memory['images_a_process_second']:,.0f}",
     ]  # fmt: skip
 
 

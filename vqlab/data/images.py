@@ -46,15 +46,10 @@ class Images:
         """The pixels in pieces of 16 MiB, so that work on them needs little memory."""
         return iter(self.pixels.split(max(1, _CHUNK_BYTES // max(1, self.pixels[:1].numel()))))
 
-    def digest_into(self, digest: hashlib._Hash) -> None:
-        """Add all pixels and labels to a digest.
-
-        Args:
-            digest: a hash of ``hashlib``; it is updated.
-        """
-        for part in self._chunks():
-            digest.update(part.contiguous().numpy().data)
-        digest.update(self.labels.numpy().data)
+    def _buffers(self) -> Iterator[memoryview]:
+        """The bytes of all pixels, then of all labels."""
+        yield from (part.contiguous().numpy().data for part in self._chunks())
+        yield self.labels.numpy().data
 
     def evenly_spaced(self, count: int) -> Float[Tensor, "n C H W"]:
         """Select images at evenly spaced indices, so that a data set sorted by class gives images of all classes.
@@ -174,7 +169,8 @@ class ImageData:
             return self.known_fingerprint
         digest = hashlib.sha256()
         for images in (self.train, self.test, *([] if self.validation is None else [self.validation])):
-            images.digest_into(digest)
+            for buffer in images._buffers():
+                digest.update(buffer)
         return digest.hexdigest()[:16]
 
     def hold_out(self, count: int) -> ImageData:
