@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vqlab import InputError
+from vqlab.config import DataConfig
 from vqlab.data.upload import read_image
 
 
@@ -44,14 +45,14 @@ def bomb(side: int) -> bytes:
 )
 def test_an_invalid_file_is_refused_in_one_line(content: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        read_image(content, 32)
+        read_image(content, DataConfig())
     assert "\n" not in str(error.value)
 
 
 def test_the_central_square_is_resized() -> None:
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = (10, 20, 30)
-    pixels, description = read_image(encoded(Image.fromarray(wide)), 32, "wide.png")
+    pixels, description = read_image(encoded(Image.fromarray(wide)), DataConfig(), "wide.png")
     assert pixels.shape == (3, 32, 32)
     assert (pixels[:, 5, 5].tolist(), pixels[:, 31, 31].tolist()) == ([10, 20, 30], [10, 20, 30])
     assert description == "wide.png: 96x32 PNG, cropped to the central square"
@@ -71,7 +72,7 @@ def test_the_central_square_is_resized() -> None:
     ids=lambda value: getattr(value, "mode", ""),
 )
 def test_every_colour_mode_is_converted_to_rgb(image: Image.Image, colour: list[int]) -> None:
-    pixels, description = read_image(encoded(image, "JPEG" if image.mode == "CMYK" else "PNG"), 32)
+    pixels, description = read_image(encoded(image, "JPEG" if image.mode == "CMYK" else "PNG"), DataConfig())
     assert np.abs(np.array(pixels[:, 9, 9].tolist()) - colour).max() <= 3
     assert "resized to 32x32" in description
 
@@ -83,5 +84,5 @@ def test_the_exif_orientation_is_applied() -> None:
     exif[0x0112] = 3
     file = io.BytesIO()
     image.save(file, "PNG", exif=exif)
-    pixels, _ = read_image(file.getvalue(), 32)
+    pixels, _ = read_image(file.getvalue(), DataConfig())
     assert (int(pixels[0, 4, 4]), int(pixels[0, 28, 28])) == (0, 255)

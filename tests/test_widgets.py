@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import comm
 import pytest
 import torch
 from PIL import Image
@@ -32,6 +33,7 @@ from vqlab.widgets import (
     SampleExplorer,
     headless,
 )
+from vqlab.widgets.chart import PlotlyScript
 from vqlab.widgets.grid_edits import count_differences, randomise_codes, set_code, swap_codes
 
 
@@ -323,3 +325,13 @@ def test_without_a_browser_a_live_training_prints_progress_lines(tmp_path: Path)
     )  # fmt: skip
     assert "step 1/12" in process.stderr
     assert Run.open(tmp_path / tiny().id).finished
+
+
+def test_plotly_is_sent_when_its_widget_is_created_and_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[dict[str, Any]] = []
+    create = comm.create_comm
+    monkeypatch.setattr("comm.create_comm", lambda **message: opened.append(message) or create(**message))
+    script = PlotlyScript("function plot() {}")
+    assert opened[0]["data"]["state"]["source"] == "function plot() {}"
+    assert "source" not in script.get_state()
+    assert script.get_state("source") == {"source": "function plot() {}"}

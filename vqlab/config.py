@@ -29,6 +29,9 @@ PROFILES = ("quick", "paper", "best", "best-long", "gpu")
 # Part of every id. To be raised with a changed default, so that old and new Runs never share an id.
 DEFAULTS_VERSION = 1
 
+# The network of LPIPS halves height and width four times.
+_LPIPS_PIXELS = 16
+_GAN_PIXELS = 32
 
 # What is done with images of another size; ``vqlab.data.decode.fit_image`` describes each.
 Fit = Literal["crop", "squash", "pad", "exact"]
@@ -66,7 +69,18 @@ class ConfigSection(BaseModel):
 
 
 class DataConfig(ConfigSection):
-    """Which images, and how they are cropped and flipped (paper §4.1.1)."""
+    """Which images, their size and colour, and how they are cropped and flipped (paper §4.1.1).
+
+    ``height`` and ``width`` are for images that are not square; where one is not set, it is ``image_size``. Equal sizes
+    have one spelling, and so one id: a square is ``image_size`` alone, and other images are ``height`` and ``width``
+    with the default ``image_size``, which then has no effect.
+
+    Example:
+        >>> DataConfig(height=64, width=64) == DataConfig(image_size=64)
+        True
+        >>> DataConfig(image_size=64, width=96, channels=1).shape
+        (1, 64, 96)
+    """
 
     source: str = Field(
         "photos",
@@ -74,6 +88,9 @@ class DataConfig(ConfigSection):
         json_schema_extra={"allowed": "photos | cifar10 | folder:PATH"},
     )
     image_size: int = Field(32, ge=12, le=512, multiple_of=4, description="height and width of an image, pixels")
+    height: int | None = Field(None, ge=12, le=512, multiple_of=4, description="height, pixels; null: image_size")
+    width: int | None = Field(None, ge=12, le=512, multiple_of=4, description="width, pixels; null: image_size")
+    channels: Literal[1, 3] = Field(3, description="3: colour, and grey images repeated; 1: grey, the luma of colours")
     augment: bool = Field(True, description="random crop and horizontal flip of training images (§4.1.1)")
     crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels added on each side before the crop")
     train_limit: int | None = Field(None, ge=1, description="training images taken from a seeded shuffle; null: all")
@@ -94,6 +111,33 @@ class DataConfig(ConfigSection):
         if value.startswith("folder:") and len(value) > len("folder:"):
             return f"folder:{absolute_path(value.removeprefix('folder:'))}"
         raise ValueError("must be photos, cifar10 or folder:PATH")
+
+    @model_validator(mode="after")
+    def _one_spelling(self) -> DataConfig:
+        """Equal sizes become equal fields, since the id is a hash of the fields."""
+        default = type(self).model_fields["image_size"].default
+        height, width = self.height or self.image_size, self.width or self.image_size
+        if self.height and self.width and self.image_size not in (default, height, width):
+            raise ValueError(
+                f"image_size={self.image_size} has no effect beside height={height} and width={width}; change these, "
+                "or leave it out"
+            )
+        square = height == width
+        self.__dict__.update(
+            image_size=height if square else default, height=None if square else height, width=None if square else width
+        )
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.channels, self.height or self.image_size, self.width or self.image_size
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Height and width, pixels, by the fields that set them; a square has one field for both."""
+        _, height, width = self.shape
+        return {"data.image_size": height} if height == width else {"data.height": height, "data.width": width}
 
 
 class ModelConfig(ConfigSection):
@@ -265,16 +309,21 @@ class Config(ConfigSection):
 
     @model_validator(mode="after")
     def _check_grid(self) -> Config:
-        if self.data.image_size % (1 << self.model.downsample):
-            raise ValueError(
-                f"data.image_size={self.data.image_size}: must be a multiple of "
-                f"2**model.downsample = {1 << self.model.downsample}; change one of the two"
-            )
-        if self.data.crop_padding >= self.data.image_size:
-            raise ValueError(
-                f"data.crop_padding={self.data.crop_padding}: must be below data.image_size={self.data.image_size}; "
-                "lower it"
-            )
+        factor = 1 << self.model.downsample
+        for field, pixels in self.data.sizes.items():
+            if pixels % factor:
+                raise ValueError(
+                    f"{field}={pixels}: must be a multiple of 2**model.downsample = {factor}; change one of the two"
+                )
+            if self.data.crop_padding >= pixels:
+                raise ValueError(
+                    f"data.crop_padding={self.data.crop_padding}: must be below {field}={pixels}; lower it"
+                )
+            if self.loss.lpips and pixels < _LPIPS_PIXELS:
+                raise ValueError(
+                    f"loss.lpips={self.loss.lpips:g}: needs images of at least {_LPIPS_PIXELS} pixels a side, not "
+                    f"{field}={pixels}; raise it, or set loss.lpips=0"
+                )
         return self
 
     @model_validator(mode="after")
@@ -288,19 +337,21 @@ class Config(ConfigSection):
                 f"prior.sample_steps={self.prior.sample_steps}: must be at most prior.noise_steps="
                 f"{self.prior.noise_steps}; lower it"
             )
-        if self.prior.kind == "diffusion" and self.grid[0] % 2:
-            raise ValueError(
-                f"prior.kind=diffusion: needs a code grid of even height and width, not {self.grid[0]}x{self.grid[1]}; "
-                "change data.image_size or model.downsample"
-            )
+        for field, pixels in self.data.sizes.items():
+            if self.prior.kind == "diffusion" and (pixels >> self.model.downsample) % 2:
+                raise ValueError(
+                    "prior.kind=diffusion: needs a code grid of even height and width, not "
+                    f"{self.grid[0]}x{self.grid[1]}; change model.downsample, or {field}={pixels} to a multiple of "
+                    f"2**(model.downsample + 1) = {2 << self.model.downsample}"
+                )
+            if self.model.kind == "gan" and pixels != _GAN_PIXELS:
+                raise ValueError(f"{field}={pixels}: must be {_GAN_PIXELS} for model.kind=gan; set {_GAN_PIXELS}")
         if self.loss.adversarial and self.model.kind != "vqvae":
             raise ValueError(
                 f"loss.adversarial={self.loss.adversarial}: needs model.kind=vqvae; set it, or loss.adversarial=0"
             )
         if self.model.kind == "gan" and self.optim.optimizer != "adam":
             raise ValueError(f"optim.optimizer={self.optim.optimizer}: must be adam for model.kind=gan; set adam")
-        if self.model.kind == "gan" and self.data.image_size != 32:
-            raise ValueError(f"data.image_size={self.data.image_size}: must be 32 for model.kind=gan; set 32")
         return self
 
     @property
@@ -311,8 +362,8 @@ class Config(ConfigSection):
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of the code grid."""
-        side = self.data.image_size >> self.model.downsample
-        return side, side
+        _, height, width = self.data.shape
+        return height >> self.model.downsample, width >> self.model.downsample
 
     def codec(self) -> Config:
         """The VQ-VAE under a prior.
@@ -427,9 +478,10 @@ class Config(ConfigSection):
         from vqlab.quantize.display import summary_html
 
         epochs = self.optim.epochs if self.prior.kind == "none" else self.prior.epochs
+        channels, height, width = self.data.shape
         numbers = {
             "codebook": f"{self.quantizer.num_codes} codes of {self.quantizer.code_dim or self.quantizer.dim} channels",
-            "data": f"{self.data.source}, {self.data.image_size} pixels",
+            "data": f"{self.data.source}, {height} × {width} pixels, {'colour' if channels == 3 else 'grey'}",
             "training": f"{epochs} epochs, seed {self.seed}",
             **{key: str(value) for key, value in self.changes().items() if key != "seed"},
         }

@@ -10,23 +10,49 @@ from typing import Any
 
 from vqlab.errors import InputError
 
+# Of files that are being written, and of those that a killed process left.
+TEMPORARY_ENDING = ".part"
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name in the same folder, then rename it to ``path``.
 
-    Readers see the old file or the new one. If ``write`` fails, ``path`` is unchanged and the temporary file is
-    removed.
+    Readers see the old file or the new one, also after a loss of power: the content is on the disk before the file has
+    its name. If ``write`` fails, ``path`` is unchanged and the temporary file is removed. The permissions are those of
+    any new file.
 
     Args:
         path: the file to write; its folder must exist.
         write: writes the content to the path that it receives.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_ENDING}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        # Some writers replace the file by one that nobody else may read.
+        temporary.chmod(mode)
+        synchronize(temporary)
         os.replace(temporary, path)
+        synchronize(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def synchronize(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Args:
+        path: an existing file or folder; nothing happens where a folder cannot be synchronized.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

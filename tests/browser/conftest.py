@@ -28,6 +28,22 @@ SMALL = {
 }  # fmt: skip
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=1, help="how often each project notebook is opened in JupyterLab")
+    parser.addoption("--throttle", type=float, help="factor by which its page is slowed down; see test_notebooks.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # The options exist only if the command names this folder or a file in it.
+    option = metafunc.config.getoption
+    if "round_number" in metafunc.fixturenames:
+        metafunc.parametrize("round_number", range(option("--rounds", 1)), ids=lambda number: f"round{number + 1}")
+    if "throttle" in metafunc.fixturenames:
+        rate = option("--throttle", None)
+        rates = [1, pytest.param(4, marks=pytest.mark.slow)] if rate is None else [rate]
+        metafunc.parametrize("throttle", rates, ids=lambda factor: f"throttle{factor:g}")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,4 +1,10 @@
-"""The project's own notebooks in JupyterLab: Run All, then every chart and picture on the way down shows its data."""
+"""The project's own notebooks in JupyterLab: Run All, then every chart and picture on the way down shows its data.
+
+``--rounds N`` repeats each notebook N times, and ``--throttle RATE`` slows the page down by a factor; without it the
+slow tests take 1 and 4. For all six notebooks, twenty rounds, on a slow page::
+
+    pytest -m "slow or not slow" tests/browser/test_notebooks.py --rounds 20 --throttle 4
+"""
 
 from __future__ import annotations
 
@@ -110,9 +116,10 @@ def _copy(number: str, target: Path, runs: Path) -> str:
 class ProjectNotebook(Notebook):
     """One of the project's notebooks, open in JupyterLab."""
 
-    def __init__(self, context: BrowserContext, server: LabServer, name: str) -> None:
+    def __init__(self, context: BrowserContext, server: LabServer, name: str, throttle: float = 1) -> None:
         MonitoredPage.__init__(self, context)
-        self.name = name
+        self.name, self.patience = name, PATIENCE * throttle
+        context.new_cdp_session(self.page).send("Emulation.setCPUThrottlingRate", {"rate": throttle})
         self.open(server.url(name))
 
     def open(self, url: str) -> None:
@@ -133,7 +140,7 @@ class ProjectNotebook(Notebook):
     def wait_until_drawn(self) -> set[str]:
         """Wait until nothing in view lacks its data; return the charts in view by their content."""
         state: dict[str, Any] = {}
-        for _ in range(PATIENCE * 5):
+        for _ in range(round(self.patience * 5)):
             state = self.page.evaluate(IN_VIEW)
             if not state["problems"]:
                 return set(state["charts"])
@@ -169,11 +176,11 @@ class ProjectNotebook(Notebook):
 
 @pytest.fixture
 def project_notebook(
-    request: pytest.FixtureRequest, browser: Browser, lab: LabServer, quick_runs: Path
+    request: pytest.FixtureRequest, browser: Browser, lab: LabServer, quick_runs: Path, throttle: float
 ) -> Iterator[ProjectNotebook]:
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     name = _copy(request.param, lab.root, quick_runs)
-    page = ProjectNotebook(context, lab, name)
+    page = ProjectNotebook(context, lab, name, throttle)
     yield page
     save_screenshot(page, f"notebook_{request.param}")
     page.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
@@ -182,7 +189,7 @@ def project_notebook(
 
 @pytest.mark.parametrize("project_notebook", NUMBERS, indirect=True)
 def test_every_chart_and_picture_of_a_notebook_shows_its_data(
-    project_notebook: ProjectNotebook, lab: LabServer
+    project_notebook: ProjectNotebook, lab: LabServer, round_number: int
 ) -> None:
     page = project_notebook
     page.run_all(seconds=400)

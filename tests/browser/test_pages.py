@@ -11,7 +11,7 @@ from lab_page import MonitoredPage, save_screenshot
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import BrowserContext, expect
 
-from vqlab import Run
+from vqlab import Run, train
 from vqlab.report import run_notebooks, write_run_page
 
 pytestmark = pytest.mark.browser
@@ -82,3 +82,17 @@ def test_the_page_of_a_run_is_interactive_without_python(
     page.emulate_media(color_scheme="dark")
     save_screenshot(offline_page, "run_page_dark")
     page.emulate_media(color_scheme="light")
+
+
+def test_the_pictures_of_a_page_keep_the_shape_of_the_images(
+    offline_page: MonitoredPage, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    shape = {"data.channels": 1, "data.height": 24, "data.width": 48, "data.train_limit": 64, "optim.epochs": 1}
+    run = train(runs["rotation"].config.replace(**shape), tmp_path, "cpu")
+    page = offline_page.page
+    page.goto(write_run_page(run, tmp_path / "run.html").as_uri())
+    expect(page.locator("#grid-caption")).to_contain_text("code grid, 6×12")
+    for picture in ("#original", "#reconstruction", "#error", "#thumbs img >> nth=3", "#grid"):
+        box = page.locator(picture).bounding_box()
+        assert box is not None
+        assert abs(box["width"] / box["height"] - 2) < 0.05, picture

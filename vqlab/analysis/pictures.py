@@ -9,7 +9,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +18,7 @@ _FAST = 1
 _SMALL = 9
 
 
-def to_uint8(image: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
+def to_uint8(image: Float[Tensor, "*b C H W"]) -> UInt8[Tensor, "*b C H W"]:
     """Round values in [0, 1] to 0…255; values outside are clamped.
 
     Args:
@@ -30,7 +30,7 @@ def to_uint8(image: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
     return (image.clamp(0, 1) * 255).round().byte()
 
 
-def error_map(image: Float[Tensor, "3 H W"], reconstruction: Float[Tensor, "3 H W"]) -> Float[np.ndarray, "H W"]:
+def error_map(image: Float[Tensor, "C H W"], reconstruction: Float[Tensor, "C H W"]) -> Float[np.ndarray, "H W"]:
     """Mean over colour channels of the absolute error of each pixel.
 
     Args:
@@ -43,7 +43,9 @@ def error_map(image: Float[Tensor, "3 H W"], reconstruction: Float[Tensor, "3 H 
     return (image - reconstruction).abs().mean(dim=0).numpy()
 
 
-def tile_images(tiles: UInt8[Tensor, "N 3 H W"], columns: int | None = None, gap: int = 0) -> UInt8[Tensor, "3 R C"]:
+def tile_images(
+    tiles: UInt8[Tensor, "N C H W"], columns: int | None = None, gap: int = 0
+) -> UInt8[Tensor, "C height width"]:
     """Arrange tiles in rows.
 
     Args:
@@ -64,7 +66,19 @@ def tile_images(tiles: UInt8[Tensor, "N 3 H W"], columns: int | None = None, gap
     return sheet.reshape(channels, rows * height, columns * width)
 
 
-def encode_png(pixels: UInt8[Tensor, "3 H W"], *, small: bool = False) -> bytes:
+def channels_last(image: Shaped[Tensor, "C H W"]) -> Shaped[np.ndarray, "H W 3"]:
+    """Bring an image to the layout of matplotlib and Pillow.
+
+    Args:
+        image: pixels in [0, 1] or 0…255.
+
+    Returns:
+        The same pixels; the channel of a grey image is repeated.
+    """
+    return np.ascontiguousarray(image.expand(3, -1, -1).permute(1, 2, 0).numpy())
+
+
+def encode_png(pixels: UInt8[Tensor, "C H W"], *, small: bool = False) -> bytes:
     """Encode an image as PNG at its own size.
 
     Args:
@@ -74,19 +88,19 @@ def encode_png(pixels: UInt8[Tensor, "3 H W"], *, small: bool = False) -> bytes:
     Returns:
         The PNG file.
     """
-    return _encode(Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())), small=small)
+    return _encode(Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else channels_last(pixels)), small=small)
 
 
-def encode_grey_png(values: UInt8[np.ndarray, "H W"]) -> bytes:
-    """Encode grey values 0…255 as PNG, fast.
+def encode_shade_png(opacity: UInt8[np.ndarray, "H W"]) -> bytes:
+    """Encode a medium grey of varying opacity as PNG: it darkens a white page and lightens a black one.
 
     Args:
-        values: one grey value for each pixel.
+        opacity: 0 (transparent) to 255 for each pixel.
 
     Returns:
         The PNG file.
     """
-    return _encode(Image.fromarray(values), small=False)
+    return _encode(Image.fromarray(np.stack([np.full_like(opacity, 128), opacity], axis=2), "LA"), small=False)
 
 
 def encode_error_png(error: Float[np.ndarray, "H W"], *, small: bool = False) -> bytes:

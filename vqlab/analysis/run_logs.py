@@ -55,7 +55,7 @@ class RunLogs:
     def batch_tokens(self) -> int:
         """Tokens in a training batch."""
         config = self.config
-        return config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2
+        return config.optim.batch_size * math.prod(config.grid)
 
     @property
     def tokens_per_code(self) -> float:
@@ -85,11 +85,12 @@ class RunLogs:
             quarter: 0 (first) … 3 (last).
 
         Returns:
-            The mean; NaN if the column was not logged.
+            The mean; NaN if the column was not logged in that quarter.
         """
         if column not in self.steps:
             return math.nan
-        return float(np.nanmean(np.array_split(self.steps[column].to_numpy(float), 4)[quarter]))
+        values = np.array_split(self.steps[column].to_numpy(float), 4)[quarter]
+        return math.nan if np.isnan(values).all() else float(np.nanmean(values))
 
     def mean(self, column: str) -> float:
         """Mean of a logged value over the training.

@@ -30,7 +30,7 @@ class Neighbours:
     distances: Float[Tensor, " N"]
 
 
-def nearest_training_images(images: Float[Tensor, "N 3 H W"], train: Images) -> Neighbours:
+def nearest_training_images(images: Float[Tensor, "N C H W"], train: Images) -> Neighbours:
     """Find the training image with the smallest distance in pixel values, to detect copies.
 
     Args:
@@ -58,7 +58,7 @@ def nearest_training_images(images: Float[Tensor, "N 3 H W"], train: Images) -> 
     return Neighbours(indices, distances / queries.shape[1] ** 0.5)
 
 
-def neighbour_distances(run: Run, samples: Float[Tensor, "N 3 H W"]) -> dict[str, Neighbours]:
+def neighbour_distances(run: Run, samples: Float[Tensor, "N C H W"]) -> dict[str, Neighbours]:
     """Find the nearest training images of samples, and of as many test images for comparison.
 
     Args:
@@ -79,7 +79,7 @@ def neighbour_distances(run: Run, samples: Float[Tensor, "N 3 H W"]) -> dict[str
 
 
 @torch.no_grad()
-def interpolate(run: Run, images: Float[Tensor, "2 3 H W"], steps: int = 9) -> Float[Tensor, "steps 3 H W"]:
+def interpolate(run: Run, images: Float[Tensor, "2 C H W"], steps: int = 9) -> Float[Tensor, "steps C H W"]:
     """Interpolate between two images in the code space of a VQ-VAE.
 
     z_q is interpolated linearly, each vector is replaced by its nearest code, and the codes are decoded.

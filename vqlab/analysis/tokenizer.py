@@ -16,7 +16,7 @@ from vqlab.errors import InputError
 from vqlab.metrics import psnr, ssim
 from vqlab.training import Run
 
-Image = Float[Tensor, "3 H W"]
+Image = Float[Tensor, "C H W"]
 CodeGrid = Int[Tensor, "h w"]
 
 _MAX_TOKEN_IMAGES = 512
@@ -89,7 +89,7 @@ class Tokenizer:
         return self.model.decode(grid[None])[0]
 
     @cached_property
-    def code_patches(self) -> UInt8[Tensor, "K 3 p p"]:
+    def code_patches(self) -> UInt8[Tensor, "K C p p"]:
         """Decoded patch of each code, 0…255: the middle patch of a small grid that has only this code."""
         middle = _UNIFORM_GRID_SIZE // 2 * self.patch_size
         window = slice(middle, middle + self.patch_size)
@@ -100,7 +100,7 @@ class Tokenizer:
                 parts.append(to_uint8(self.model.decode(grids)[:, :, window, window]))
         return torch.cat(parts)
 
-    def nearest_patches(self, code: int, count: int = 24) -> UInt8[Tensor, "n 3 P P"]:
+    def nearest_patches(self, code: int, count: int = 24) -> UInt8[Tensor, "n C P P"]:
         """Patches of the first test images that are encoded as a code.
 
         Args:
@@ -114,12 +114,12 @@ class Tokenizer:
         indices, distances = self._tokens
         matches = (indices == code).nonzero()
         order = distances[tuple(matches.T)].argsort()[:count]
-        size = self.patch_size
+        size, channels = self.patch_size, self.run.config.data.channels
         patches = []
         for image, row, column in matches[order].tolist():
             padded = F.pad(self.data.test.pixels[image], (size,) * 4, value=_GREY)
             patches.append(padded[:, row * size : (row + 3) * size, column * size : (column + 3) * size])
-        return torch.stack(patches) if patches else torch.empty(0, 3, 3 * size, 3 * size, dtype=torch.uint8)
+        return torch.stack(patches) if patches else torch.empty(0, channels, 3 * size, 3 * size, dtype=torch.uint8)
 
     @property
     def num_token_images(self) -> int:

@@ -12,7 +12,7 @@ def load_data(config: DataConfig) -> ImageData:
     """Load the images of a data source; those of large sets are mapped from the cache, see ``load_folder``.
 
     Args:
-        config: source, image size, and limits on the numbers of images.
+        config: source, size and channels of an image, and limits on the numbers of images.
 
     Returns:
         ``config.validation`` images kept out of the training images, then training and test images, at most
@@ -20,22 +20,26 @@ def load_data(config: DataConfig) -> ImageData:
 
     Raises:
         InputError: if the source is missing, empty, damaged or cannot be downloaded, if an image cannot be read
-            (unless ``config.on_broken`` is ``skip``), if the images do not have ``config.image_size`` with
-            ``fit=exact``, or if ``config.validation`` leaves no training image.
+            (unless ``config.on_broken`` is ``skip``), if the images do not have the size of the Config
+            with ``fit=exact``, or if ``config.validation`` leaves no training image.
     """
     from vqlab.data.cifar10 import load_cifar10
     from vqlab.data.folder import load_folder
     from vqlab.data.photos import load_photos
     from vqlab.data.selection import select_mapped
 
+    channels, height, width = config.shape
     if config.source == "photos":
-        data = load_photos(config.image_size)
+        data = load_photos(height, width)
     elif config.source == "cifar10":
-        if config.image_size != 32:
-            raise InputError(f"data.image_size={config.image_size}: must be 32 with data.source=cifar10; set 32")
+        for field, pixels in config.sizes.items():
+            if pixels != 32:
+                raise InputError(f"{field}={pixels}: must be 32 with data.source=cifar10; set 32")
         data = load_cifar10()
     else:
         data = load_folder(config)
     if data.mapped is not None:
         return select_mapped(data, config)
+    if channels == 1:
+        data = data.to_grey()
     return data.hold_out(config.validation).subset(config.train_limit, config.test_limit)

@@ -13,7 +13,7 @@ from vqlab.data.images import Images
 # Training items and their labels: images, or the code grids of a prior.
 Batch = tuple[Shaped[Tensor, "B ..."], Int64[Tensor, " B"]]
 # Images in [0, 1] and their labels.
-ImageBatch = tuple[Float[Tensor, "B 3 H W"], Int64[Tensor, " B"]]
+ImageBatch = tuple[Float[Tensor, "B C H W"], Int64[Tensor, " B"]]
 
 
 def seeded_generator(*numbers: int, device: str = "cpu") -> torch.Generator:
@@ -38,8 +38,8 @@ def seeded_generator(*numbers: int, device: str = "cpu") -> torch.Generator:
 
 
 def crop_and_flip(
-    pixels: UInt8[Tensor, "B 3 H W"], padding: int, generator: torch.Generator
-) -> UInt8[Tensor, "B 3 H W"]:
+    pixels: UInt8[Tensor, "B C H W"], padding: int, generator: torch.Generator
+) -> UInt8[Tensor, "B C H W"]:
     """Crop each image at a random position and flip it left to right with probability ½.
 
     The image is padded by reflection on every side; the crop has the size of the image.
@@ -67,7 +67,7 @@ def _reflect(index: Tensor, size: int) -> Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
-def to_float(pixels: UInt8[Tensor, "B 3 H W"], device: str) -> Float[Tensor, "B 3 H W"]:
+def to_float(pixels: UInt8[Tensor, "B C H W"], device: str) -> Float[Tensor, "B C H W"]:
     """Convert 8-bit pixels to float32 in [0, 1].
 
     Args:
@@ -104,7 +104,7 @@ def batches(
         device: device of the batches.
 
     Yields:
-        Images in [0, 1], (B, 3, H, W), and labels, (B,).
+        Images in [0, 1], (B, C, H, W), and labels, (B,).
     """
     order = torch.randperm(len(images), generator=seeded_generator(seed, epoch))
     for step, indices in enumerate(order.split(batch_size)):
@@ -125,7 +125,7 @@ def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Ite
         device: device of the batches.
 
     Yields:
-        Images in [0, 1], (B, 3, H, W), and labels, (B,).
+        Images in [0, 1], (B, C, H, W), and labels, (B,).
     """
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
         yield to_float(pixels, device), labels.to(device, non_blocking=True)

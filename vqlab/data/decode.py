@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from vqlab.config import Fit
 
 MAX_PIXELS = 50_000_000
+_GREY_STEP = "converted from grey to RGB"
+
+
+# Pillow's mode by number of channels.
+_MODES = {1: "L", 3: "RGB"}
 
 
 def decode_image(
@@ -62,18 +67,19 @@ def decode_image(
 
 
 def fit_image(
-    image: Image.Image, height: int, width: int, fit: Fit, name: str, steps: list[str]
-) -> UInt8[np.ndarray, "3 height width"]:
-    """Bring an image to a size.
+    image: Image.Image, height: int, width: int, fit: Fit, name: str, steps: list[str], channels: int = 3
+) -> UInt8[np.ndarray, "C height width"]:
+    """Bring an image to a size, and to colour or grey.
 
     Args:
-        image: an image in mode RGB.
+        image: an image in mode RGB or L.
         height: height of the result, pixels.
         width: width of the result, pixels.
         fit: ``crop`` (the central part of the same shape, resized), ``squash`` (resized without regard to its shape),
             ``pad`` (resized to lie inside, the rest black) or ``exact`` (another size is refused).
         name: name of the file, for messages.
         steps: what was done; it is extended.
+        channels: C, 3 (default), or 1 for grey: the luma 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
 
     Returns:
         The pixels, 0…255. Smaller sizes are averaged over the pixels that they cover (Lanczos).
@@ -81,11 +87,12 @@ def fit_image(
     Raises:
         InputError: if ``fit`` is ``exact`` and the image has another size.
     """
+    image = _to_channels(image, channels, steps)
     if image.size != (width, height):
         if fit == "exact":
             raise InputError(
                 f"{name}: {image.width}x{image.height} pixels, must be {width}x{height}; resize the image, set "
-                "data.image_size, or data.fit=crop"
+                "data.image_size (or data.width and data.height), or data.fit=crop"
             )
         if fit == "crop":
             image = _crop_to_shape(image, width / height, steps)
@@ -93,7 +100,7 @@ def fit_image(
             steps.append(f"resized to {width}x{height}" if fit != "pad" else f"resized into {width}x{height}")
             pad = ImageOps.pad if fit == "pad" else Image.Image.resize
             image = pad(image, (width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image).transpose(2, 0, 1)
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 
 def _too_large(name: str, pixels: str) -> InputError:
@@ -103,15 +110,26 @@ def _too_large(name: str, pixels: str) -> InputError:
 def _to_rgb(image: Image.Image, steps: list[str]) -> Image.Image:
     """The image in mode RGB; a conversion that changes the colours is appended to ``steps``."""
     if image.mode.startswith(("I", "F")):
-        steps.append("converted from grey to RGB")
+        steps.append(_GREY_STEP)
         return _eight_bits(image).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         steps.append("transparency replaced by white")
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if image.mode in ("L", "1"):
-        steps.append("converted from grey to RGB")
+        steps.append(_GREY_STEP)
     return image.convert("RGB")
+
+
+def _to_channels(image: Image.Image, channels: int, steps: list[str]) -> Image.Image:
+    if image.mode == _MODES[channels]:
+        return image
+    if channels == 1:
+        if _GREY_STEP in steps:
+            steps.remove(_GREY_STEP)
+        else:
+            steps.append("converted to grey")
+    return image.convert(_MODES[channels])
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

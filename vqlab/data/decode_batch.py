@@ -26,28 +26,31 @@ class Fitting(NamedTuple):
         height: height of an image, pixels.
         width: width of an image, pixels.
         fit: as for ``vqlab.data.decode.fit_image``.
+        channels: likewise.
     """
 
     height: int
     width: int
     fit: Fit
+    channels: int
 
     @classmethod
     def of(cls, config: DataConfig) -> Fitting:
         """Take the values from a Config.
 
         Args:
-            config: ``image_size`` and ``fit``.
+            config: the size and channels of an image, and ``fit``.
 
         Returns:
             The values.
         """
-        return cls(config.image_size, config.image_size, config.fit)
+        channels, height, width = config.shape
+        return cls(height, width, config.fit, channels)
 
     @property
     def image_bytes(self) -> int:
         """Size of the pixels of an image, bytes."""
-        return 3 * self.height * self.width
+        return self.channels * self.height * self.width
 
 
 @dataclass
@@ -84,7 +87,7 @@ def decode_batch(files: Iterable[File], fitting: Fitting) -> DecodedBatch:
     Raises:
         InputError: if an image has another size and ``fit`` is ``exact``.
     """
-    batch, (height, width, fit) = DecodedBatch(), fitting
+    batch, (height, width, fit, channels) = DecodedBatch(), fitting
 
     def count(found: str, mode: str) -> None:
         batch.sizes[found] += 1
@@ -101,7 +104,7 @@ def decode_batch(files: Iterable[File], fitting: Fitting) -> DecodedBatch:
             continue
         if image.size != (width, height):
             batch.fitted[f"{image.width}x{image.height}"] += 1
-        batch.pixels.append(np.ascontiguousarray(fit_image(image, height, width, fit, name, [])))
+        batch.pixels.append(np.ascontiguousarray(fit_image(image, height, width, fit, name, [], channels)))
         batch.names.append(name)
     return batch
 

@@ -37,8 +37,8 @@ def load_folder(config: DataConfig) -> ImageData:
     read into memory. Which files are images, and what their paths say, is described in ``vqlab.data.layout``.
 
     Args:
-        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; ``image_size``, ``fit`` and
-            ``on_broken``.
+        config: ``source`` is ``folder:PATH``, where PATH may begin with ``~``; the size, ``channels``,
+            ``fit`` and ``on_broken``.
 
     Returns:
         The images of all parts; classes are the names of the class folders. ``skipped`` lists the unreadable files,
@@ -105,13 +105,13 @@ def _list_source(source: Path) -> ImageSource:
 
 
 def _content(source: Path, listed: ImageSource, config: DataConfig) -> str:
-    return "\n".join([f"{VERSION} {source.resolve()} {config.image_size} {config.fit}", *listed.stamp])
+    return "\n".join([f"{VERSION} {source.resolve()} {config.shape} {config.fit}", *listed.stamp])
 
 
 def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
     """The images from the cache, where they are written first if they are not there."""
     budget, name = memory_budget(), _display_name(source)
-    entry = CacheEntry.of(f"{source.resolve()} {config.image_size} {config.fit}", _content(source, listed, config))
+    entry = CacheEntry.of(f"{source.resolve()} {config.shape} {config.fit}", _content(source, listed, config))
     if (stored := entry.read(budget)) is not None:
         return stored
     try:
@@ -231,7 +231,5 @@ def _fit_notes(fitted: Counter[str], config: DataConfig) -> list[str]:
         return []
     sizes = ", ".join(f"{count} of {size}" for size, count in fitted.most_common(3))
     more = f" and {len(fitted) - 3} other sizes" if len(fitted) > 3 else ""
-    return [
-        f"images of another size than {config.image_size}x{config.image_size}: {fitted.total()} ({sizes}{more}); "
-        f"data.fit={config.fit}"
-    ]
+    _, height, width = config.shape
+    return [f"images of another size than {width}x{height}: {fitted.total()} ({sizes}{more}); data.fit={config.fit}"]

@@ -22,11 +22,11 @@ class Images:
     """Images of one size with a label each, on the CPU.
 
     Attributes:
-        pixels: uint8 (N, 3, H, W), 0…255.
+        pixels: uint8 (N, C, H, W), 0…255; C is 3, or 1 for grey images.
         labels: int64 (N,), indices into ``ImageData.class_names``.
     """
 
-    pixels: UInt8[Tensor, "N 3 H W"]
+    pixels: UInt8[Tensor, "N C H W"]
     labels: Int64[Tensor, " N"]
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Images:
         yield from (part.contiguous().numpy().data for part in self._chunks())
         yield self.labels.numpy().data
 
-    def evenly_spaced(self, count: int) -> Float[Tensor, "n 3 H W"]:
+    def evenly_spaced(self, count: int) -> Float[Tensor, "n C H W"]:
         """Select images at evenly spaced indices, so that a data set sorted by class gives images of all classes.
 
         Args:
@@ -98,11 +98,32 @@ class Images:
             return self
         return self._select(self._shuffle()[:limit])
 
+    def to_grey(self) -> Images:
+        """Replace colours by their luma, as Pillow does: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded.
+
+        Returns:
+            Images of one channel; grey images as they are.
+
+        Example:
+            >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+            >>> Images(red, torch.tensor([0])).to_grey().pixels.flatten()
+            tensor([76], dtype=torch.uint8)
+        """
+        if self.pixels.shape[1] == 1:
+            return self
+        return Images(torch.cat([_luma(part) for part in self._chunks()]), self.labels)
+
     def _shuffle(self) -> Int64[Tensor, " N"]:
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
 
     def _select(self, indices: Int64[Tensor, " n"]) -> Images:
         return Images(self.pixels[indices], self.labels[indices])
+
+
+def _luma(pixels: UInt8[Tensor, "N 3 H W"]) -> UInt8[Tensor, "N 1 H W"]:
+    """Luma in Pillow's integer arithmetic: weights of 16 bits, rounded half up."""
+    weights = torch.tensor([19_595, 38_470, 7_471], dtype=torch.int32).view(3, 1, 1)
+    return ((pixels.int() * weights).sum(1, keepdim=True) + 0x8000 >> 16).byte()
 
 
 @dataclass(frozen=True)
@@ -174,6 +195,18 @@ class ImageData:
             )
         validation, train = self.train.split(count)
         return replace(self, train=train, validation=validation, known_fingerprint=None)
+
+    def to_grey(self) -> ImageData:
+        """Replace colours by their luma, see ``Images.to_grey``.
+
+        Returns:
+            The same source with images of one channel.
+        """
+        if self.train.pixels.shape[1] == 1:
+            return self
+        validation = None if self.validation is None else self.validation.to_grey()
+        train, test = self.train.to_grey(), self.test.to_grey()
+        return replace(self, train=train, test=test, validation=validation, known_fingerprint=None)
 
     def subset(self, train_limit: int | None, test_limit: int | None) -> ImageData:
         """Select fewer images by ``Images.subset``.

@@ -61,7 +61,7 @@ def _stored_selection(data: ImageData, config: DataConfig) -> ImageData:
 def _selected_rows(whole: StoredImages, config: DataConfig) -> Order:
     """Rows of each part, by the operations on images, here of no pixels and with row numbers as labels."""
     parts = {
-        part: Images(torch.empty(stop - start, 3, 0, 0, dtype=torch.uint8), torch.arange(start, stop))
+        part: Images(torch.empty(stop - start, 1, 0, 0, dtype=torch.uint8), torch.arange(start, stop))
         for part, (start, stop) in whole.parts.items()
     }
     validation = parts["validation"] if len(parts["validation"]) else None

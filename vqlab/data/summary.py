@@ -14,6 +14,7 @@ from vqlab.data.images import ImageData, Images
 
 _SHOWN = 10
 _COLUMNS = 16
+_GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class DataSummary:
 
     Attributes:
         name: name of the source.
-        image_size: height and width of the images that a model gets, pixels.
+        shape: channels, height and width (pixels) of the images that a model gets.
         fit: how images of another size are brought to it.
         parts: number of images by part and class; parts without images are left out.
         sizes: number of image files by ``WIDTHxHEIGHT``, most frequent first; empty for the sources of the package.
@@ -35,7 +36,7 @@ class DataSummary:
     """
 
     name: str
-    image_size: int
+    shape: tuple[int, int, int]
     fit: str
     parts: dict[str, dict[str, int]]
     sizes: dict[str, int]
@@ -64,7 +65,9 @@ class DataSummary:
         for name, found in (("sizes", self.sizes), ("modes", self.modes)):
             if found:
                 lines.append(f"{name} found: {_join(found)}")
-        lines.append(f"given to a model: {self.image_size}x{self.image_size} pixels, data.fit={self.fit}")
+        channels, height, width = self.shape
+        colour = "colour" if channels == 3 else "grey"
+        lines.append(f"given to a model: {width}x{height} pixels (width x height), {colour}, data.fit={self.fit}")
         lines += self.notes
         if self.skipped:
             lines.append(f"skipped, {len(self.skipped)} unreadable: {', '.join(self.skipped[:_SHOWN])}")
@@ -84,11 +87,15 @@ def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
         InputError: as ``load_data``, but for unreadable images.
     """
     data = load_data(config.model_copy(update={"on_broken": "skip"}))
+    is_grey = bool(data.modes) and set(data.modes) <= _GREY_MODES
+    notes = (
+        ["all images are grey: data.channels=1 gives a model one channel"] if is_grey and config.channels == 3 else []
+    )
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     summary = DataSummary(
-        data.name, config.image_size, config.fit,
+        data.name, config.shape, config.fit,
         {part: _by_class(images, data.class_names) for part, images in parts.items() if images is not None},
-        dict(data.sizes), dict(data.modes), data.skipped, data.notes,
+        dict(data.sizes), dict(data.modes), data.skipped, (*data.notes, *notes),
         sum(images.pixels.numel() for images in parts.values() if images is not None) / 2**20, data.fingerprint,
         str(data.mapped) if data.mapped else None,
     )  # fmt: skip
@@ -109,7 +116,7 @@ def contact_sheet(data: ImageData) -> Image.Image:
 
 
 def _row(images: Images) -> np.ndarray:
-    chosen = images.evenly_spaced(_COLUMNS).mul(255).byte().numpy().transpose(0, 2, 3, 1)
+    chosen = images.evenly_spaced(_COLUMNS).mul(255).byte().expand(-1, 3, -1, -1).numpy().transpose(0, 2, 3, 1)
     missing = _COLUMNS - len(chosen)
     filled = np.concatenate([chosen, np.full((missing, *chosen.shape[1:]), 255, np.uint8)])
     return np.concatenate(list(np.pad(filled, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)), axis=1)

@@ -6,18 +6,20 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vqlab.config import DataConfig
 from vqlab.data.decode import decode_image, fit_image
 from vqlab.errors import InputError
 
 _FORMATS = ("PNG", "JPEG")
 
 
-def read_image(content: bytes, size: int, name: str = "upload") -> tuple[UInt8[Tensor, "3 size size"], str]:
-    """Decode an uploaded image as ``decode_image`` does, crop its central square and resize it.
+def read_image(content: bytes, config: DataConfig, name: str = "upload") -> tuple[UInt8[Tensor, "C H W"], str]:
+    """Decode an uploaded image and fit it as the images of a Run.
 
     Args:
         content: the bytes of a PNG or JPEG file.
-        size: height and width of the result, pixels.
+        config: size, colour and ``fit`` of the Run's images. With ``fit=exact`` the image is cropped: only what a
+            model is trained and measured on must have the exact size.
         name: name of the file, for messages.
 
     Returns:
@@ -31,5 +33,7 @@ def read_image(content: bytes, size: int, name: str = "upload") -> tuple[UInt8[T
         image, steps = decode_image(content, name, _FORMATS)
     except InputError as error:
         raise InputError(f"{error}; choose another file") from None
-    pixels = fit_image(image, size, size, "crop", name, steps)
+    channels, height, width = config.shape
+    fit = "crop" if config.fit == "exact" else config.fit
+    pixels = fit_image(image, height, width, fit, name, steps, channels)
     return torch.from_numpy(pixels.copy()), f"{name}: {', '.join(steps)}"

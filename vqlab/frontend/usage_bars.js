@@ -3,7 +3,7 @@
 
 const MIN_MARK = 5; // smallest width of the mark of a code, pixels
 
-function usageTicks(largest, count = 4) {
+function usageTicks(largest, count = 5) {
   const rough = Math.max(1, largest) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = Math.max(1, power * [1, 2, 5, 10].find((factor) => factor * power >= rough));

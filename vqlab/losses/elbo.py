@@ -25,13 +25,13 @@ class Elbo:
 
 
 def negative_elbo(
-    reconstruction: Float[Tensor, "B 3 H W"],
-    images: Float[Tensor, "B 3 H W"],
+    reconstruction: Float[Tensor, "B C H W"],
+    images: Float[Tensor, "B C H W"],
     mean: Float[Tensor, "B L"],
     log_variance: Float[Tensor, "B L"],
     kl_weight: float = 1.0,
 ) -> Elbo:
-    """Compute −ELBO / P = ½·log(2πe·σ²) + kl_weight·KL / P, where P = 3·H·W.
+    """Compute −ELBO / P = ½·log(2πe·σ²) + kl_weight·KL / P, where P = C·H·W.
 
     The likelihood is Gaussian around the reconstruction, with one variance σ² for all pixel values: the maximum
     likelihood estimate on the batch, which is the mean squared error (at least 1e-8). The KL divergence is

@@ -19,7 +19,8 @@ class PerceptualLoss(nn.Module):
     The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018 (LPIPS).
 
     Args:
-        terms: feature losses by name; each takes two batches of images in [0, 1], (B, 3, H, W), and returns a scalar.
+        terms: feature losses by name; each takes two batches of images in [0, 1], (B, 3, H, W), and returns a scalar;
+            the channel of grey images is repeated.
         weights: the weight of each term, by the same names; other names are ignored.
     """
 
@@ -43,7 +44,7 @@ class PerceptualLoss(nn.Module):
         return super().train(False)
 
     def forward(
-        self, reconstruction: Float[Tensor, "B 3 H W"], images: Float[Tensor, "B 3 H W"]
+        self, reconstruction: Float[Tensor, "B C H W"], images: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Compare reconstructions with images.
 
@@ -56,6 +57,8 @@ class PerceptualLoss(nn.Module):
             and without a gradient.
         """
         with torch.autocast(images.device.type, enabled=False):
-            values = {name: term(reconstruction.float(), images) for name, term in self.terms.items()}
+            # The channel of grey images is repeated: the networks take three.
+            pair = [batch.float().expand(-1, 3, -1, -1) for batch in (reconstruction, images)]
+            values = {name: term(*pair) for name, term in self.terms.items()}
         total = sum((self.weights[name] * value for name, value in values.items()), images.new_zeros(()))
         return total, {name: value.detach() for name, value in values.items()}

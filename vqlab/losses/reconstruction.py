@@ -10,8 +10,8 @@ from vqlab.config import LossConfig
 
 
 def reconstruction_loss(
-    reconstruction: Float[Tensor, "B 3 H W"],
-    images: Float[Tensor, "B 3 H W"],
+    reconstruction: Float[Tensor, "B C H W"],
+    images: Float[Tensor, "B C H W"],
     config: LossConfig,
     pixel_variance: float,
 ) -> Float[Tensor, ""]:

@@ -41,15 +41,15 @@ from vqlab.metrics.precision import precision_recall
 # Do not change this text: it is stored as a reason in evaluation.json of existing Runs, and Run.evaluation compares it.
 NOT_REQUESTED = "not asked for: on a CPU it takes hours; `vqlab evaluate RUN --inception` measures it"
 _NOISE_BATCH_SIZE = 256
-# Returns an iterator over batches of images, (B, 3, H, W) in [0, 1]; called once for each extractor.
-BatchSource = Callable[[], Iterable[Float[Tensor, "B 3 H W"]]]
+# Returns an iterator over batches of images, (B, C, H, W) in [0, 1]; called once for each extractor.
+BatchSource = Callable[[], Iterable[Float[Tensor, "B C H W"]]]
 
 
 def reconstruction_distances(source: BatchSource, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
     """Compare reconstructions of the test images with the test images.
 
     Args:
-        source: returns an iterator over batches of reconstructions, (B, 3, H, W) in [0, 1] on ``device``.
+        source: returns an iterator over batches of reconstructions, (B, C, H, W) in [0, 1] on ``device``.
         data: the images.
         device: device of the feature extractors.
         inception: whether to measure FID and KID too, which takes hours on a CPU.
@@ -64,7 +64,7 @@ def sample_distances(source: BatchSource, data: ImageData, device: str, *, incep
     """Compare samples with the training images.
 
     Args:
-        source: returns an iterator over batches of samples, (B, 3, H, W) in [0, 1] on ``device``.
+        source: returns an iterator over batches of samples, (B, C, H, W) in [0, 1] on ``device``.
         data: the images.
         device: device of the feature extractors.
         inception: whether to measure FID and KID too, which takes hours on a CPU.

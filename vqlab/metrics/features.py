@@ -27,15 +27,15 @@ class Extractor:
     Attributes:
         key: identifies the network and its weights in cache keys.
         title: network, number of features and resizing, to show with each distance.
-        extract: maps images in [0, 1], (B, 3, H, W), to features, (B, D).
+        extract: maps images in [0, 1], (B, C, H, W), to features, (B, D).
     """
 
     key: str
     title: str
-    extract: Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B D"]]
+    extract: Callable[[Float[Tensor, "B C H W"]], Float[Tensor, "B D"]]
 
     @torch.no_grad()
-    def features(self, batches: Iterable[Float[Tensor, "B 3 H W"]]) -> Float[Tensor, "N D"]:
+    def features(self, batches: Iterable[Float[Tensor, "B C H W"]]) -> Float[Tensor, "N D"]:
         """Extract the features of all images.
 
         Args:
@@ -90,7 +90,8 @@ def inception_extractor(device: str = "cpu") -> Extractor:
         device: device of the network.
 
     Returns:
-        The extractor, with 2048 features. It resizes images to 299×299 pixels bilinearly.
+        The extractor, with 2048 features. It resizes images to 299×299 pixels bilinearly, those that are not square
+        without regard to their shape, as other packages do; the channel of grey images is repeated.
 
     Raises:
         InputError: if the weights are not in the cache folder and cannot be downloaded, or are damaged.
@@ -100,7 +101,7 @@ def inception_extractor(device: str = "cpu") -> Extractor:
     model = inception().to(device)
     return Extractor(
         "inception", "Inception (pytorch-fid weights), 2048 features, bilinear resize to 299 px",
-        lambda images: model(images.clamp(0, 1))[0].flatten(1),
+        lambda images: model(images.clamp(0, 1).expand(-1, 3, -1, -1))[0].flatten(1),
     )  # fmt: skip
 
 

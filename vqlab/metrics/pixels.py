@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def mse(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+def mse(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
     """Compute the mean squared error of each image over channels and pixels.
 
     Args:
@@ -26,7 +26,7 @@ def mse(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tenso
     return (x - y).square().flatten(1).mean(1)
 
 
-def psnr(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+def psnr(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
     """Compute the peak signal-to-noise ratio −10·log₁₀(MSE) of each image.
 
     Args:
@@ -63,7 +63,7 @@ def pooled_psnr(mean_mse: float) -> float:
     return 10 * math.log10(1 / mean_mse) if mean_mse > 0 else math.inf
 
 
-def ssim(x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+def ssim(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
     """Compute the structural similarity of each image with piq: an 11×11 Gaussian window with σ = 1.5.
 
     Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.

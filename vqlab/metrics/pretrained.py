@@ -20,7 +20,7 @@ def inception() -> nn.Module:
     Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017.
 
     Returns:
-        A module in eval mode that maps images in [0, 1], (B, 3, H, W), to a list of one tensor of features,
+        A module in eval mode that maps images in [0, 1], (B, C, H, W), to a list of one tensor of features,
         (B, 2048, 1, 1). It resizes the images to 299×299 pixels bilinearly.
 
     Raises:
@@ -57,7 +57,7 @@ def vgg_loss() -> nn.Module:
     Source: Johnson et al., Perceptual Losses for Real-Time Style Transfer and Super-Resolution, 2016.
 
     Returns:
-        A module that maps two batches of images in [0, 1], (B, 3, H, W), to a scalar.
+        A module that maps two batches of images in [0, 1], (B, C, H, W), to a scalar.
 
     Raises:
         InputError: if the weights are not in the cache folder and cannot be downloaded, or are damaged.
@@ -71,7 +71,7 @@ def lpips_loss() -> nn.Module:
     Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, equation 1.
 
     Returns:
-        A module that maps two batches of images in [0, 1], (B, 3, H, W), to a scalar, the mean over the batch.
+        A module that maps two batches of images in [0, 1], (B, C, H, W), to a scalar, the mean over the batch.
 
     Raises:
         InputError: if the weights are not in the cache folder and cannot be downloaded, or are damaged.

@@ -42,7 +42,7 @@ def build_model(config: Config, classes: int) -> nn.Module:
         'VQVAE'
     """
     if config.kind == "vqvae":
-        return VQVAE(config.model, config.quantizer, config.seed)
+        return VQVAE(config.model, config.quantizer, config.seed, config.data.channels)
     if config.kind == "transformer":
         return CodeTransformer(config, classes)
     if config.kind == "diffusion":

@@ -59,13 +59,14 @@ def stage_channels(config: ModelConfig) -> list[int]:
 
 
 class Encoder(nn.Sequential):
-    """Images (B, 3, H, W) in [0, 1] to z_e (B, dim, H/2ⁿ, W/2ⁿ), where n is ``config.downsample``.
+    """Images (B, C, H, W) in [0, 1] to z_e (B, dim, H/2ⁿ, W/2ⁿ), where n is ``config.downsample``.
 
     n strided 4×4 convolutions, a 3×3 convolution, a residual stack and a 1×1 convolution.
 
     Args:
         config: numbers of channels, residual blocks and halvings.
         dim: channels of z_e.
+        channels: C, channels of an image; 3 for colour.
 
     Example:
         >>> import torch
@@ -73,9 +74,8 @@ class Encoder(nn.Sequential):
         torch.Size([1, 64, 8, 8])
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    def __init__(self, config: ModelConfig, dim: int, channels: int = 3) -> None:
         layers: list[nn.Module] = []
-        channels = 3
         for width in stage_channels(config):
             layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
             channels = width
@@ -91,6 +91,7 @@ class Decoder(nn.Sequential):
     Args:
         config: numbers of channels, residual blocks and halvings; as for the encoder.
         dim: channels of z_q.
+        channels: C, channels of an image; 3 for colour.
 
     Example:
         >>> import torch
@@ -98,10 +99,10 @@ class Decoder(nn.Sequential):
         torch.Size([1, 3, 32, 32])
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    def __init__(self, config: ModelConfig, dim: int, channels: int = 3) -> None:
         layers: list[nn.Module] = [nn.Conv2d(dim, config.hidden, 3, padding=1), *_residual_stack(config)]
-        channels = config.hidden
-        for width in [*reversed(stage_channels(config)[:-1]), 3]:
-            layers += [nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
-            channels = width
+        features = config.hidden
+        for width in [*reversed(stage_channels(config)[:-1]), channels]:
+            layers += [nn.ConvTranspose2d(features, width, 4, stride=2, padding=1), nn.ReLU()]
+            features = width
         super().__init__(*layers[:-1], nn.Sigmoid())

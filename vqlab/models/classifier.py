@@ -34,25 +34,25 @@ class Classifier(nn.Module):
             self.body = nn.Sequential(*_convolutions())
             self.head = nn.Linear(self.feature_dim, num_classes)
 
-    def features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 128"]:
+    def features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 128"]:
         """Compute the features: means over space of the last feature map.
 
         Args:
-            images: in [0, 1].
+            images: in [0, 1]; the channel of grey images is repeated.
 
         Returns:
             The features, at least 0.
         """
-        return self.body(2 * images - 1).mean((2, 3))
+        return self.body(2 * images.expand(-1, 3, -1, -1) - 1).mean((2, 3))
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Compute the class logits.
 
         Args:
             images: in [0, 1].
 
         Returns:
-            Logits of the C = ``num_classes`` classes.
+            Logits of the ``num_classes`` classes.
         """
         return self.head(self.features(images))
 

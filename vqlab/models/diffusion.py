@@ -68,7 +68,7 @@ class LatentDiffusion(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.unet = diffusers.UNet2DModel(
-                sample_size=self.grid[0], in_channels=dim, out_channels=dim, layers_per_block=1, norm_num_groups=8,
+                sample_size=self.grid, in_channels=dim, out_channels=dim, layers_per_block=1, norm_num_groups=8,
                 block_out_channels=(width, width), down_block_types=("DownBlock2D", "AttnDownBlock2D"),
                 up_block_types=("AttnUpBlock2D", "UpBlock2D"), num_class_embeds=num_classes + 1,
             )  # fmt: skip

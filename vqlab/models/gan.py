@@ -17,7 +17,7 @@ _SLOPE = 0.2
 
 
 class Generator(nn.Sequential):
-    """Noise (B, L) to images (B, 3, 32, 32) in [0, 1], where L is ``config.latent_dim``.
+    """Noise (B, L) to images (B, C, 32, 32) in [0, 1], where L is ``config.latent_dim``.
 
     A linear layer to (4·width, 4, 4), then three transposed 4×4 convolutions with stride 2, each after batch
     normalisation and ReLU, and a sigmoid. Initial weights are N(0, 0.02²), initial biases 0.
@@ -27,13 +27,14 @@ class Generator(nn.Sequential):
 
     Args:
         config: dimension of the noise and number of channels.
+        image_channels: C, channels of an image; 3 for colour.
 
     Example:
         >>> Generator(GANConfig(width=4, latent_dim=8))(torch.zeros(2, 8)).shape
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, config: GANConfig) -> None:
+    def __init__(self, config: GANConfig, image_channels: int = 3) -> None:
         first = 4 * config.width
         layers: list[nn.Module] = [
             nn.Linear(config.latent_dim, first * _SMALLEST_SIZE**2),
@@ -45,7 +46,9 @@ class Generator(nn.Sequential):
                 nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1),
             ]  # fmt: skip
         layers += [nn.BatchNorm2d(config.width), nn.ReLU()]
-        super().__init__(*layers, nn.ConvTranspose2d(config.width, 3, 4, stride=2, padding=1), nn.Sigmoid())
+        super().__init__(
+            *layers, nn.ConvTranspose2d(config.width, image_channels, 4, stride=2, padding=1), nn.Sigmoid()
+        )
         for layer in self:
             if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=_INIT_STD)
@@ -54,7 +57,7 @@ class Generator(nn.Sequential):
 
 
 class Discriminator(nn.Sequential):
-    """Images (B, 3, 32, 32) in [0, 1] to scores (B,): logits, high for real images.
+    """Images (B, C, 32, 32) in [0, 1] to scores (B,): logits, high for real images.
 
     ``dcgan``: three 4×4 convolutions with stride 2 and leaky ReLU, then a linear layer (Radford et al., Unsupervised
     Representation Learning with Deep Convolutional Generative Adversarial Networks, 2015). ``sngan``: a 3×3
@@ -64,18 +67,19 @@ class Discriminator(nn.Sequential):
 
     Args:
         config: the layers, the number of channels, and whether the layers have spectral normalisation.
+        image_channels: C, channels of an image; 3 for colour.
 
     Example:
         >>> Discriminator(GANConfig(width=4))(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2])
     """
 
-    def __init__(self, config: GANConfig) -> None:
+    def __init__(self, config: GANConfig, image_channels: int = 3) -> None:
         normalise = spectral_norm if config.spectral_norm else nn.Identity()
         fine = config.discriminator == "sngan"
         # Without centred pixels their mean dominates the output of a layer with spectral normalisation.
         layers: list[nn.Module] = [Scale(2, -1)]
-        channels = 3
+        channels = image_channels
         for width in (config.width, 2 * config.width, 4 * config.width):
             if fine:
                 layers += [normalise(nn.Conv2d(channels, width, 3, padding=1)), nn.LeakyReLU(_SLOPE)]
@@ -96,7 +100,7 @@ class GAN(nn.Module):
     Source: Goodfellow et al., Generative Adversarial Nets, 2014.
 
     Args:
-        config: sections ``gan`` and ``seed``.
+        config: sections ``gan`` and ``seed``, and ``data.channels``.
 
     Attributes:
         generator: noise to images.
@@ -108,11 +112,11 @@ class GAN(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.generator = Generator(config.gan)
-            self.discriminator = Discriminator(config.gan)
+            self.generator = Generator(config.gan, config.data.channels)
+            self.discriminator = Discriminator(config.gan, config.data.channels)
         self.latent_dim = config.gan.latent_dim
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 32 32"]:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count C 32 32"]:
         """Generate images from noise of N(0, I).
 
         Args:

@@ -17,7 +17,7 @@ def patch_layers(image_size: int) -> int:
     """Number of strided layers after the first: a patch has about half the side of a small image.
 
     Args:
-        image_size: height and width of an image, pixels.
+        image_size: the smaller of height and width of an image, pixels.
 
     Returns:
         1 up to 63 pixels (patches of 16 pixels), 2 up to 127 (34 pixels), else 3 (70 pixels).
@@ -30,16 +30,16 @@ def patch_layers(image_size: int) -> int:
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Images (B, 3, H, W) in [0, 1] to scores (B, 1, h, w), one for each patch: logits, high for real images.
+    """Images (B, C, H, W) in [0, 1] to scores (B, 1, h, w), one for each patch: logits, high for real images.
 
-    A 4×4 convolution with stride 2, ``patch_layers(image_size)`` 4×4 convolutions with batch normalisation, all but
+    A 4×4 convolution with stride 2, ``patch_layers`` 4×4 convolutions with batch normalisation, all but
     the last with stride 2, and a 4×4 convolution to one channel; leaky ReLU between them. Initial weights are
     N(0, 0.02²) and depend only on the Config's seed; the global generator of random numbers keeps its state.
 
     Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, 2017.
 
     Args:
-        config: ``data.image_size``, ``loss.discriminator_width`` and ``seed``.
+        config: size and channels of an image, ``loss.discriminator_width`` and ``seed``.
 
     Example:
         >>> PatchDiscriminator(Config())(torch.zeros(2, 3, 32, 32)).shape
@@ -47,12 +47,13 @@ class PatchDiscriminator(nn.Sequential):
     """
 
     def __init__(self, config: Config) -> None:
-        width, count = config.loss.discriminator_width, patch_layers(config.data.image_size)
+        channels, height, image_width = config.data.shape
+        width, count = config.loss.discriminator_width, patch_layers(min(height, image_width))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             layers: list[nn.Module] = [
                 Scale(1 / PIXEL_SCALE, -PIXEL_MEAN / PIXEL_SCALE),
-                nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
+                nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
             ]  # fmt: skip
             for index in range(1, count + 1):
                 stride = 1 if index == count else 2
@@ -66,7 +67,7 @@ class PatchDiscriminator(nn.Sequential):
                 if isinstance(layer, nn.Conv2d):
                     nn.init.normal_(layer.weight, std=_INIT_STD)
 
-    def scores(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " N"]:
+    def scores(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " N"]:
         """Score all patches of all images.
 
         Args:

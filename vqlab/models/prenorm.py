@@ -94,7 +94,7 @@ class ClampInEval(nn.Module):
 
 
 class PreNormEncoder(nn.Sequential):
-    """Images (B, 3, H, W) in [0, 1] to z_e (B, dim, H/2ⁿ, W/2ⁿ), where n is ``config.downsample``.
+    """Images (B, C, H, W) in [0, 1] to z_e (B, dim, H/2ⁿ, W/2ⁿ), where n is ``config.downsample``.
 
     Strided 4×4 convolutions with norm and SiLU before each but the first, pre-activation blocks at the lowest
     resolution, norm, SiLU and a 1×1 convolution.
@@ -102,6 +102,7 @@ class PreNormEncoder(nn.Sequential):
     Args:
         config: channels, blocks, halvings, ``norm`` and ``center``.
         dim: channels of z_e.
+        channels: C, channels of an image; 3 for colour.
 
     Example:
         >>> import torch
@@ -109,9 +110,8 @@ class PreNormEncoder(nn.Sequential):
         torch.Size([1, 64, 8, 8])
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    def __init__(self, config: ModelConfig, dim: int, channels: int = 3) -> None:
         layers: list[nn.Module] = [Scale(1 / PIXEL_SCALE, -PIXEL_MEAN / PIXEL_SCALE)] if config.center else []
-        channels = 3
         for index, width in enumerate(stage_channels(config)):
             layers += [*_norm(config, channels), nn.SiLU()] if index else []
             layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1))
@@ -131,6 +131,7 @@ class PreNormDecoder(nn.Sequential):
     Args:
         config: as for the encoder, with ``upsample``, ``fine_blocks`` and ``output``.
         dim: channels of z_q.
+        channels: C, channels of an image; 3 for colour.
 
     Example:
         >>> import torch
@@ -138,16 +139,15 @@ class PreNormDecoder(nn.Sequential):
         torch.Size([1, 3, 32, 32])
     """
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
-        channels = config.hidden
-        layers: list[nn.Module] = [nn.Conv2d(dim, channels, 3, padding=1)]
-        layers += [PreNormBlock(config, channels) for _ in range(config.residual_blocks)]
-        widths = [*reversed(stage_channels(config)[:-1]), 3]
-        for width in widths:
-            last = width == 3
-            layers += [*_norm(config, channels), nn.SiLU(), *_doubling(config, channels, width, 3 if last else 1)]
+    def __init__(self, config: ModelConfig, dim: int, channels: int = 3) -> None:
+        features = config.hidden
+        layers: list[nn.Module] = [nn.Conv2d(dim, features, 3, padding=1)]
+        layers += [PreNormBlock(config, features) for _ in range(config.residual_blocks)]
+        for width in [*reversed(stage_channels(config)[:-1]), channels]:
+            last = width == channels
+            layers += [*_norm(config, features), nn.SiLU(), *_doubling(config, features, width, 3 if last else 1)]
             layers += [] if last else [PreNormBlock(config, width) for _ in range(config.fine_blocks)]
-            channels = width
+            features = width
         if config.output == "sigmoid":
             layers.append(nn.Sigmoid())
         else:

@@ -20,12 +20,12 @@ class VAEOutput:
     """Result of ``VAE.forward``.
 
     Attributes:
-        reconstruction: images (B, 3, H, W), in [0, 1]; with a linear output only in eval mode.
+        reconstruction: images (B, C, H, W), in [0, 1]; with a linear output only in eval mode.
         mean: μ, mean of the posterior of the latent vector, (B, L).
         log_variance: log s², log variance of the posterior, in [−10, 10], (B, L).
     """
 
-    reconstruction: Float[Tensor, "B 3 H W"]
+    reconstruction: Float[Tensor, "B C H W"]
     mean: Float[Tensor, "B L"]
     log_variance: Float[Tensor, "B L"]
 
@@ -41,7 +41,7 @@ class VAE(nn.Module):
 
     Args:
         config: sections ``model``, ``vae`` and ``seed``, ``quantizer.dim`` as the encoder's output channels, and the
-            image size.
+            size and channels of an image.
 
     Attributes:
         encoder: images to (B, 2·L): μ and log s².
@@ -52,19 +52,22 @@ class VAE(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         dim, latent_dim, (height, width) = config.quantizer.dim, config.vae.latent_dim, config.grid
+        channels = config.data.channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.encoder = nn.Sequential(
-                build_encoder(config.model, dim), nn.Flatten(), nn.Linear(dim * height * width, 2 * latent_dim)
+                build_encoder(config.model, dim, channels),
+                nn.Flatten(),
+                nn.Linear(dim * height * width, 2 * latent_dim),
             )
             self.decoder = nn.Sequential(
                 nn.Linear(latent_dim, dim * height * width),
                 nn.Unflatten(1, (dim, height, width)),
-                build_decoder(config.model, dim),
+                build_decoder(config.model, dim, channels),
             )
         self.latent_dim = latent_dim
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], noise: Float[Tensor, "B L"] | None = None) -> VAEOutput:
+    def forward(self, images: Float[Tensor, "B C H W"], noise: Float[Tensor, "B L"] | None = None) -> VAEOutput:
         """Reconstruct images from the latent vector μ + s·noise.
 
         Args:
@@ -79,7 +82,7 @@ class VAE(nn.Module):
         latent = mean if noise is None else mean + (0.5 * log_variance).exp() * noise
         return VAEOutput(self.decoder(latent), mean, log_variance)
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 H W"]:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count C H W"]:
         """Decode latent vectors of N(0, I).
 
         Args:

@@ -18,12 +18,12 @@ class VQVAEOutput:
     """Result of ``VQVAE.forward``.
 
     Attributes:
-        reconstruction: images (B, 3, H, W), in [0, 1]; with a linear output only in eval mode.
+        reconstruction: images (B, C, H, W), in [0, 1]; with a linear output only in eval mode.
         z_e: the encoder's output, (B, D, h, w).
         quantized: the quantizer's output: z_q, indices, loss and statistics.
     """
 
-    reconstruction: Float[Tensor, "B 3 H W"]
+    reconstruction: Float[Tensor, "B C H W"]
     z_e: Float[Tensor, "B D h w"]
     quantized: QuantizerOutput
 
@@ -39,6 +39,7 @@ class VQVAE(nn.Module):
         model: channels, residual blocks and halvings of encoder and decoder.
         quantizer: arguments of ``VectorQuantizer``.
         seed: seed of the initial weights and of the quantizer.
+        channels: C, channels of an image: 3 (default) for colour, 1 for grey.
 
     Attributes:
         encoder: images to z_e.
@@ -54,17 +55,17 @@ class VQVAE(nn.Module):
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, model: ModelConfig, quantizer: QuantizerConfig, seed: int = 0) -> None:
+    def __init__(self, model: ModelConfig, quantizer: QuantizerConfig, seed: int = 0, channels: int = 3) -> None:
         super().__init__()
         settings = quantizer.model_dump(exclude={"temperature_end", "restart_until", "start_after"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder = build_encoder(model, quantizer.dim)
+            self.encoder = build_encoder(model, quantizer.dim, channels)
             # Ties by rounding as in version 0.1, so that its Runs are reproduced bit for bit.
             self.quantizer = VectorQuantizer(**settings, exact=False, seed=seed)
-            self.decoder = build_decoder(model, quantizer.dim)
+            self.decoder = build_decoder(model, quantizer.dim, channels)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> VQVAEOutput:
+    def forward(self, images: Float[Tensor, "B C H W"]) -> VQVAEOutput:
         """Reconstruct images.
 
         In training mode the quantizer also updates its codebook.
@@ -80,7 +81,7 @@ class VQVAE(nn.Module):
         quantized = self.quantizer(z_e.contiguous(memory_format=torch.channels_last))
         return VQVAEOutput(self.decoder(quantized.z_q), z_e, quantized)
 
-    def reconstruct_unquantized(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    def reconstruct_unquantized(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Reconstruct images from z_e instead of its codes, with the projections of ``code_dim``.
 
         Args:
@@ -91,7 +92,7 @@ class VQVAE(nn.Module):
         """
         return self.decoder(self.quantizer.bypass(self.encoder(images)))
 
-    def encode(self, images: Float[Tensor, "B 3 H W"]) -> Int[Tensor, "B h w"]:
+    def encode(self, images: Float[Tensor, "B C H W"]) -> Int[Tensor, "B h w"]:
         """Compute the code grids of images; call it in eval mode, as training mode updates the codebook.
 
         Args:
@@ -102,7 +103,7 @@ class VQVAE(nn.Module):
         """
         return self.quantizer(self.encoder(images)).indices
 
-    def decode(self, indices: Int[Tensor, "B h w"]) -> Float[Tensor, "B 3 H W"]:
+    def decode(self, indices: Int[Tensor, "B h w"]) -> Float[Tensor, "B C H W"]:
         """Reconstruct images from code grids.
 
         Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vqlab.analysis.pictures import tile_images
+from vqlab.analysis.pictures import channels_last, tile_images
 from vqlab.plots.style import colours, make_axes
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def code_patches(run: Run, count: int = 96) -> Figure:
     figure, (axis,) = make_axes(1, title, width=0.42 * _PATCH_COLUMNS, height=0.42 * rows + 0.5)
     axis.set_axis_off()
     pixels = (patches.clamp(0, 1) * 255).round().byte()
-    axis.imshow(tile_images(pixels, _PATCH_COLUMNS, _PATCH_GAP).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.imshow(channels_last(tile_images(pixels, _PATCH_COLUMNS, _PATCH_GAP)), interpolation="nearest")
     pitch = patches.shape[-1] + _PATCH_GAP
     for position, code in enumerate(codes):
         if counts[code] == 0:
@@ -58,7 +58,7 @@ def code_patches(run: Run, count: int = 96) -> Figure:
 
 
 def _decode_patches(run: Run, codes: Tensor) -> Tensor:
-    """Centres of the decoded grids of single codes, in [0, 1], (n, 3, P, P) with P = 2 cells."""
+    """Centres of the decoded grids of single codes, in [0, 1], (n, C, P, P) with P = 2 cells."""
     images = run.model().decode(codes[:, None, None].expand(-1, _GRID_SIZE, _GRID_SIZE))
     cell = 1 << run.config.model.downsample
     start = images.shape[2] // 2 - cell

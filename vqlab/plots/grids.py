@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqlab.errors import InputError
-from vqlab.plots.style import colours, label_log_ticks, make_axes
+from vqlab.plots.style import colours, label_log_ticks, make_axes, plotly_template
 from vqlab.studies.measures import MEASURES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def heatmap_explorer(table: GridTable, measures: Sequence[str] = _SHOWN) -> go.F
     figure.update_xaxes(title_text=second, type="category")
     figure.update_yaxes(title_text=first, type="category", col=1)
     figure.update_layout(
-        title=_title(table), template="plotly_white", width=240 + 290 * len(panels), height=420,
+        title=_title(table), template=plotly_template(), width=240 + 290 * len(panels), height=420,
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.25}],
     )  # fmt: skip
     return figure

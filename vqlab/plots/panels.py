@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vqlab.analysis.pictures import LARGEST_ERROR, error_map, tile_images, to_uint8
+from vqlab.analysis.pictures import LARGEST_ERROR, channels_last, error_map, tile_images, to_uint8
 from vqlab.analysis.tokenizer import Tokenizer, image_metrics
 from vqlab.plots.style import colours, make_axes
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREY = 160
+# Columns up to which a cell has room for its code as a number.
+_MAX_NUMBERED = 16
 
 
 def code_grid_panels(
-    tokenizer: Tokenizer, image: Float[Tensor, "3 H W"], grid: Int[Tensor, "h w"], title: str
+    tokenizer: Tokenizer, image: Float[Tensor, "C H W"], grid: Int[Tensor, "h w"], title: str
 ) -> Figure:
     """Draw an image, the reconstruction from a code grid, the absolute error, and the code grid (matplotlib).
 
@@ -33,7 +35,7 @@ def code_grid_panels(
 
     Returns:
         Four panels. The reconstruction has its PSNR and SSIM in the title; the error is the mean over colour
-        channels; the code grid shows the patch and the index of each code.
+        channels; the code grid shows the patch of each code, and its index if there are at most 16 columns.
 
     Raises:
         InputError: if an index is outside the codebook.
@@ -41,12 +43,13 @@ def code_grid_panels(
     reconstruction = tokenizer.decode(grid)
     scores = image_metrics(image, reconstruction)
     figure, panels = make_axes(4, title, width=2.9, height=3.1)
-    panels[0].imshow(image.permute(1, 2, 0).numpy())
-    panels[1].imshow(reconstruction.permute(1, 2, 0).numpy())
+    panels[0].imshow(channels_last(image))
+    panels[1].imshow(channels_last(reconstruction))
     error = panels[2].imshow(error_map(image, reconstruction), cmap="cividis", vmin=0, vmax=LARGEST_ERROR)
     figure.colorbar(error, ax=panels[2], label="pixels in [0, 1]", shrink=0.7, extend="max")
-    panels[3].imshow(_join_patches(tokenizer.code_patches, grid).numpy())
-    _write_indices(panels[3], grid, tokenizer.patch_size)
+    panels[3].imshow(_join_patches(tokenizer.code_patches, grid))
+    if grid.shape[1] <= _MAX_NUMBERED:
+        _write_indices(panels[3], grid, tokenizer.patch_size)
     caption = f"reconstruction\nPSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
     names = ("original", caption, "absolute error\n(mean over channels)", "code grid")
     for panel, name in zip(panels, names, strict=True):
@@ -63,9 +66,9 @@ def _write_indices(panel: Axes, grid: Int[Tensor, "h w"], size: int) -> None:
             panel.text(x, y, str(code), size=6, color="white", ha="center", va="center", bbox=box)
 
 
-def _join_patches(patches: UInt8[Tensor, "K 3 p p"], grid: Int[Tensor, "h w"]) -> UInt8[Tensor, "H W 3"]:
+def _join_patches(patches: UInt8[Tensor, "K C p p"], grid: Int[Tensor, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
     rows = [torch.cat(list(patches[codes]), dim=2) for codes in grid]
-    return torch.cat(rows, dim=1).permute(1, 2, 0)
+    return channels_last(torch.cat(rows, dim=1))
 
 
 def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
@@ -91,11 +94,11 @@ def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
     usage.axvline(rank, color=colours(4)[3])
     usage.set(xlabel="rank of the code (0: most used)", ylabel="tokens in the epoch")
     usage.set_title(f"{(counts > 0).sum()} codes used\n(line: code {code})", fontsize=10)
-    decoded.imshow(tokenizer.code_patches[code].permute(1, 2, 0).numpy())
+    decoded.imshow(channels_last(tokenizer.code_patches[code]))
     decoded.set_title("decoded patch of the code", fontsize=10)
     patches = tokenizer.nearest_patches(code, count)
     if len(patches):
-        nearest.imshow(tile_images(patches, 6, gap=2).permute(1, 2, 0).numpy())
+        nearest.imshow(channels_last(tile_images(patches, 6, gap=2)))
     nearest.set_title(f"{len(patches)} nearest test image patches\n(with the pixels around them)", fontsize=10)
     for panel in (decoded, nearest):
         panel.set_axis_off()
@@ -104,9 +107,9 @@ def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
 
 def sample_panels(
     tokenizer: Tokenizer,
-    image: Float[Tensor, "3 H W"],
+    image: Float[Tensor, "C H W"],
     known_codes: Int[Tensor, "h w"],
-    samples: Float[Tensor, "n 3 H W"],
+    samples: Float[Tensor, "n C H W"],
     title: str,
 ) -> Figure:
     """Draw an image, its codes that a prior was given, and the samples that complete them (matplotlib).
@@ -122,14 +125,14 @@ def sample_panels(
         Three panels.
     """
     figure, (left, middle, right) = make_axes(3, title, width=3.4, height=2.9)
-    left.imshow(image.permute(1, 2, 0).numpy())
+    left.imshow(channels_last(image))
     left.set_title("test image", fontsize=10)
-    grey = torch.full((1, 3, tokenizer.patch_size, tokenizer.patch_size), _GREY, dtype=torch.uint8)
+    grey = torch.full((1, *tokenizer.code_patches.shape[1:]), _GREY, dtype=torch.uint8)
     patches = torch.cat([tokenizer.code_patches, grey])
     grid = torch.where(known_codes < 0, tokenizer.num_codes, known_codes)
-    middle.imshow(_join_patches(patches, grid).numpy())
+    middle.imshow(_join_patches(patches, grid))
     middle.set_title(f"{int((known_codes >= 0).sum())} known codes (grey: sampled)", fontsize=10)
-    right.imshow(tile_images(to_uint8(samples), max(1, len(samples) // 2), gap=1).permute(1, 2, 0).numpy())
+    right.imshow(channels_last(tile_images(to_uint8(samples), max(1, len(samples) // 2), gap=1)))
     right.set_title(f"{len(samples)} samples", fontsize=10)
     for panel in (left, middle, right):
         panel.set_axis_off()
@@ -138,8 +141,8 @@ def sample_panels(
 
 def training_panels(
     rows: list[dict[str, Any]],
-    images: Float[Tensor, "n 3 H W"],
-    reconstructions: Float[Tensor, "n 3 H W"] | None,
+    images: Float[Tensor, "n C H W"],
+    reconstructions: Float[Tensor, "n C H W"] | None,
     title: str,
 ) -> Figure:
     """Draw PSNR and perplexity of a training so far, and images with their reconstructions (matplotlib).
@@ -163,7 +166,7 @@ def training_panels(
         axis.set(xlabel="training step", ylabel=label)
     figure.legend(*psnr.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     parts = [images] if reconstructions is None else [images, reconstructions]
-    pictures.imshow(np.concatenate([torch.cat(list(part), dim=2).permute(1, 2, 0).numpy() for part in parts]))
+    pictures.imshow(np.concatenate([channels_last(torch.cat(list(part), dim=2)) for part in parts]))
     pictures.set_title("test images" + (" and reconstructions" if len(parts) > 1 else ""), fontsize=10)
     pictures.set_axis_off()
     return figure

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from vqlab.analysis.plane import Plane, square_grid
-from vqlab.plots.style import colours, make_axes
+from vqlab.plots.style import INK, colours, make_axes, plotly_template
 from vqlab.quantize import rowwise_transport_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from jaxtyping import Float
     from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -60,7 +61,7 @@ def plane_figure(
         arrows = -moved.gradient(points, kind)
         length = arrows.norm(dim=1)
         _draw_background(axis, moved, borders)
-        quiver = axis.quiver(*points.T, *arrows.T, length, cmap="cividis_r", clim=(0, 3), angles="xy", scale=30)
+        quiver = axis.quiver(*points.T, *arrows.T, length, cmap=_length_map(), clim=(0, 3), angles="xy", scale=30)
         axis.set(title=kind)
         axis.label_outer()
         if column == 0:
@@ -70,6 +71,14 @@ def plane_figure(
     figure.colorbar(quiver, ax=panels, label="length of ∇", shrink=0.8)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _length_map() -> LinearSegmentedColormap:
+    """Colours of short and long arrows, all of which are read on white and on black."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    long, short = colours(2)
+    return LinearSegmentedColormap.from_list("length", [short, long])
 
 
 def _position(shift: float) -> str:
@@ -90,7 +99,7 @@ def _cell_borders(plane: Plane) -> list[np.ndarray]:
 def _draw_background(axis: Axes, plane: Plane, borders: list[np.ndarray]) -> None:
     from matplotlib.collections import LineCollection
 
-    axis.add_collection(LineCollection(borders, colors="0.75", linewidths=0.7), autolim=False)
+    axis.add_collection(LineCollection(borders, colors=INK, linewidths=0.7), autolim=False)
     axis.plot(*plane.codes.T, "o", color=colours(4)[3], markersize=5, label="codes")
     axis.plot(*plane.target, "*", color=colours(3)[2], markersize=13, label="target of the decoder")
     axis.grid(visible=False)
@@ -124,7 +133,7 @@ def plane_explorer(kinds: Sequence[str] | None = None, plane: Plane | None = Non
     limits = [-_HALF_WIDTH, _HALF_WIDTH]
     figure.update_layout(
         title="Negative gradient −∇ at the encoder (dot: head) and descent paths",
-        width=760, height=720, template="plotly_white",
+        width=760, height=720, template=plotly_template(),
         xaxis={"title": "first coordinate", "range": limits},
         yaxis={"title": "second coordinate", "range": limits, "scaleanchor": "x"},
         updatemenus=[_menu(kinds, len(background))], sliders=[_slider(traces, len(background))],

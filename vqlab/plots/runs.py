@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from vqlab.analysis.pictures import channels_last
 from vqlab.plots.style import make_axes
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from vqlab.data import Images
     from vqlab.training import Run
 
+# Inches of a row of images, and of the title above it.
+_ROW_WIDTH, _TITLE_HEIGHT = 10, 0.45
+_PAIRS_IN_ROW = 8
 _CURVES = {
     "psnr": "PSNR of the training batch (dB)",
     "perplexity": "perplexity (window: batch)",
@@ -43,25 +50,24 @@ def training_curves(run: Run) -> Figure:
     return figure
 
 
-def image_row(images: Images, count: int = 16, title: str = "Images") -> Figure:
-    """Draw images in one row (matplotlib).
+def image_row(images: Images, count: int = 16, title: str = "Images", rows: int = 1) -> Figure:
+    """Draw images in one row or several (matplotlib).
 
     Args:
         images: a set of images.
-        count: number of images, evenly spaced over the set.
+        count: number of images in a row.
         title: title of the figure.
+        rows: number of rows, each evenly spaced over the set; fewer if the set is smaller.
 
     Returns:
         One panel without axes.
     """
-    figure, (axis,) = make_axes(1, title, width=10, height=1.4)
-    axis.imshow(torch.cat(list(images.evenly_spaced(count)), dim=2).permute(1, 2, 0).numpy())
-    axis.set_axis_off()
-    return figure
+    parts = images.evenly_spaced(rows * count).split(count)
+    return _draw_blocks([torch.stack([part for part in parts if len(part) == len(parts[0])])], title)
 
 
 @torch.no_grad()
-def reconstructions(run: Run, count: int = 12) -> Figure:
+def reconstructions(run: Run, count: int = 16) -> Figure:
     """Draw test images above their reconstructions (matplotlib).
 
     Args:
@@ -69,16 +75,24 @@ def reconstructions(run: Run, count: int = 12) -> Figure:
         count: number of test images, evenly spaced over the test set.
 
     Returns:
-        One panel without axes.
+        One panel without axes for each eight test images.
 
     Raises:
         InputError: if the Run is of another kind, has not finished training, or its images cannot be read.
     """
     data = run.require_kind("vqvae", "vae").data()
     images = data.test.evenly_spaced(count)
-    rows = torch.stack([images, run.model()(images).reconstruction])
+    pairs = torch.stack([images, run.model()(images).reconstruction])
     title = f"{data.name}: test images (above) and reconstructions (below)"
-    figure, (axis,) = make_axes(1, title, width=10, height=2.2)
-    axis.imshow(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).permute(1, 2, 0).numpy())
-    axis.set_axis_off()
+    return _draw_blocks(pairs.split(_PAIRS_IN_ROW, dim=1), title)
+
+
+def _draw_blocks(blocks: Sequence[Float[Tensor, "rows columns C H W"]], title: str) -> Figure:
+    """Draw blocks of images without gaps inside, one below the other, in a figure whose height suits them."""
+    pictures = [channels_last(torch.cat([torch.cat(list(row), dim=2) for row in block], dim=1)) for block in blocks]
+    height = _ROW_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] + _TITLE_HEIGHT / len(blocks)
+    figure, panels = make_axes(1, title, rows=len(blocks), width=_ROW_WIDTH, height=height)
+    for panel, picture in zip(panels, pictures, strict=True):
+        panel.imshow(picture)
+        panel.set_axis_off()
     return figure

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqlab.analysis.pictures import channels_last
 from vqlab.analysis.samples import interpolate, neighbour_distances
 from vqlab.errors import InputError
 from vqlab.files import write_atomic
@@ -212,9 +213,10 @@ def save_samples(
     return path
 
 
-def _draw_rows(panels: Mapping[str, Float[Tensor, "n 3 H W"]], columns: int, title: str) -> Figure:
+def _draw_rows(panels: Mapping[str, Float[Tensor, "n C H W"]], columns: int, title: str) -> Figure:
     heights = [-(-len(images) // columns) for images in panels.values()]
-    height = (0.75 * sum(heights) + 0.8) / len(panels)
+    image_height, image_width = next(iter(panels.values())).shape[2:]
+    height = (0.75 * sum(heights) * image_height / image_width + 0.8) / len(panels)
     figure, axes = make_axes(1, title, rows=len(panels), width=11, height=height)
     for axis, (name, images) in zip(axes, panels.items(), strict=True):
         axis.imshow(_tile(images, columns))
@@ -224,6 +226,6 @@ def _draw_rows(panels: Mapping[str, Float[Tensor, "n 3 H W"]], columns: int, tit
     return figure
 
 
-def _tile(images: Float[Tensor, "n 3 H W"], columns: int) -> Float[np.ndarray, "R C 3"]:
+def _tile(images: Float[Tensor, "n C H W"], columns: int) -> Float[np.ndarray, "height width 3"]:
     rows = [torch.cat(list(part), dim=2) for part in images.clamp(0, 1).split(columns)]
-    return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
+    return channels_last(torch.cat(rows, dim=1))

@@ -1,15 +1,29 @@
-"""The common style of the printed figures: seaborn's white grid and colour-blind palette."""
+"""The common style of all figures: seaborn's grid and colour-blind palette on a transparent background.
+
+Notebooks and reports show one figure on white or on black, so text and lines have a grey that is read on both.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TITLE_CHARACTERS_PER_INCH = 9
+# Contrast of 4.35 to 1 with the page of JupyterLab's light theme (#fff) and of its dark theme (#111).
+INK = "#797979"
+_GRID_LINES = "#8080804d"
+_TRANSPARENT = "rgba(0,0,0,0)"
+_COLOURS: dict[str, Any] = {
+    "figure.facecolor": "none", "axes.facecolor": "none", "legend.facecolor": "none", "legend.edgecolor": _GRID_LINES,
+    "patch.force_edgecolor": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), _GRID_LINES),
+}  # fmt: skip
 
 
 def make_axes(
@@ -36,10 +50,28 @@ def make_axes(
 
     from vqlab.plots.png_figure import PNGFigure
 
-    sns.set_theme(style="whitegrid", palette="colorblind")
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=_COLOURS)
     figure = PNGFigure(figsize=(width * columns, height * rows), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(_TITLE_CHARACTERS_PER_INCH * width * columns)))
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def plotly_template() -> go.layout.Template:
+    """Build the template of plotly figures: that of ``plotly_white`` with vqlab's colours.
+
+    Returns:
+        The template, for ``template`` of a layout.
+    """
+    import plotly.graph_objects as go
+    import plotly.io as pio
+
+    axis = dict.fromkeys(("gridcolor", "linecolor", "zerolinecolor"), _GRID_LINES)
+    template = go.layout.Template(pio.templates["plotly_white"])
+    template.layout.update(
+        paper_bgcolor=_TRANSPARENT, plot_bgcolor=_TRANSPARENT, font_color=INK, xaxis=axis, yaxis=axis,
+        updatemenudefaults={"bgcolor": _TRANSPARENT, "bordercolor": INK},
+    )  # fmt: skip
+    return template
 
 
 def colours(count: int) -> list[tuple[float, float, float]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqlab.plots.style import colours, make_axes
+from vqlab.plots.style import colours, make_axes, plotly_template
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -108,7 +108,7 @@ def importance_explorer(study: Study) -> go.Figure:
 
 def _style(figure: go.Figure, title: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
     """Set title and style, and the labels of the axes that are given."""
-    figure.update_layout(title=title, template="plotly_white")
+    figure.update_layout(title=title, template=plotly_template())
     if x:
         figure.update_xaxes(title_text=x)
     if y:

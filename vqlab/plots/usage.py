@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from vqlab.plots.style import colours, make_axes
+from vqlab.plots.style import colours, make_axes, plotly_template
 from vqlab.quantize.usage import gini_coefficient, perplexity, uniform_perplexity, usage_churn, windows_since_use
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def usage_explorer(run: Run) -> go.Figure:
     immediate = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": label, "method": "animate", "args": [[label], immediate]} for label in labels]
     figure.update_layout(
-        title=f"Code usage over training of run {run.config.id}", template="plotly_white", width=760, height=480,
+        title=f"Code usage over training of run {run.config.id}", template=plotly_template(), width=760, height=480,
         xaxis={"title": _USAGE_LABEL, "type": "category"},
         yaxis={"title": "number of codes", "range": [0, 1.05 * max(max(bar.y) for bar in bars)]},
         sliders=[{"steps": steps, "currentvalue": {"prefix": "window ending at epoch "}, "pad": {"t": 80}}],
@@ -176,7 +177,7 @@ def window_perplexities(run: Run) -> list[dict[str, Any]]:
     config, test, epoch_counts = run.config, run.last_epoch_metrics(), run.usage()[-1]
     rows = run.metrics()
     batch = rows[rows["kind"] == "train"].iloc[-1]
-    batch_tokens = config.optim.batch_size * (config.data.image_size >> config.model.downsample) ** 2
+    batch_tokens = config.optim.batch_size * math.prod(config.grid)
     values = [
         ("last batch", batch_tokens, float(batch["perplexity"])),
         ("last epoch", int(epoch_counts.sum()), float(perplexity(torch.from_numpy(epoch_counts)))),

@@ -18,7 +18,7 @@ CARD_STYLE = """
 .card p{margin:0}
 .card .picture{display:flex;align-items:center;justify-content:center;aspect-ratio:2;border-radius:.4rem;
  overflow:hidden;color:var(--faint);background:var(--box)}
-.card .picture:has(img){background:#fff}
+.card .picture:has(img){background:none}
 .card img{width:100%;height:100%;object-fit:contain}
 .card .numbers{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:.45rem .8rem}
 .card .numbers:has(:nth-child(4):last-child){grid-template-columns:repeat(2,minmax(0,1fr))}

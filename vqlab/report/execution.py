@@ -27,7 +27,9 @@ _KERNEL = "vqlab"
 _HEADLESS = {"VQLAB_HEADLESS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
 # What the two processes of a notebook import. torch._dynamo: every optimizer imports it at its first step.
 LIBRARIES = {
-    "vqlab.report.execution": ("papermill", "plotly.io", "latex2mathml.converter", "vqlab.report.page_exporter"),
+    "vqlab.report.execution": (
+        "papermill", "plotly.io.json", "latex2mathml.converter", "vqlab.report.pages:fill_caches",
+    ),
     "ipykernel_launcher": (
         "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "pandas.io.formats.style",
         "scipy.stats", "sklearn.decomposition", "seaborn", "matplotlib.pyplot", "matplotlib_inline.backend_inline",

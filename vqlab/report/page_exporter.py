@@ -6,6 +6,7 @@ It imports nbconvert, so import it only where a page is written.
 from __future__ import annotations
 
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,16 @@ class PageExporter(HTMLExporter):
         """
         renderer = _MathRenderer(escape=False, attachments=context.get("cell", {}).get("attachments", {}))
         return MarkdownWithMath(renderer, inline=_MathParser(hard_wrap=False)).render(source)
+
+
+@cache
+def page_exporter() -> PageExporter:
+    """Build the exporter once for each process: it compiles its templates at its first page.
+
+    Returns:
+        The exporter.
+    """
+    return PageExporter()
 
 
 class _MathParser(MathInlineParser):

@@ -26,19 +26,44 @@ def write_page(notebook: NotebookNode, path: Path) -> None:
             parameters is removed.
         path: the page to write; its folder must exist.
     """
-    from vqlab.report.page_exporter import PageExporter
-
     has_plotly = _convert_plotly_outputs(notebook)
     tags = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
     if any("injected-parameters" in of_cell for of_cell in tags):
         shown = [cell for cell, of_cell in zip(notebook.cells, tags, strict=True) if "parameters" not in of_cell]
         notebook.cells = shown
-    body, _ = PageExporter().from_notebook_node(notebook)
-    path.write_text(body)
+    path.write_text(_page_html(notebook))
     if has_plotly and not (path.parent / _PLOTLY_SCRIPT).is_file():
         from plotly.offline import get_plotlyjs
 
         write_atomic(path.parent / _PLOTLY_SCRIPT, lambda temporary: temporary.write_text(get_plotlyjs()))
+
+
+def fill_caches() -> None:
+    """Export a small notebook, which compiles the templates and the expressions that all pages need.
+
+    It takes as long as a page itself; processes forked afterwards write their pages in half the time.
+    """
+    from nbformat import validate
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    figure = {"data": [{"type": "scatter", "y": [0, 1]}], "layout": {"title": {"text": "a title"}}}
+    outputs = [
+        new_output("stream", text="text"),
+        new_output("execute_result", {"text/html": "<b>text</b>", "text/plain": "text"}),
+        new_output("display_data", {"image/png": "", "text/plain": "figure"}),
+        new_output("display_data", {_PLOTLY_MIME_TYPE: figure}),
+    ]
+    code = new_code_cell("from a import b\n\nb(1, 'text')  # comment", outputs=outputs, execution_count=1)
+    notebook = new_notebook(cells=[new_markdown_cell("# A *title*\n\n- `code`, $x^2$ and [a](b)\n"), code])
+    validate(notebook)
+    _convert_plotly_outputs(notebook)
+    _page_html(notebook)
+
+
+def _page_html(notebook: NotebookNode) -> str:
+    from vqlab.report.page_exporter import page_exporter
+
+    return page_exporter().from_notebook_node(notebook)[0]
 
 
 def _convert_plotly_outputs(notebook: NotebookNode) -> bool:

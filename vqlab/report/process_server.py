@@ -1,14 +1,15 @@
 """A server for each module that runs many times: it imports what the module needs, and forks a process for each run.
 
 Imports take longer than many a notebook. ``process_client.py`` asks for a process that runs the module as
-``python -m`` does. Nothing but imports happens before the fork, so a forked process computes what one of its own
-would compute.
+``python -m`` does. Before the fork happen only imports and calls that fill caches, such as those of templates, so a
+forked process computes what one of its own would compute.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -65,6 +66,7 @@ def process_servers(libraries: Mapping[str, Sequence[str]], environment: Mapping
 
     Args:
         libraries: what each server imports, by the module that it runs; a library that is not installed is left out.
+            Of an entry ``MODULE:FUNCTION`` it also calls the function, which must start no thread.
         environment: environment variables that libraries read when they are imported, such as numbers of threads.
 
     Yields:
@@ -210,14 +212,20 @@ def _kill(pid: int, number: int) -> None:
 
 
 def main() -> None:
-    """Serve the socket at standard input: arguments are the module and the libraries to import."""
+    """Serve the socket at standard input: arguments are the module and the libraries of ``process_servers``."""
     server = _Server(socket.socket(fileno=os.dup(0)))
     module, *libraries = sys.argv[1:]
     # A kernel reads it when its library is imported, and ends when this process is not its parent any more.
     os.environ["JPY_PARENT_PID"] = str(os.getpid())
-    for name in libraries:
+    for entry in libraries:
+        name, _, function = entry.partition(":")
         with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+            library = importlib.import_module(name)
+            if function:
+                getattr(library, function)()
+    # Else a garbage collection in a forked process goes through all that was imported, and copies its memory.
+    gc.collect()
+    gc.freeze()
     request = server.serve()
     os.environ.clear()
     os.environ.update(request.environment)

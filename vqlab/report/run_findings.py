@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def reconstruction_finding(run: Run) -> Finding:
     measured, config = run.last_epoch_metrics(), run.config
     codes = measured["tokens"] // measured["images"]
     code_bits = codes * bits_per_index(config.quantizer.num_codes)
-    pixel_bits = 8 * 3 * config.data.image_size**2
+    pixel_bits = 8 * math.prod(config.data.shape)
     sentence = (
         f"An image of {pixel_bits:,} bits is kept as {codes} codes of {code_bits:,.0f} bits together, and comes back "
         f"with a PSNR of {measured['psnr']:.1f} dB; {_describe_usage(measured)}."
@@ -71,16 +72,16 @@ def images_finding(images: ImageData) -> Finding:
         else f"{len(tested - trained)} of the {len(tested)} classes of the test images have no training images, so "
         "the test measures images of things that were never seen"
     )
-    size = train.pixels.shape[-1]
+    height, width = train.pixels.shape[2:]
     sentence = (
-        f"{len(train):,} training and {len(test):,} test images of {size} × {size} pixels from {images.name}; "
+        f"{len(train):,} training and {len(test):,} test images of {height} × {width} pixels from {images.name}; "
         f"{relation}."
     )
     numbers: dict[str, tuple[Value, str]] = {
         "training images": (len(train), ""),
         "test images": (len(test), ""),
         "classes": (len(trained | tested), ""),
-        "image size": (size, "pixels"),
+        "image size": (height, "pixels" if height == width else f"× {width} pixels"),
     }
     return Finding(sentence, numbers, data=images)
 

@@ -58,8 +58,8 @@ def run_page_data(tokenizer: Tokenizer, num_images: int = 16) -> dict[str, Any]:
         JSON values; pictures are data URLs. Image patches are included for at most 512 codes, and at most 3 MB of
         them: those of the codes in the images, then of the most used ones.
     """
-    run, size = tokenizer.run, tokenizer.run.config.data.image_size
-    count = max(1, min(num_images, len(tokenizer.data.test), num_images * 64**2 // size**2 or 1))
+    run, (_, height, width) = tokenizer.run, tokenizer.run.config.data.shape
+    count = max(1, min(num_images, len(tokenizer.data.test), num_images * 64**2 // (height * width) or 1))
     indices = torch.linspace(0, len(tokenizer.data.test) - 1, count).long().tolist()
     images = [_image_data(tokenizer, index) for index in indices]
     codes = _codes_with_patches(images, tokenizer.usage[-1])
@@ -121,7 +121,7 @@ def _patches(tokenizer: Tokenizer, codes: list[int]) -> dict[str, dict[str, Any]
     return drawn
 
 
-def _image_url(pixels: UInt8[Tensor, "3 H W"]) -> str:
+def _image_url(pixels: UInt8[Tensor, "C H W"]) -> str:
     return data_url(encode_png(pixels, small=True))
 
 

@@ -195,7 +195,7 @@ def bit_rates(config: Config, perplexity: float) -> dict[str, float]:
         >>> bit_rates(Config.profile("paper"), perplexity=512.0)
         {'fixed_bits': 640.0, 'entropy_bits': 576.0}
     """
-    codes = (config.data.image_size >> config.model.downsample) ** 2
+    codes = math.prod(config.grid)
     fixed, entropy = bits_per_index(config.quantizer.num_codes), bits_per_index(perplexity)
     return {"fixed_bits": codes * fixed, "entropy_bits": codes * entropy}
 

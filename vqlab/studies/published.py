@@ -62,11 +62,11 @@ def sizes_beside_published(images: ImageData) -> pd.DataFrame:
 
     Returns:
         The columns ``measured`` and ``paper §4.1.1``; one row each for training images, test images and pixels along
-        a side.
+        the longer side.
     """
     import pandas as pd
 
-    measured = [len(images.train), len(images.test), images.train.pixels.shape[-1]]
+    measured = [len(images.train), len(images.test), max(images.train.pixels.shape[2:])]
     return pd.DataFrame({"measured": measured, "paper §4.1.1": PUBLISHED_SIZES.values()}, index=list(PUBLISHED_SIZES))
 
 

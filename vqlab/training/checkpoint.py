@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vqlab.errors import InputError
 from vqlab.training.files import read_tensors, write_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+# The checkpoint before, for the case that the last one is damaged.
+PREVIOUS_FILE = "checkpoint.previous.safetensors"
 
 Modules = Mapping[str, nn.Module]
 Optimizers = Mapping[str, torch.optim.Optimizer]
@@ -19,9 +24,9 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def save_checkpoint(folder: Path, step: int, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> None:
-    """Write the state of a training to ``checkpoint.safetensors``.
+    """Write the state of a training to ``checkpoint.safetensors``, and keep the checkpoint before.
 
-    The file replaces an earlier checkpoint only when it is complete. Its keys are ``MODULE.NAME`` for the
+    The keys are ``MODULE.NAME`` for the
     ``state_dict`` of each module, ``OPTIMIZER.PARAMETER.NAME`` for the optimizers' and the names of the arrays.
 
     Args:
@@ -36,7 +41,45 @@ def save_checkpoint(folder: Path, step: int, modules: Modules, optimizers: Optim
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{prefix}.{index}.{key}": value for key, value in state.items()}
     tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if (folder / CHECKPOINT_FILE).is_file():
+        os.replace(folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE)
     write_tensors(folder / CHECKPOINT_FILE, tensors, {"step": str(step)})
+
+
+def remove_previous_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint before the last, when a training is finished.
+
+    Args:
+        folder: the folder of the Run.
+    """
+    (folder / PREVIOUS_FILE).unlink(missing_ok=True)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """Read the last checkpoint that is not damaged; a line on standard error says if it is not the last.
+
+    Args:
+        folder: the folder of the Run.
+
+    Returns:
+        The tensors by name, and the number of finished training steps; no tensors and 0 if there is no checkpoint.
+    """
+    damaged = []
+    for name in (CHECKPOINT_FILE, PREVIOUS_FILE):
+        if not (folder / name).is_file():
+            continue
+        try:
+            tensors, metadata = read_tensors(folder / name)
+            step = int(metadata["step"])
+        except (InputError, KeyError, ValueError):
+            damaged.append(name)
+            continue
+        if damaged:
+            print(f"run {folder}: {damaged[0]} is damaged; training goes on from step {step}", file=sys.stderr)
+        return tensors, step
+    if damaged:
+        print(f"run {folder}: {' and '.join(damaged)} damaged; training starts again from step 0", file=sys.stderr)
+    return {}, 0
 
 
 def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> int:
@@ -49,14 +92,12 @@ def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arra
         arrays: the arrays that receive the stored values, with the names used in ``save_checkpoint``.
 
     Returns:
-        Number of finished training steps; 0 if the folder has no checkpoint, and then nothing is changed.
-
-    Raises:
-        InputError: if the file is damaged.
+        Number of finished training steps; 0 if the folder has no checkpoint that can be read, and then nothing is
+        changed.
     """
-    if not (folder / CHECKPOINT_FILE).is_file():
+    tensors, step = read_checkpoint(folder)
+    if not tensors:
         return 0
-    tensors, metadata = read_tensors(folder / CHECKPOINT_FILE)
     for name, module in modules.items():
         prefix = f"{name}."
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -64,7 +105,7 @@ def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arra
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_state(tensors, f"{prefix}.")})
     for name, array in arrays.items():
         _restore_array(array, tensors[name].numpy())
-    return int(metadata["step"])
+    return step
 
 
 def _restore_array(array: np.ndarray, stored: np.ndarray) -> None:

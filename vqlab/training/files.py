@@ -1,16 +1,20 @@
-"""Reading and writing the tensors of a Run; a file is complete or absent, never half written."""
+"""Reading and writing the tensors of a Run; a file is complete or absent, and damage is found by a checksum."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vqlab.errors import InputError
 from vqlab.files import write_atomic
+
+_CHECKSUM = "checksum"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -26,9 +30,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     on_cpu = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
+    text = {**(metadata or {}), _CHECKSUM: _checksum(on_cpu)}
+
     def write(temporary: Path) -> None:
         try:
-            save_file(on_cpu, temporary, None if metadata is None else dict(metadata))
+            save_file(on_cpu, temporary, text)
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written: {error}") from None
 
@@ -45,12 +51,25 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         The tensors by name, on the CPU, and the metadata (text by name).
 
     Raises:
-        InputError: if the file is damaged.
+        InputError: if the file is damaged, or its tensors differ from those that were written.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as stored:
-            return {key: stored.get_tensor(key) for key in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+            metadata = stored.metadata() or {}
     except SafetensorError as error:
-        raise InputError(f"{path}: is damaged ({error}); remove this file and train again") from None
+        raise InputError(f"{path}: is damaged ({error}); train again to write it again") from None
+    # Files of version 0.1 have none.
+    if metadata.pop(_CHECKSUM, None) not in (None, _checksum(tensors)):
+        raise InputError(f"{path}: is damaged (its checksum differs); train again to write it again")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

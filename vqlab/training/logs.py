@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from vqlab.files import write_atomic
+from vqlab.files import synchronize, write_atomic
 
 
 class JsonLines:
@@ -24,7 +25,10 @@ class JsonLines:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        kept = [json.dumps(row) for row in read_rows(path) if row["step"] <= step]
+        rows = read_rows(path)
+        if step and (not rows or _is_damaged(path, len(rows))):
+            print(f"{path}: rows up to step {step} are lost; the rest of the Run is kept", file=sys.stderr)
+        kept = [json.dumps(row) for row in rows if row["step"] <= step]
         write_atomic(path, lambda temporary: temporary.write_text("".join(f"{line}\n" for line in kept)))
 
     def append(self, row: dict[str, Any]) -> None:
@@ -36,9 +40,13 @@ class JsonLines:
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def synchronize(self) -> None:
+        """Wait until the rows are on the disk, so that a checkpoint never has steps whose rows are lost."""
+        synchronize(self.path)
+
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSON-lines file, without an incomplete last line that a killed process left.
+    """Read the rows of a JSON-lines file, up to the first that a killed process or a loss of power left incomplete.
 
     Args:
         path: the file.
@@ -46,8 +54,30 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Returns:
         The rows in their order; an empty list if the file does not exist.
     """
-    text = path.read_text() if path.is_file() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+        row = _row(line)
+        if row is None:
+            break
+        rows.append(row)
+    return rows
+
+
+def _is_damaged(path: Path, readable: int) -> bool:
+    """Whether a file has more after its readable rows than one incomplete line, as a killed process leaves it."""
+    rest = path.read_bytes().splitlines(keepends=True)[readable:]
+    return len(rest) > 1 or any(line.endswith(b"\n") or b"\0" in line for line in rest)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None if it is incomplete."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 class RunLog:
@@ -88,6 +118,11 @@ class RunLog:
             row: counts per bin by name, with ``step`` and ``epoch``.
         """
         self.angles.append(row)
+
+    def synchronize(self) -> None:
+        """Wait until the rows of both files are on the disk."""
+        self.metrics.synchronize()
+        self.angles.synchronize()
 
     def close(self) -> None:
         """Write pending events and close TensorBoard's writer."""

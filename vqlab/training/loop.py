@@ -14,13 +14,14 @@ from vqlab.config import Config
 from vqlab.data.batches import Batch
 from vqlab.data.folder import source_key
 from vqlab.files import write_json
-from vqlab.training.checkpoint import load_checkpoint, save_checkpoint
+from vqlab.training.checkpoint import load_checkpoint, remove_previous_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
 from vqlab.training.files import write_tensors
 from vqlab.training.logs import RunLog
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.provenance import collect_provenance
 from vqlab.training.recipes import StepContext, build_recipe
+from vqlab.training.repair import remove_damaged_files
 from vqlab.training.retraining import find_run, images_changed, set_aside
 from vqlab.training.run import Run
 from vqlab.training.run_lock import run_lock
@@ -77,6 +78,7 @@ def train(
     if retrain:
         set_aside(Path(root) / config.id)
     run = Run.create(Path(root) / config.id, config)
+    remove_damaged_files(run)
     if run.finished:
         run.check_data()
         return run
@@ -125,7 +127,11 @@ class _Training:
         try:
             while self.step < end and not self.stopped:
                 self._train_epoch(end)
-            self._save(finished=self.step >= self.total_steps)
+            finished = self.step >= self.total_steps
+            if finished:
+                # Again after a repair, for which no step is trained.
+                self.recipe.on_epoch_end()
+            self._save(finished=finished)
         finally:
             self.log.close()
 
@@ -185,9 +191,11 @@ class _Training:
         folder, recipe = self.run.folder, self.recipe
         recipe.finite_check.raise_if_diverged()
         recipe.synchronize()
+        self.log.synchronize()
         save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:
             write_tensors(folder / "model.safetensors", recipe.evaluated_model.state_dict())
+            remove_previous_checkpoint(folder)
         wall_seconds = self.previous_seconds + time.perf_counter() - self.start_time
         write_json(
             folder / "provenance.json",

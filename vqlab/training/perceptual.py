@@ -46,7 +46,7 @@ def classifier_loss(data: ImageData, device: str = "cpu") -> nn.Module:
         device: the torch device that trains it.
 
     Returns:
-        A module (x, y) -> scalar, for images (B, 3, H, W) in [0, 1].
+        A module (x, y) -> scalar, for images (B, C, H, W) in [0, 1].
 
     Raises:
         InputError: if the images have fewer than two classes.

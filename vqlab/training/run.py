@@ -37,7 +37,7 @@ class Run(RunFolder):
 
     def samples(
         self, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any
-    ) -> Iterator[Float[Tensor, "B 3 H W"]]:
+    ) -> Iterator[Float[Tensor, "B C H W"]]:
         """Sample images from a VAE, a GAN or a prior.
 
         Args:
@@ -47,7 +47,7 @@ class Run(RunFolder):
             **settings: options of the Run's kind, see ``vqlab.training.sampling.draw_samples``.
 
         Returns:
-            Batches of images in [0, 1], together (count, 3, H, W).
+            Batches of images in [0, 1], together (count, C, H, W).
 
         Raises:
             InputError: if ``count`` is below 1, the Run is that of a VQ-VAE without a prior, training has not

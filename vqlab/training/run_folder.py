@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,7 +86,7 @@ class RunFolder:
         Raises:
             InputError: if the folder holds the Run of another Config, or an unreadable ``config.json``.
         """
-        if (folder / "config.json").exists():
+        if (folder / "config.json").exists() and not _is_damaged(folder, config):
             run = cls.open(folder)
             if run.config != config:
                 raise InputError(f"run {folder}: holds config {run.config.id}, not {config.id}; choose another folder")
@@ -270,3 +271,15 @@ class RunFolder:
             raise
         except InputError:
             return
+
+
+def _is_damaged(folder: Path, config: Config) -> bool:
+    """Whether ``config.json`` of the Run's own folder is no JSON, so that it can be written again."""
+    try:
+        read_json(folder / "config.json")
+    except InputError:
+        if folder.name != config.id:
+            return False
+        print(f"run {folder}: config.json was damaged and is written again", file=sys.stderr)
+        return True
+    return False

@@ -8,9 +8,12 @@ from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
+from vqlab.files import TEMPORARY_ENDING
 from vqlab.training.run_folder import RunFolder
 
 _POLL_SECONDS = 0.5
+# Beginnings of the names of files that only the holder of the lock writes.
+_WRITTEN_WITH_LOCK = ("checkpoint", "model", "provenance", "metrics", "angles", "codebook")
 
 
 @contextmanager
@@ -44,6 +47,10 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
                 yield False
                 return
     try:
+        # Of processes that were killed while they wrote; nobody else writes to the folder now.
+        for name in _WRITTEN_WITH_LOCK:
+            for unfinished in run.folder.glob(f".{name}.*{TEMPORARY_ENDING}"):
+                unfinished.unlink(missing_ok=True)
         yield not run.finished
     finally:
         lock.release()

@@ -42,7 +42,7 @@ def open_prior(prior: RunFolder, codec: RunFolder, device: str = "cpu") -> CodeT
 
 def draw_samples(
     run: RunFolder, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any
-) -> Iterator[Float[Tensor, "B 3 H W"]]:
+) -> Iterator[Float[Tensor, "B C H W"]]:
     """Sample images in batches.
 
     Args:
@@ -55,7 +55,7 @@ def draw_samples(
             ``LatentDiffusion.sample``; none for a VAE and a GAN.
 
     Returns:
-        Batches of images in [0, 1], together (count, 3, H, W).
+        Batches of images in [0, 1], together (count, C, H, W).
 
     Raises:
         InputError: if ``count`` is below 1, the Run is that of a VQ-VAE without a prior, training has not finished,

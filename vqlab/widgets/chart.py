@@ -23,11 +23,34 @@ _LAYOUT = {
 class PlotlyScript(ipywidgets.Widget):  # type: ignore[misc]  # ipywidgets has no types
     """The source of plotly.js (5 MB), which all charts of a kernel share.
 
+    A page gets it once, when the widget is created. A page that is opened later asks for it after its widgets are
+    restored: as a part of their state it would take a slow page longer than the two seconds for which JupyterLab
+    waits for a widget before it shows "model not found".
+
     Attributes:
         source: the script.
     """
 
     source = traitlets.Unicode(help="the script").tag(sync=True)
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source=source)
+        self.on_msg(lambda *_: self.send_state("source"))
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """Read the state; the script is in it when the widget is created, and where it is named.
+
+        Args:
+            key: names of attributes, as for ``ipywidgets.Widget``; None for all.
+            drop_defaults: as for ``ipywidgets.Widget``.
+
+        Returns:
+            Values by name.
+        """
+        state: dict[str, Any] = super().get_state(key, drop_defaults)
+        if key is None and self.comm is not None:
+            state.pop("source", None)
+        return state
 
 
 @cache

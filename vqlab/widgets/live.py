@@ -64,7 +64,7 @@ class LiveTraining(Explorer):
         device: the torch device; may be changed before ``start``.
         run: the Run.
         rows: logged rows of kind ``train`` and ``epoch`` so far, as in ``metrics.jsonl``.
-        images: the test images whose reconstructions are shown, (n, 3, H, W) in [0, 1].
+        images: the test images whose reconstructions are shown, (n, C, H, W) in [0, 1].
         reconstructions: their newest reconstructions, of the same shape; None until the first are computed, and for
             models other than a VQ-VAE.
         code_counts: tokens of each code in 64 test images, (K,); None as for ``reconstructions``.
@@ -83,8 +83,8 @@ class LiveTraining(Explorer):
         logged = read_rows(self.run.folder / "metrics.jsonl")
         self.rows: list[dict[str, Any]] = [row for row in logged if row["kind"] in ("train", "epoch")]
         test = self.run.data().test
-        self.images: Float[Tensor, "n 3 H W"] = test.evenly_spaced(num_images)
-        self.reconstructions: Float[Tensor, "n 3 H W"] | None = None
+        self.images: Float[Tensor, "n C H W"] = test.evenly_spaced(num_images)
+        self.reconstructions: Float[Tensor, "n C H W"] | None = None
         self.code_counts: Int64[Tensor, " K"] | None = None
         self._usage_images = test.evenly_spaced(_USAGE_IMAGES)
         self._thread: threading.Thread | None = None

@@ -22,15 +22,15 @@ class TrainingState(ExplorerState, Protocol):
 
     Attributes:
         config: what is trained.
-        images: test images, (n, 3, H, W) in [0, 1].
+        images: test images, (n, C, H, W) in [0, 1].
         reconstructions: their newest reconstructions, or None.
         code_counts: tokens of each code in 64 test images, (K,), or None.
         rows: logged rows so far.
     """
 
     config: Config
-    images: Float[Tensor, "n 3 H W"]
-    reconstructions: Float[Tensor, "n 3 H W"] | None
+    images: Float[Tensor, "n C H W"]
+    reconstructions: Float[Tensor, "n C H W"] | None
     code_counts: Int64[Tensor, " K"] | None
     rows: list[dict[str, Any]]
 

@@ -12,7 +12,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
-from vqlab.analysis.pictures import data_url, encode_grey_png
+from vqlab.analysis.pictures import data_url, encode_shade_png
 from vqlab.analysis.plane import Plane, square_grid
 from vqlab.widgets.choices import HALF_WIDTH
 from vqlab.widgets.components import widget_script
@@ -84,5 +84,5 @@ def _background(plane: Plane) -> str:
     line = torch.linspace(HALF_WIDTH, -HALF_WIDTH, _BACKGROUND_SIZE)
     points = torch.stack([-line.repeat(_BACKGROUND_SIZE), line.repeat_interleave(_BACKGROUND_SIZE)], dim=1)
     cells = plane.cells(points).view(_BACKGROUND_SIZE, _BACKGROUND_SIZE).numpy()
-    greys = np.linspace(205, 252, len(plane.codes)).round().astype(np.uint8)
-    return data_url(encode_grey_png(greys[(cells * 3) % len(greys)]))
+    opacity = np.linspace(100, 6, len(plane.codes)).round().astype(np.uint8)
+    return data_url(encode_shade_png(opacity[(cells * 3) % len(opacity)]))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqlab.analysis.pictures import encode_png
 from vqlab.analysis.tokenizer import image_metrics
+from vqlab.config import DataConfig
 from vqlab.data.upload import read_image
 from vqlab.errors import InputError
 from vqlab.widgets.checks import check_one_of, check_range
@@ -63,12 +64,12 @@ class ReconstructionExplorer(RunsExplorer):
         self.state = state
 
     @property
-    def image(self) -> Float[Tensor, "3 H W"]:
+    def image(self) -> Float[Tensor, "C H W"]:
         """The selected image, in [0, 1]."""
         return self._pixels(self.state).float() / 255
 
     @property
-    def reconstruction(self) -> Float[Tensor, "3 H W"]:
+    def reconstruction(self) -> Float[Tensor, "C H W"]:
         """The image decoded from the codes in ``state["grid"]``, in [0, 1]."""
         return self.tokenizer.decode(torch.tensor(self.state["grid"]))
 
@@ -128,7 +129,7 @@ class ReconstructionExplorer(RunsExplorer):
         self.state = {"grid": self._encode(self.state)}
 
     def load_upload(self, content: bytes, name: str) -> None:
-        """Show an uploaded image; the message describes how it was cropped and resized.
+        """Show an uploaded image; the message describes how it was fitted to the size and colour of the Run.
 
         Args:
             content: the bytes of a PNG or JPEG file.
@@ -137,7 +138,7 @@ class ReconstructionExplorer(RunsExplorer):
         Raises:
             InputError: if ``content`` is not a PNG or JPEG image, is damaged, or has more than 50 million pixels.
         """
-        pixels, description = read_image(content, self._image_size(self.state), name)
+        pixels, description = read_image(content, self._data_config(self.state), name)
         self.state = {"upload": base64.b64encode(encode_png(pixels)).decode()}
         self.message = description
 
@@ -199,9 +200,8 @@ class ReconstructionExplorer(RunsExplorer):
         except (TypeError, ValueError, RuntimeError):
             raise InputError("grid: must be a list of rows, each a list of equally many codes") from None
         tokenizer = self._sources.tokenizer(state["run"])
-        side = self._image_size(state) // tokenizer.patch_size
-        if grid.shape != (side, side):
-            raise InputError(f"grid: shape {tuple(grid.shape)}: must be ({side}, {side})")
+        if grid.shape != tokenizer.run.config.grid:
+            raise InputError(f"grid: shape {tuple(grid.shape)}: must be {tokenizer.run.config.grid}")
         low, high = int(grid.min()), int(grid.max())
         if low < 0 or high >= tokenizer.num_codes:
             raise InputError(f"grid: codes from {low} to {high}: must be from 0 to {tokenizer.num_codes - 1}")
@@ -213,12 +213,12 @@ class ReconstructionExplorer(RunsExplorer):
             return torch.arange(len(data.test))
         return (data.test.labels == data.class_names.index(state["class"])).nonzero()[:, 0]
 
-    def _image_size(self, state: dict[str, Any]) -> int:
-        return self._sources.tokenizer(state["run"]).run.config.data.image_size
+    def _data_config(self, state: dict[str, Any]) -> DataConfig:
+        return self._sources.tokenizer(state["run"]).run.config.data
 
-    def _pixels(self, state: dict[str, Any]) -> UInt8[Tensor, "3 H W"]:
+    def _pixels(self, state: dict[str, Any]) -> UInt8[Tensor, "C H W"]:
         if state["upload"] is not None:
-            return read_image(_from_base64(state["upload"]), self._image_size(state))[0]
+            return read_image(_from_base64(state["upload"]), self._data_config(state))[0]
         data = self._sources.tokenizer(state["run"]).data
         return data.test.pixels[self._class_indices(state)[state["index"]]]
 

@@ -33,11 +33,11 @@ class ReconstructionState(ExplorerState, Protocol):
         """The selected Run."""
 
     @property
-    def image(self) -> Float[Tensor, "3 H W"]:
+    def image(self) -> Float[Tensor, "C H W"]:
         """The selected image."""
 
     @property
-    def reconstruction(self) -> Float[Tensor, "3 H W"]:
+    def reconstruction(self) -> Float[Tensor, "C H W"]:
         """The image decoded from the code grid."""
 
     @property
@@ -151,8 +151,8 @@ class ReconstructionView(View):
             self.index.max = self.explorer.last_index
         self.link.code = state["code"]
         self.grid.selects = state["tool"] == "pick"
-        side = len(state["grid"])
-        self.grid_caption.content = {"parts": [f"code grid, {side}×{side}\ntool {state['tool']}, ", state["code"]]}
+        rows, columns = len(state["grid"]), len(state["grid"][0])
+        self.grid_caption.content = {"parts": [f"code grid, {rows}×{columns}\ntool {state['tool']}, ", state["code"]]}
 
     def _draw_run(self, state: dict[str, Any]) -> None:
         tokenizer = self.explorer.tokenizer

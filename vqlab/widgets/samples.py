@@ -70,7 +70,7 @@ class SampleExplorer(Explorer):
         self.state = state
 
     @property
-    def image(self) -> Float[Tensor, "3 H W"]:
+    def image(self) -> Float[Tensor, "C H W"]:
         """The selected test image, in [0, 1]."""
         return self.tokenizer.data.test.pixels[self.state["index"]].float() / 255
 
@@ -100,7 +100,7 @@ class SampleExplorer(Explorer):
             self._sampled = (dict(state), codes)
         return self._sampled[1]
 
-    def images(self) -> Float[Tensor, "n 3 H W"]:
+    def images(self) -> Float[Tensor, "n C H W"]:
         """Decode the eight sampled code grids.
 
         Returns:

@@ -32,13 +32,13 @@ class SampleState(ExplorerState, Protocol):
     labels: list[str]
 
     @property
-    def image(self) -> Float[Tensor, "3 H W"]:
+    def image(self) -> Float[Tensor, "C H W"]:
         """The selected test image."""
 
     def known_codes(self) -> Int[Tensor, "h w"]:
         """Codes that are kept, −1 elsewhere."""
 
-    def images(self) -> Float[Tensor, "n 3 H W"]:
+    def images(self) -> Float[Tensor, "n C H W"]:
         """The decoded samples."""
 
     def keep_rows(self, rows: int) -> None:

@@ -67,7 +67,7 @@ class AdversarialTerm:
         """Compute the weighted term for the autoencoder.
 
         Args:
-            reconstruction: reconstructed images (B, 3, H, W), with their graph.
+            reconstruction: reconstructed images (B, C, H, W), with their graph.
             reconstruction_loss: scalar of the same step, with its graph.
 
         Returns:
@@ -84,7 +84,7 @@ class AdversarialTerm:
         """Compute the loss of the discriminator.
 
         Args:
-            reconstruction: reconstructed images (B, 3, H, W), without a graph.
+            reconstruction: reconstructed images (B, C, H, W), without a graph.
             images: the images themselves.
 
         Returns:

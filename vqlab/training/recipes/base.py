@@ -146,7 +146,7 @@ class Recipe(ABC):
             start: number of batches to skip.
 
         Yields:
-            Images (B, 3, H, W) in [0, 1] and labels (B,), on the device.
+            Images (B, C, H, W) in [0, 1] and labels (B,), on the device.
         """
         data = self.config.data
         yield from batches(

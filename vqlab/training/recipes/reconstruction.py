@@ -56,7 +56,7 @@ class ReconstructionCriterion:
         self._perceptual = build_perceptual_loss(config, data, device)
 
     def __call__(
-        self, reconstruction: Float[Tensor, "B 3 H W"], images: Float[Tensor, "B 3 H W"]
+        self, reconstruction: Float[Tensor, "B C H W"], images: Float[Tensor, "B C H W"]
     ) -> ReconstructionLoss:
         """Compare reconstructions with their images.
 
@@ -73,7 +73,7 @@ class ReconstructionCriterion:
         return ReconstructionLoss(pixels, *self._perceptual(reconstruction, images))
 
     def measure_perceptual_time(
-        self, reconstruction: Float[Tensor, "B 3 H W"], images: Float[Tensor, "B 3 H W"]
+        self, reconstruction: Float[Tensor, "B C H W"], images: Float[Tensor, "B C H W"]
     ) -> dict[str, float]:
         """Measure how long the perceptual terms take in a step, by computing them once more.
 

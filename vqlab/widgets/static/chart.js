@@ -15,10 +15,19 @@ function loadPlotly(model) {
 async function readScript(model) {
   const id = model.get("script").replace("IPY_MODEL_", "");
   const script = await model.widget_manager.get_model(id);
+  if (!script.get("source")) await requestSource(script);
   const exports = { exports: {} };
   // Its own module object: plotly.js then neither reads nor replaces names of the page.
   new Function("module", "exports", script.get("source"))(exports, exports.exports);
   return exports.exports;
+}
+
+// A page that was opened after the kernel had sent the script.
+function requestSource(script) {
+  return new Promise((resolve) => {
+    script.once("change:source", resolve);
+    script.send({ request: "source" });
+  });
 }
 
 function themeColours(element) {
