@@ -9,6 +9,7 @@ import copy
 import sys
 
 import torch
+import torch._inductor.config
 from torch import Tensor
 
 from vqlab import VectorQuantizer
@@ -42,6 +43,8 @@ def parallel() -> None:
 
 if __name__ == "__main__":
     device = sys.argv[1]
+    # Plain loops: which vector instructions there are is found by a compilation that a busy machine may not finish.
+    torch._inductor.config.cpp.simdlen = 1
     compiled(device, training=True, gradient=True)
     compiled(device, training=True, gradient=False)
     compiled(device, training=False, gradient=False)

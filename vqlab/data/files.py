@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -207,7 +207,7 @@ def _tar_files(source: Path, position: ReadPosition) -> Iterator[File]:
         raise _damaged(source, error) from None
 
 
-def _open_tar(raw: BinaryIO, source: Path) -> tarfile.TarFile:
+def _open_tar(raw: io.BufferedIOBase, source: Path) -> tarfile.TarFile:
     if is_zstandard(raw):
         return tarfile.open(fileobj=open_zstandard(raw, f"data.source=folder:{source.name}"), mode="r:")
     return tarfile.open(fileobj=raw, mode="r:*")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any
 
 from vqlab.errors import InputError
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
-def is_zstandard(raw: BinaryIO) -> bool:
+def is_zstandard(raw: io.BufferedIOBase) -> bool:
     """Find out whether a file is compressed with Zstandard.
 
     Args:
@@ -29,7 +29,7 @@ def is_zstandard(raw: BinaryIO) -> bool:
     return start == _MAGIC
 
 
-def open_zstandard(raw: BinaryIO, name: str) -> io.BufferedReader:
+def open_zstandard(raw: io.BufferedIOBase, name: str) -> io.BufferedReader:
     """Open the content of a Zstandard file; going back in it reads it again from the beginning.
 
     Args:
@@ -55,7 +55,7 @@ def open_zstandard(raw: BinaryIO, name: str) -> io.BufferedReader:
 class _Reader(io.RawIOBase):
     """The content of a Zstandard file as a stream that can go back."""
 
-    def __init__(self, raw: BinaryIO, package: Any) -> None:
+    def __init__(self, raw: io.BufferedIOBase, package: Any) -> None:
         self._raw, self._package, self._position = raw, package, 0
         self._rewind()
 

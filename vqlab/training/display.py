@@ -67,12 +67,10 @@ def run_html(run: RunFolder) -> str:
             unreadable.append(name)
             return None
 
-    logged = read("metrics.jsonl", lambda: _logged_columns(run))
-    measured = read("evaluation.json", lambda: dict(read_json(run.folder / "evaluation.json")))
+    logged = read("metrics.jsonl", lambda: _shown_columns(_logged_columns(run)))
+    measured = read("evaluation.json", lambda: _shown_columns(read_json(run.folder / "evaluation.json")))
     picture = read("codebook.npz", lambda: _usage_chart(run)) if run.config.kind == "vqvae" else None
-    numbers = _formatted_numbers(
-        run.config.kind, {**(logged or {}), **({"part": "test", **measured} if measured else {})}
-    )
+    numbers = _formatted_numbers(run.config.kind, {**(logged or {}), **(measured or {})})
     facts = {"data": run.config.data.source, "status": _status(run), **numbers}
     if _has_quantizer(run):
         facts = {"transport": run.config.quantizer.transport, **facts}
@@ -103,16 +101,17 @@ def _logged_columns(run: RunFolder) -> dict[str, Any]:
     return {**(losses[-1] if losses else {}), **(epochs[-1] if epochs else {})}
 
 
-def _finite(columns: Mapping[str, Any]) -> dict[str, float]:
+def _shown_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The finite numbers, and the part of the images that they were measured on."""
     numbers = {name: value for name, value in columns.items() if isinstance(value, int | float)}
-    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    return {**finite, "part": str(columns.get("part", "test"))}
 
 
 def _formatted_numbers(kind: str, columns: Mapping[str, Any]) -> dict[str, str]:
-    numbers, part = _finite(columns), columns.get("part", "test")
-    names = [name for name in _NUMBERS[kind] if name in numbers][:_MAX_NUMBERS]
-    shown = [(*_NUMBERS[kind][name], numbers[name]) for name in names]
-    return {label.format(part=part): text.format(number) for label, text, number in shown}
+    names = [name for name in _NUMBERS[kind] if name in columns][:_MAX_NUMBERS]
+    shown = [(*_NUMBERS[kind][name], columns[name]) for name in names]
+    return {label.format(part=columns["part"]): text.format(number) for label, text, number in shown}
 
 
 def _usage_chart(run: RunFolder) -> str:
