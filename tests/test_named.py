@@ -79,6 +79,16 @@ def test_the_factors_study_changes_the_transport_alone() -> None:
     assert all(config == configs[0] for config in configs)
 
 
+def test_the_rotation_study_goes_from_straight_through_to_the_rotation() -> None:
+    arms = {arm: config for arm, _, config in named_study("rotation", "best", (0,)).configs()}
+    quantizers = [config.quantizer for config in arms.values()]
+    assert [(q.transport, q.transport_fraction) for q in quantizers] == [
+        ("straight_through", 1), ("rotation", 0.125), ("rotation", 0.25), ("rotation", 0.5), ("rotation", 1),
+        ("rotation_unscaled", 1), ("rescale", 1),
+    ]  # fmt: skip
+    assert arms["straight-through"] == Config.profile("best")
+
+
 def test_the_error_of_an_unknown_study_lists_the_names() -> None:
     with pytest.raises(InputError, match=r"study='nothing'.*reconstruction"):
         named_study("nothing")

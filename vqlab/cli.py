@@ -223,7 +223,7 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="reconstruction, transports, collapsing, generation, perceptual, factors or recipe",
+            help="reconstruction, transports, collapsing, generation, perceptual, factors, rotation or recipe",
             autocompletion=_complete_study,
         ),
     ],

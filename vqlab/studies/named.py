@@ -49,6 +49,17 @@ FACTORS: Arms = {
 }
 
 
+# From straight-through to RRT by the part of the angle, and each of RRT's two factors alone.
+ROTATION: Arms = {
+    "straight-through": TRANSPORTS["straight-through"],
+    **{
+        f"RRT to 1/{part} of the way": {**TRANSPORTS["RRT"], "quantizer.transport_fraction": 1 / part}
+        for part in (8, 4, 2)
+    },
+    **{arm: FACTORS[arm] for arm in ("RRT", "rotation without rescale", "rescale only")},
+}
+
+
 def _no_changes(profile: str) -> dict[str, Any]:
     return {}
 
@@ -102,6 +113,10 @@ def _factor_arms(profile: str) -> Arms:
     return FACTORS
 
 
+def _rotation_arms(profile: str) -> Arms:
+    return ROTATION
+
+
 def _collapsing_arms(profile: str) -> Arms:
     return {arm: {**TRANSPORTS[arm], **_COLLAPSE} for arm in _PAPER_TRANSPORTS}
 
@@ -127,6 +142,7 @@ _STUDIES = {
     "generation": _NamedStudy(generation_arms),
     "perceptual": _NamedStudy(_perceptual_arms, _smaller_if_quick),
     "factors": _NamedStudy(_factor_arms, _factor_budget, held_out=True),
+    "rotation": _NamedStudy(_rotation_arms, _smaller_if_quick),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
 }
 STUDY_NAMES = tuple(_STUDIES)
@@ -141,7 +157,8 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
             the codebook and without restarts), ``generation`` (the VQ-VAE, a VAE and a GAN of paper §4.1.3, and two
             priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3, and the adversarial term
             of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, each of its two factors
-            alone, and a rotation by part of the way, on validation images) or ``recipe`` (what each ingredient of the
+            alone, and a rotation by part of the way, on validation images), ``rotation`` (the same with all training
+            images, on the test images, with Fréchet distances) or ``recipe`` (what each ingredient of the
             profile ``best`` is worth, on validation images).
         profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
@@ -173,7 +190,8 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
 
     Returns:
         One row for each arm: means with 95 % confidence intervals; columns without any value are left out. Where
-        arms have two seeds or more, a column has the change of PSNR, as in ``describe_differences``.
+        arms have two seeds or more, columns have the changes of PSNR and rFD-classifier, as in
+        ``describe_differences``.
 
     Raises:
         InputError: if no row is finished.
@@ -185,20 +203,28 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
 
 
 def _with_changes(study: StudyTable) -> pd.DataFrame:
-    """The formatted table with the change of PSNR of each arm, paired by seed."""
+    """The formatted table with the changes of PSNR and of rFD-classifier of each arm, paired by seed."""
     table = study.formatted()
-    changes = {}
-    for arm, base in _bases([str(arm) for arm in table.index]).items():
-        try:
-            change = study.difference(arm, base, ["psnr"]).iloc[0]
-        except InputError:
-            continue
-        if change["n"] > 1:
-            changes[arm] = f"{change['mean difference']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]"
-    if changes:
-        column = [changes.get(str(arm), MISSING) for arm in table.index]
-        table.insert(list(table.columns).index(MEASURES["psnr"]) + 1, "change of PSNR (dB)", column)
+    bases = _bases([str(arm) for arm in table.index])
+    for measure in ("psnr", "rfd_classifier"):
+        changes = {arm: _change(study, arm, base, measure) for arm, base in bases.items()}
+        if any(changes.values()):
+            column = [changes.get(str(arm)) or MISSING for arm in table.index]
+            label = MEASURES[measure]
+            table.insert(list(table.columns).index(label) + 1, f"change of {label}", column)
     return table
+
+
+def _change(study: StudyTable, arm: str, base: str, measure: str) -> str:
+    """The mean change of a measure, paired by seed, with its interval; empty without two common seeds."""
+    try:
+        change = study.difference(arm, base, [measure]).iloc[0]
+    except (InputError, KeyError):
+        # No seed in common, or not measured.
+        return ""
+    if change["n"] < 2:
+        return ""
+    return f"{change['mean difference']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]"
 
 
 def _bases(arms: Sequence[str]) -> dict[str, str]:
@@ -229,7 +255,9 @@ def perceptual_table(study: StudyTable) -> pd.DataFrame:
     return table.assign(**{"perceptual term (ms per step)": costs})
 
 
-def describe_differences(study: StudyTable, measures: Sequence[str] = ("psnr", "ssim", "perplexity")) -> list[str]:
+def describe_differences(
+    study: StudyTable, measures: Sequence[str] = ("psnr", "ssim", "rfd_classifier", "perplexity")
+) -> list[str]:
     """Describe how each arm differs from the arm that it changes, or else from the first, paired by seed.
 
     Args:
@@ -245,7 +273,7 @@ def describe_differences(study: StudyTable, measures: Sequence[str] = ("psnr", "
         for measure in measures:
             try:
                 sentences.append(study.describe_difference(base, other, measure))
-            except InputError:
+            except (InputError, KeyError):
                 continue
     return sentences
 
