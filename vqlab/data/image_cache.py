@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from vqlab.data.cache import cache_folder
 from vqlab.data.stored_images import PARTS, Order, StoredImages
+from vqlab.files import synchronize
 
 # Part of every key; to be raised when the same files give other pixels.
 VERSION = 3
@@ -154,9 +155,9 @@ class CacheEntry:
         self._write_index(stored, order, target, (len(rows), *stored.pixels.shape[1:]))
         shutil.rmtree(self.folder, ignore_errors=True)
         for path in (*self.unfinished.iterdir(), self.unfinished):
-            _synchronize(path)
+            synchronize(path)
         self.unfinished.rename(self.folder)
-        _synchronize(self.folder.parent)
+        synchronize(self.folder.parent)
         self._remove_earlier()
 
     def _write_index(self, stored: StoredImages, order: Order, path: Path, shape: tuple[int, ...]) -> None:
@@ -235,14 +236,6 @@ def _write_rows(pixels: np.ndarray, rows: np.ndarray, path: Path) -> None:
     with path.open("wb") as file:
         for start in range(0, len(rows), step):
             file.write(pixels[rows[start : start + step]].data)
-
-
-def _synchronize(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _folder_size(folder: Path) -> int:
