@@ -77,6 +77,8 @@ IN_VIEW = """() => {
   for (const node of all('.jp-OutputArea-output')) {
     if (node.querySelector('[transform*="NaN"]')) problems.push('NaN in a transform');
     if (/widget model not found|Error displaying widget/i.test(node.textContent)) problems.push(node.textContent);
+    // A reopened notebook restores its widgets after its outputs are on the page.
+    if (node.textContent.trim().startsWith('Loading widget')) problems.push('a widget that is still loading');
   }
   return { problems, charts };
 }"""
@@ -118,7 +120,7 @@ class ProjectNotebook(Notebook):
 
     def __init__(self, context: BrowserContext, server: LabServer, name: str, throttle: float = 1) -> None:
         MonitoredPage.__init__(self, context)
-        self.name, self.patience = name, PATIENCE * throttle
+        self.name, self.throttle, self.patience = name, throttle, PATIENCE * throttle
         context.new_cdp_session(self.page).send("Emulation.setCPUThrottlingRate", {"rate": throttle})
         self.open(server.url(name))
 
@@ -126,6 +128,7 @@ class ProjectNotebook(Notebook):
         """Open the notebook and wait for its kernel."""
         self.page.goto(url, wait_until="domcontentloaded", timeout=60_000)
         self.wait_for_kernel()
+        self.page.wait_for_timeout(500 * (self.throttle - 1))
 
     def save(self) -> None:
         """Save the notebook with its outputs."""
@@ -158,7 +161,8 @@ class ProjectNotebook(Notebook):
         seen, turns_at_end = self.wait_until_drawn(), 0
         for _ in range(400):
             self.page.mouse.wheel(0, WHEEL)
-            self.page.wait_for_timeout(150)
+            # A person waits for a slow page, too.
+            self.page.wait_for_timeout(150 * self.throttle)
             seen |= self.wait_until_drawn()
             # A busy page may take the turn of the wheel later, or grow when a cell comes into view.
             turns_at_end = turns_at_end + 1 if outer.evaluate(AT_END) else 0
