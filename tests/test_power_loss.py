@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vqlab.config import Config
+from vqlab.errors import InputError
 from vqlab.training import Run, train
 from vqlab.training.checkpoint import CHECKPOINT_FILE, PREVIOUS_FILE
 from vqlab.training.files import read_tensors, write_tensors
@@ -100,7 +101,7 @@ def test_a_changed_bit_of_a_tensor_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-7] ^= 4
     path.write_bytes(content)
-    with pytest.raises(Exception, match="checksum"):
+    with pytest.raises(InputError, match="checksum"):
         read_tensors(path)
 
 

@@ -1,17 +1,21 @@
-"""Reading and writing small files without torch, whose import takes seconds; a file is complete or absent."""
+"""Reading, writing and locking files without torch, whose import takes seconds; a file is complete or absent."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from filelock import BaseFileLock, Timeout
 
 from vqlab.errors import InputError
 
 # Of files that are being written, and of those that a killed process left.
 TEMPORARY_ENDING = ".part"
+_POLL_SECONDS = 0.5
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -53,6 +57,31 @@ def synchronize(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def acquire_lock(lock: BaseFileLock, line: str, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Acquire a file lock; a line on standard error announces a wait.
+
+    Args:
+        lock: the lock.
+        line: says what is waited for.
+        should_stop: called about twice per second while waiting; True ends the wait. Default: never.
+
+    Returns:
+        True if the lock was acquired, False if ``should_stop`` ended the wait.
+    """
+    try:
+        lock.acquire(timeout=0)
+        return True
+    except Timeout:
+        print(line, file=sys.stderr, flush=True)
+    while not should_stop():
+        try:
+            lock.acquire(timeout=_POLL_SECONDS)
+            return True
+        except Timeout:
+            continue
+    return False
 
 
 def write_json(path: Path, value: Any) -> None:

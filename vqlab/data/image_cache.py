@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,13 +16,11 @@ from filelock import FileLock, Timeout
 
 from vqlab.data.cache import cache_folder
 from vqlab.data.stored_images import PARTS, Order, StoredImages
-from vqlab.files import synchronize
+from vqlab.files import TEMPORARY_ENDING, acquire_lock, synchronize
 
 # Part of every key; to be raised when the same files give other pixels.
 VERSION = 3
 _PIXELS, _LABELS, _INDEX = "pixels.bin", "labels.npy", "index.json"
-_PART = ".part"
-_POLL_SECONDS = 0.5
 _CHUNK_BYTES = 16 << 20
 _EARLIER = re.compile(r"[0-9a-f]{16}\.npz")
 
@@ -49,7 +46,7 @@ class CacheEntry:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.unfinished = folder, folder.with_name(folder.name + _PART)
+        self.folder, self.unfinished = folder, folder.with_name(folder.name + TEMPORARY_ENDING)
 
     @classmethod
     def of(cls, source: str, content: str) -> CacheEntry:
@@ -103,17 +100,8 @@ class CacheEntry:
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         path = self.folder.with_name(self.folder.name + ".lock")
-        lock, warned = FileLock(path), False
-        while True:
-            try:
-                lock.acquire(timeout=_POLL_SECONDS if warned else 0)
-                break
-            except Timeout:
-                if not warned:
-                    print(
-                        f"{name}: another process is reading these images; waiting for it", file=sys.stderr, flush=True
-                    )
-                warned = True
+        lock = FileLock(path)
+        acquire_lock(lock, f"{name}: another process is reading these images; waiting for it")
         try:
             yield
         finally:
@@ -177,7 +165,7 @@ class CacheEntry:
         """Remove entries of the same source with another content; processes that have mapped them keep them."""
         source, content = self.folder.name.split("-")[:2]
         for folder in self.folder.parent.glob(f"{source}-*"):
-            if folder.is_dir() and folder.suffix != _PART and folder.name.split("-")[1] != content:
+            if folder.is_dir() and folder.suffix != TEMPORARY_ENDING and folder.name.split("-")[1] != content:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def discard(self) -> None:
@@ -199,7 +187,7 @@ def clear_image_cache() -> tuple[int, int]:
     removed, size = 0, 0
     folders = [path for path in image_cache_folder().glob("*-*") if path.is_dir()]
     for folder in folders:
-        lock = FileLock(folder.with_name(folder.name.removesuffix(_PART) + ".lock"))
+        lock = FileLock(folder.with_name(folder.name.removesuffix(TEMPORARY_ENDING) + ".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:

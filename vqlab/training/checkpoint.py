@@ -26,8 +26,8 @@ Arrays = Mapping[str, np.ndarray]
 def save_checkpoint(folder: Path, step: int, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> None:
     """Write the state of a training to ``checkpoint.safetensors``, and keep the checkpoint before.
 
-    The keys are ``MODULE.NAME`` for the
-    ``state_dict`` of each module, ``OPTIMIZER.PARAMETER.NAME`` for the optimizers' and the names of the arrays.
+    The keys are ``MODULE.NAME`` for the ``state_dict`` of each module, ``OPTIMIZER.PARAMETER.NAME`` for the optimizers'
+    and the names of the arrays.
 
     Args:
         folder: the folder of the Run.
@@ -58,6 +58,8 @@ def remove_previous_checkpoint(folder: Path) -> None:
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], int]:
     """Read the last checkpoint that is not damaged; a line on standard error says if it is not the last.
 
+    A damaged one is removed, so that the next checkpoint does not take the place of the one before.
+
     Args:
         folder: the folder of the Run.
 
@@ -73,6 +75,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], int]:
             step = int(metadata["step"])
         except (InputError, KeyError, ValueError):
             damaged.append(name)
+            (folder / name).unlink(missing_ok=True)
             continue
         if damaged:
             print(f"run {folder}: {damaged[0]} is damaged; training goes on from step {step}", file=sys.stderr)

@@ -125,13 +125,12 @@ class _Training:
         """Train to the end or for ``stop_after_steps`` steps, then write a checkpoint."""
         end = self.total_steps if stop_after_steps is None else min(self.total_steps, self.step + stop_after_steps)
         try:
+            if self.step >= self.total_steps:
+                # After a repair no step is left to train, but files may be missing.
+                self.recipe.on_epoch_end()
             while self.step < end and not self.stopped:
                 self._train_epoch(end)
-            finished = self.step >= self.total_steps
-            if finished:
-                # Again after a repair, for which no step is trained.
-                self.recipe.on_epoch_end()
-            self._save(finished=finished)
+            self._save(finished=self.step >= self.total_steps)
         finally:
             self.log.close()
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from vqlab.files import TEMPORARY_ENDING
+from vqlab.files import TEMPORARY_ENDING, acquire_lock
 from vqlab.training.run_folder import RunFolder
 
-_POLL_SECONDS = 0.5
 # Beginnings of the names of files that only the holder of the lock writes.
 _WRITTEN_WITH_LOCK = ("checkpoint", "model", "provenance", "metrics", "angles", "codebook")
 
@@ -33,19 +31,11 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
     """
     path = run.folder / ".lock"
     lock = FileLock(path)
-    warned = False
-    while True:
-        try:
-            lock.acquire(timeout=_POLL_SECONDS if warned else 0)
-            break
-        except Timeout:
-            if not warned:
-                line = f"run {run.config.id}: is being trained by another thread or process; waiting for it"
-                print(line, file=sys.stderr, flush=True)
-                warned = True
-            if should_stop():
-                yield False
-                return
+    if not acquire_lock(
+        lock, f"run {run.config.id}: is being trained by another thread or process; waiting for it", should_stop
+    ):
+        yield False
+        return
     try:
         # Of processes that were killed while they wrote; nobody else writes to the folder now.
         for name in _WRITTEN_WITH_LOCK:
