@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vqlab.probe import probe as probe
     from vqlab.quantize import MultiHeadQuantizer as MultiHeadQuantizer
     from vqlab.quantize import QuantizerOutput as QuantizerOutput
+    from vqlab.quantize import ResidualQuantizer as ResidualQuantizer
     from vqlab.quantize import VectorQuantizer as VectorQuantizer
     from vqlab.quantize import transport as transport
     from vqlab.training import Run as Run
@@ -23,6 +24,7 @@ _MODULE_OF = {
     "InputError": "vqlab.errors",
     "MultiHeadQuantizer": "vqlab.quantize",
     "QuantizerOutput": "vqlab.quantize",
+    "ResidualQuantizer": "vqlab.quantize",
     "Run": "vqlab.training",
     "VectorQuantizer": "vqlab.quantize",
     "probe": "vqlab.probe",

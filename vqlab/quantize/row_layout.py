@@ -49,6 +49,19 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
+def is_recomputed() -> bool:
+    """Find out whether a forward pass runs inside a backward pass, as activation checkpointing repeats it.
+
+    Returns:
+        True while a backward pass runs; always False in a compiled graph.
+
+    Example:
+        >>> is_recomputed()
+        False
+    """
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def reads_are_free(tensor: Tensor) -> bool:
     """Find out whether the host can read values of a tensor without a wait for a device.
 

@@ -126,6 +126,23 @@ def check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
         )
 
 
+def check_indices(indices: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Check codes that are given instead of chosen.
+
+    Args:
+        indices: The codes, or None.
+        shape: Their shape.
+
+    Raises:
+        InputError: if the codes are not int64 or have another shape.
+    """
+    if indices is not None and (indices.dtype != torch.int64 or tuple(indices.shape) != shape):
+        raise InputError(
+            f"indices: {indices.dtype} of shape {tuple(indices.shape)}, must be torch.int64 of shape {shape}, one for "
+            "each vector"
+        )
+
+
 def check_combination(assignment: str, update: str, transport: str) -> None:
     """Check that the axes can be combined.
 

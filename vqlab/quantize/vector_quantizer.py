@@ -22,16 +22,18 @@ from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.row_layout import (
     channels_back,
     channels_last,
+    is_recomputed,
     is_traced,
     memory_format,
 )
-from vqlab.quantize.search import k_nearest_codes, nearest_codes, similarities
+from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import code_groups, get_transport, transport
 from vqlab.quantize.validation import (
     check_choices,
     check_combination,
     check_fraction,
+    check_indices,
     check_mask,
     check_ranges,
     check_sizes,
@@ -290,7 +292,9 @@ class VectorQuantizer(nn.Module):
         )
         return summary_html(title, *codebook_summary(self.book))
 
-    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
+    def forward(
+        self, z_e: Tensor, mask: Tensor | None = None, *, indices: Tensor | None = None, update: bool = True
+    ) -> QuantizerOutput:
         """Quantize z_e; in training mode also initialise and update the codebook.
 
         Args:
@@ -299,19 +303,23 @@ class VectorQuantizer(nn.Module):
             mask: False where a vector is padding, bool, of the shape of the indices: (B, …) or (…). Such a vector
                 takes no part in codebook, loss and statistics; its index is −1, its z_q and its gradient are 0.
                 Default None: every vector counts.
+            indices: Codes to use in place of the nearest ones, int64 in 0…K−1, of the shape of the mask; with
+                ``assignment="nearest"`` or in eval mode. Default None: the layer chooses.
+            update: False for no EMA step and no restart in this pass of training mode, for example if the codes are
+                used several times in a step and ``update_codebook`` follows. Default True.
 
         Returns:
             ``QuantizerOutput`` with z_q of z_e's shape, dtype and memory format, indices of z_e's shape without the
             channel axis, the scalar loss, and the statistics of the batch.
 
         Raises:
-            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask is not
-                bool or not of the shape of the indices.
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask or the
+                indices are of another dtype or shape.
         """
         vectors = self._channels_last(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
-        # Activation checkpointing repeats the forward pass while the backward pass runs.
-        recomputed = self.training and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+        check_indices(indices, tuple(vectors.shape[:-1]))
+        recomputed = self.training and is_recomputed()
         with torch.autocast(z_e.device.type, enabled=False):
             e = project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
@@ -320,7 +328,10 @@ class VectorQuantizer(nn.Module):
             if self.training and not recomputed and self.book.awaits_first_fill():
                 self.book.initialise(e.detach(), (seen or see_rows(e.detach(), unmasked)).rows)
             codes = self._codes(e.dtype, recomputed)
-            indices, mixture = self._choose(e, codes, recomputed)
+            if indices is None:
+                indices, mixture = self._choose(e, codes, recomputed)
+            else:
+                indices, mixture = indices.reshape(-1).clamp_min(0), None
             arguments = (codes, indices, self.transport, self.transport_fraction)
             if kernels:
                 batch = assign_by_kernels(kernels, e.detach(), *arguments, unmasked)
@@ -328,7 +339,7 @@ class VectorQuantizer(nn.Module):
                 batch = assign(e, *arguments, cast(SeenRows, seen), unmasked)
             output_rows = self._transport(e, batch, indices, recomputed) if mixture is None else mixture
             loss = self._loss(e, batch.q, batch.squares, codes, unmasked)
-            if self.training and not recomputed:
+            if self.training and update and not recomputed:
                 restarts = self.book.update_codes(e.detach(), batch.rows, batch.counts, batch.sums)
             else:
                 restarts = torch.zeros((), device=e.device)
@@ -337,6 +348,30 @@ class VectorQuantizer(nn.Module):
             z_q, indices = torch.where(unmasked[:, None], z_q, 0), torch.where(unmasked, indices, -1)
         z_q = channels_back(z_q.to(z_e.dtype).reshape(vectors.shape), self.channel_dim, memory_format(z_e))
         return QuantizerOutput(z_q, indices.reshape(vectors.shape[:-1]), loss, {**batch.stats, "restarts": restarts})
+
+    @torch.no_grad()
+    def update_codebook(self, z_e: Tensor, indices: Tensor) -> Tensor:
+        """Do the EMA step and the restarts of one training step, after passes with ``update=False``.
+
+        Args:
+            z_e: Encoder vectors as for ``forward``, of all passes of the step.
+            indices: Index of the code of each vector, int64, of z_e's shape without the channel axis; −1 for a vector
+                that does not count.
+
+        Returns:
+            The number of restarted codes, a scalar; 0 in eval mode and in a pass that activation checkpointing repeats.
+
+        Raises:
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the indices are of
+                another shape.
+        """
+        vectors = self._channels_last(z_e.detach())
+        check_indices(indices, tuple(vectors.shape[:-1]))
+        if not self.training or is_recomputed():
+            return torch.zeros((), device=z_e.device)
+        e, slots = project(self.project_in, self._rows(vectors)), indices.reshape(-1)
+        rows = see_rows(e, slots >= 0).rows
+        return self.book.update_codes(e, rows, *counts_and_sums(e, slots.clamp_min(0), self.num_codes, rows))
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop, or continue, every change of the codebook in training mode; the gradient of z_e is not affected.
