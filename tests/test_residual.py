@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from vector_quantize_pytorch import ResidualVQ
 
-from vqlab import InputError, ResidualQuantizer
+from vqlab import InputError, MultiHeadQuantizer, ResidualQuantizer
 from vqlab.quantize import rowwise_transport_names, transport_gradient
 from vqlab.quantize.transports import get_transport
 
@@ -213,3 +213,24 @@ def test_padded_vectors_take_no_part() -> None:
 def test_senseless_arguments_are_refused(options: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         quantizer(**options)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_heads_of_several_levels_are_residual_quantizers_side_by_side(shared: bool) -> None:
+    layer = MultiHeadQuantizer(16, 6, 2, levels=3, shared=shared, init="normal", channel_dim=-1, restart_every=0).eval()
+    e = vectors(50, 6)
+    out, parts = layer(e), e.unflatten(-1, (2, 3))
+    heads = [layer.quantizers[0 if shared else head](parts[:, head]) for head in range(2)]
+    assert torch.equal(out.indices, torch.cat([head.indices for head in heads], dim=-1))
+    assert torch.equal(out.z_q, torch.cat([head.z_q for head in heads], dim=-1))
+    assert torch.equal(layer.decode(out.indices), out.z_q)
+    assert (layer.codes_per_vector, layer.bits) == (6, 24.0)
+    assert layer.codebooks.shape == ((3 if shared else 6), 16, 3)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_codes_can_be_fitted_to_vectors(heads: int) -> None:
+    layer = quantizer() if heads == 1 else MultiHeadQuantizer(16, 6, 2, levels=3, shared=False, channel_dim=-1)
+    e = vectors(2000, 6)
+    layer.fit_codes(e)
+    assert float(layer.eval()(e).stats["relative_error"]) < 0.35

@@ -8,6 +8,7 @@ import vqlab.quantize.backward_transports  # noqa: F401
 import vqlab.quantize.forward_transports  # noqa: F401
 from vqlab.quantize.multi_head import MultiHeadQuantizer
 from vqlab.quantize.output import QuantizerOutput
+from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.residual import ResidualQuantizer
 from vqlab.quantize.transports import (
     Transport,
@@ -23,6 +24,7 @@ from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 __all__ = [
     "MultiHeadQuantizer",
+    "Quantizer",
     "QuantizerOutput",
     "ResidualQuantizer",
     "Transport",

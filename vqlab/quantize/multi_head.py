@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor, nn
 from vqlab.errors import InputError
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
-from vqlab.quantize.row_layout import channels_back, channels_last, memory_format
+from vqlab.quantize.quantizer import Quantizer
+from vqlab.quantize.residual import ResidualQuantizer
+from vqlab.quantize.row_layout import channels_back, memory_format
 from vqlab.quantize.validation import check_mask, check_sizes
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
@@ -19,31 +23,36 @@ from vqlab.quantize.vector_quantizer import VectorQuantizer
 _SUMS = ("dead_codes", "non_finite", "restarts")
 
 
-class MultiHeadQuantizer(nn.Module):
-    """Quantize every vector by several codes, one for each group of its channels (product quantization).
+class MultiHeadQuantizer(Quantizer):
+    """Quantize every vector by codes for each group of its channels (product quantization).
 
     The channels, D, or heads · C after a projection with ``code_dim``, are split into ``heads`` groups of C channels.
     Each group is quantized by a ``VectorQuantizer``: by one codebook for all heads, or one for each. With H heads and
     K codes a vector has Kᴴ possible values and H log₂ K bits (Jégou, Douze and Schmid, Product Quantization for Nearest
-    Neighbor Search, 2011).
+    Neighbor Search, 2011). With ``levels`` above 1 it is a ``ResidualQuantizer``, and the vector has H · levels codes
+    (Yang et al., HiFi-Codec: Group-residual Vector Quantization for High Fidelity Audio Codec, 2023).
 
-    Shapes are those of ``VectorQuantizer``, except for the indices, which have a last axis of ``heads``: with
-    ``channel_dim=1`` and z_e (B, D, H, W) they are (B, H, W, heads).
+    Shapes are those of ``VectorQuantizer``, except for the indices, which have a last axis of ``heads`` · ``levels``:
+    with ``channel_dim=1`` and z_e (B, D, H, W) they are (B, H, W, heads · levels), all levels of the first head first.
 
     Args:
         num_codes: K, codes of one codebook, at least 1.
         dim: D, the channels of z_e, at least 1.
-        heads: Number of codes for one vector, at least 1.
+        heads: Number of groups, at least 1.
+        levels: Number of codes for one group, at least 1. Default 1.
         shared: True (default) for one codebook that all heads use, False for one codebook each.
+        shared_levels: With ``levels`` above 1, the argument ``shared`` of ``ResidualQuantizer``. Default False.
         code_dim: C, the channels of a code, at least 1. Default None: D / heads without a projection. If set, one
             linear layer maps D to heads · C before the search and another maps back.
         channel_dim: Axis of the channels: 1 (default) or −1.
-        seed: Seed as in ``VectorQuantizer``; with ``shared=False`` head h has seed + h. Default 0.
-        **options: Other arguments of ``VectorQuantizer``.
+        seed: Seed as in ``VectorQuantizer``; with ``shared=False`` head h has seed + h · levels. Default 0.
+        **options: Other arguments of ``VectorQuantizer``, or of ``ResidualQuantizer`` with ``levels`` above 1.
 
     Attributes:
-        quantizers: The ``VectorQuantizer`` of each head, or the one of all heads.
+        quantizers: The quantizer of each head, or the one of all heads.
+        num_codes: As the argument.
         heads: As the argument.
+        levels: As the argument.
         dim: As the argument.
         channel_dim: As the argument.
         project_in: Linear layer D → heads · C, or ``nn.Identity`` without ``code_dim``.
@@ -67,38 +76,52 @@ class MultiHeadQuantizer(nn.Module):
         dim: int,
         heads: int,
         *,
+        levels: int = 1,
         shared: bool = True,
+        shared_levels: bool = False,
         code_dim: int | None = None,
         channel_dim: int = 1,
         seed: int = 0,
         **options: Any,
     ) -> None:
         super().__init__()
-        check_sizes(num_codes=num_codes, dim=dim, heads=heads, code_dim=1 if code_dim is None else code_dim)
+        code_channels = 1 if code_dim is None else code_dim
+        check_sizes(num_codes=num_codes, dim=dim, heads=heads, levels=levels, code_dim=code_channels)
         if code_dim is None and dim % heads:
             raise InputError(f"heads={heads}: dim={dim} must be a multiple of it, or set code_dim for a projection")
         channels = dim // heads if code_dim is None else code_dim
-        self.heads, self.dim, self.channel_dim = heads, dim, channel_dim
+        self.num_codes, self.heads, self.levels, self.dim, self.channel_dim = num_codes, heads, levels, dim, channel_dim
         self.project_in, self.project_out = projections(dim, None if code_dim is None else heads * code_dim)
+        family: Callable[..., Quantizer] = VectorQuantizer
+        if levels > 1:
+            family = partial(ResidualQuantizer, levels=levels, shared=shared_levels)
         self.quantizers = nn.ModuleList(
-            VectorQuantizer(num_codes, channels, channel_dim=-1, seed=seed + head, **options)
+            family(num_codes, channels, channel_dim=-1, seed=seed + head * levels, **options)
             for head in range(1 if shared else heads)
         )
 
     @property
+    def codes_per_vector(self) -> int:
+        """Number of indices for one vector, ``heads`` · ``levels``."""
+        return self.heads * self.levels
+
+    @property
     def codebooks(self) -> Float[Tensor, "books K C"]:
-        """The codes of each codebook, (1, num_codes, C) with ``shared=True``, otherwise (heads, num_codes, C)."""
-        return torch.stack([quantizer.codebook for quantizer in self._layers()])
+        """The codes of each codebook; (1, num_codes, C) with ``shared=True``, otherwise (heads, num_codes, C).
+
+        With several levels, those of each level follow each other.
+        """
+        return torch.cat([quantizer.codebooks for quantizer in self._layers()])
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
         """Quantize z_e; in training mode also initialise and update the codebooks.
 
         Args:
             z_e: Encoder vectors, as for ``VectorQuantizer``.
-            mask: False where a vector is padding, bool, of the shape of the indices without ``heads``. Default None.
+            mask: False where a vector is padding, bool, (B, …) or (…). Default None.
 
         Returns:
-            ``QuantizerOutput`` as of ``VectorQuantizer``, with a last axis of ``heads`` in the indices. With
+            ``QuantizerOutput`` as of ``VectorQuantizer``, with a last axis of codes in the indices. With
             ``shared=False`` the loss and the statistics are means over the heads; numbers of codes and vectors are
             sums.
 
@@ -106,12 +129,7 @@ class MultiHeadQuantizer(nn.Module):
             InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask is not
                 bool or has another shape.
         """
-        if z_e.dim() < 2 or z_e.shape[self.channel_dim] != self.dim:
-            raise InputError(
-                f"z_e: shape {tuple(z_e.shape)}, axis {self.channel_dim} must have dim={self.dim} channels; "
-                "set channel_dim or dim"
-            )
-        vectors = channels_last(z_e, self.channel_dim)
+        vectors = self._vectors(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
         with torch.autocast(z_e.device.type, enabled=False):
             e = project(self.project_in, vectors.to(working_dtype(vectors, self.codebooks)))
@@ -121,43 +139,57 @@ class MultiHeadQuantizer(nn.Module):
             z_q = torch.where(mask[..., None], z_q, 0)
         return out._replace(z_q=channels_back(z_q, self.channel_dim, memory_format(z_e)))
 
-    def decode(self, indices: Int[Tensor, "*shape heads"]) -> Tensor:
+    def decode(self, indices: Int[Tensor, "*shape codes"]) -> Tensor:
         """Look up z_q for indices, including the projection of ``code_dim``.
 
         Args:
-            indices: Indices of codes, (…, heads), integers in 0…K−1; −1 in every head gives a vector of zeros.
+            indices: Indices of codes, (…, heads · levels), integers in 0…K−1; −1 in every head gives a vector of zeros.
 
         Returns:
-            z_q of the codebook's dtype: (B, D, …) for indices (B, …, heads) with ``channel_dim=1``, (…, D) for indices
-            (…, heads) with ``channel_dim=-1``.
+            z_q of the codebook's dtype: (B, D, …) for indices (B, …, codes) with ``channel_dim=1``, (…, D) for indices
+            (…, codes) with ``channel_dim=-1``.
 
         Raises:
-            InputError: if the last axis is not of ``heads``, or an index is outside −1…K−1.
+            InputError: if the last axis is not of ``heads`` · ``levels``, or an index is outside −1…K−1.
         """
-        if indices.dim() < 1 or indices.shape[-1] != self.heads:
-            raise InputError(f"indices: shape {tuple(indices.shape)}, the last axis must have heads={self.heads}")
+        if indices.dim() < 1 or indices.shape[-1] != self.codes_per_vector:
+            shape, expected = tuple(indices.shape), f"heads={self.heads}"
+            expected += f" · levels={self.levels}" if self.levels > 1 else ""
+            raise InputError(f"indices: shape {shape}, the last axis must have {expected}")
         layers = self._layers() if len(self.quantizers) > 1 else self._layers() * self.heads
-        parts = [layer.decode(part) for layer, part in zip(layers, indices.unbind(-1), strict=True)]
+        by_head = indices.unflatten(-1, (self.heads, self.levels)) if self.levels > 1 else indices
+        parts = [layer.decode(part) for layer, part in zip(layers, by_head.unbind(indices.dim() - 1), strict=True)]
         z_q = project(self.project_out, torch.cat(parts, dim=-1))
         return channels_back(torch.where((indices < 0).all(dim=-1, keepdim=True), 0, z_q), self.channel_dim)
 
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop, or continue, every change of the codebooks in training mode; see ``VectorQuantizer.freeze``.
+    @torch.no_grad()
+    def fit_codes(self, z_e: Tensor, batches: int = 1) -> None:
+        """Set the codes of each head from encoder vectors; see ``VectorQuantizer.fit_codes``.
 
         Args:
-            frozen: True (default) to stop, False to continue.
+            z_e: Encoder vectors as for ``forward``, at least one.
+            batches: Number of training batches that the vectors come from. Default 1.
+
+        Raises:
+            InputError: if z_e has fewer than two axes, not ``dim`` channels at ``channel_dim``, or no vector.
         """
-        for layer in self._layers():
-            layer.freeze(frozen)
+        vectors = self._vectors(z_e)
+        e = project(self.project_in, vectors.to(working_dtype(vectors, self.codebooks)))
+        parts = e.unflatten(-1, (self.heads, -1))
+        groups = [parts] if len(self.quantizers) == 1 else parts.unbind(-2)
+        for layer, group in zip(self._layers(), groups, strict=True):
+            layer.fit_codes(group, batches)
 
     def _quantize(self, parts: Tensor, mask: Tensor | None) -> QuantizerOutput:
         """Quantize the heads, (…, heads, C), by the codebook of all or each by its own."""
         if len(self.quantizers) == 1:
-            return self._layers()[0](parts, None if mask is None else mask[..., None].expand(parts.shape[:-1]))
-        return _join([layer(part, mask) for layer, part in zip(self._layers(), parts.unbind(-2), strict=True)])
+            out = self._layers()[0](parts, None if mask is None else mask[..., None].expand(parts.shape[:-1]))
+        else:
+            out = _join([layer(part, mask) for layer, part in zip(self._layers(), parts.unbind(-2), strict=True)])
+        return out._replace(indices=out.indices.flatten(-2)) if self.levels > 1 else out
 
-    def _layers(self) -> list[VectorQuantizer]:
-        return [layer for layer in self.quantizers if isinstance(layer, VectorQuantizer)]
+    def _layers(self) -> list[Quantizer]:
+        return [layer for layer in self.quantizers if isinstance(layer, Quantizer)]
 
 
 def _join(outputs: list[QuantizerOutput]) -> QuantizerOutput:
@@ -165,7 +197,7 @@ def _join(outputs: list[QuantizerOutput]) -> QuantizerOutput:
     stats = {name: torch.stack([out.stats[name] for out in outputs]) for name in outputs[0].stats}
     return QuantizerOutput(
         z_q=torch.stack([out.z_q for out in outputs], dim=-2),
-        indices=torch.stack([out.indices for out in outputs], dim=-1),
+        indices=torch.stack([out.indices for out in outputs], dim=outputs[0].z_q.dim() - 1),
         loss=torch.stack([out.loss for out in outputs]).mean(),
         stats={name: values.sum() if name in _SUMS else values.mean() for name, values in stats.items()},
     )

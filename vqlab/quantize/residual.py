@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vqlab.errors import InputError
-from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
-from vqlab.quantize.row_layout import channels_back, channels_last, is_recomputed, mean_over, memory_format
+from vqlab.quantize.quantizer import Quantizer
+from vqlab.quantize.row_layout import channels_back, is_recomputed, mean_over, memory_format
 from vqlab.quantize.transports import code_groups, get_transport, transport
 from vqlab.quantize.validation import check_mask, check_sizes
 from vqlab.quantize.vector_quantizer import VectorQuantizer
@@ -22,7 +21,7 @@ from vqlab.quantize.vector_quantizer import VectorQuantizer
 _SUMS = ("dead_codes", "restarts")
 
 
-class ResidualQuantizer(nn.Module):
+class ResidualQuantizer(Quantizer):
     """Quantize every vector by a sum of codes: each level quantizes what the levels before it have left.
 
     With e the vector (after the projection, if ``code_dim`` is set), n = ``levels`` and sg the stop-gradient::
@@ -114,7 +113,7 @@ class ResidualQuantizer(nn.Module):
         if options.get("assignment", "nearest") != "nearest":
             raise InputError(f"assignment={options['assignment']!r}: residual quantization needs 'nearest'")
         if beam > 1 and options.get("distance", "euclidean") != "euclidean":
-            raise InputError(f"beam={beam}: the search compares Euclidean distances; use distance='euclidean' or beam=1")
+            raise InputError(f"beam={beam}: needs Euclidean distances; use distance='euclidean' or beam=1")
         _check_rule(transport, joint=joint)
         self.num_codes, self.dim, self.levels, self.channel_dim = num_codes, dim, levels, channel_dim
         self.joint, self.level_dropout, self.beam = joint, level_dropout, beam
@@ -128,11 +127,6 @@ class ResidualQuantizer(nn.Module):
         )  # fmt: skip
 
     @property
-    def bits(self) -> float:
-        """Bits of the indices of one vector, levels · log₂ K."""
-        return self.levels * math.log2(self.num_codes)
-
-    @property
     def codes_per_vector(self) -> int:
         """Number of indices for one vector, ``levels``."""
         return self.levels
@@ -141,11 +135,6 @@ class ResidualQuantizer(nn.Module):
     def codebooks(self) -> Float[Tensor, "levels K C"]:
         """The codes of each level, (levels, num_codes, C)."""
         return torch.stack([layer.codebook for layer in self._layers()])
-
-    @property
-    def books(self) -> list[Codebook]:
-        """The state of each codebook, one with ``shared``, otherwise one for each level."""
-        return [layer.book for layer in self._distinct_layers()]
 
     @property
     def transport(self) -> str:
@@ -175,7 +164,7 @@ class ResidualQuantizer(nn.Module):
             InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask is not
                 bool or has another shape.
         """
-        vectors = self._channels_last(z_e)
+        vectors = self._vectors(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
         with torch.autocast(z_e.device.type, enabled=False):
             e = project(self.project_in, vectors.to(working_dtype(vectors, self.books[0].codes)))
@@ -217,29 +206,24 @@ class ResidualQuantizer(nn.Module):
         z_q = project(self.project_out, total)
         return channels_back(torch.where((indices < 0).all(dim=-1, keepdim=True), 0, z_q), self.channel_dim)
 
-    def bypass(self, z_e: Tensor) -> Tensor:
-        """Pass z_e through the projections of ``code_dim`` without quantization.
+    @torch.no_grad()
+    def fit_codes(self, z_e: Tensor, batches: int = 1) -> None:
+        """Set the codes of each level from the residuals of encoder vectors; see ``VectorQuantizer.fit_codes``.
+
+        With ``shared``, the codes are those of the first level's vectors.
 
         Args:
-            z_e: Encoder vectors as for ``forward``.
-
-        Returns:
-            z_e of the same shape, in the space of the decoder; z_e itself without ``code_dim``.
+            z_e: Encoder vectors as for ``forward``, at least one.
+            batches: Number of training batches that the vectors come from. Default 1.
 
         Raises:
-            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
+            InputError: if z_e has fewer than two axes, not ``dim`` channels at ``channel_dim``, or no vector.
         """
-        output = self.project_out(self.project_in(self._channels_last(z_e)))
-        return channels_back(output, self.channel_dim, memory_format(z_e))
-
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop, or continue, every change of the codebooks in training mode; see ``VectorQuantizer.freeze``.
-
-        Args:
-            frozen: True (default) to stop, False to continue.
-        """
+        vectors = self._vectors(z_e)
+        residual = project(self.project_in, vectors.to(working_dtype(vectors, self.books[0].codes)))
         for layer in self._distinct_layers():
-            layer.freeze(frozen)
+            layer.fit_codes(residual, batches)
+            residual = residual - layer.decode(layer.nearest(residual)[0][..., 0])
 
     def extra_repr(self) -> str:
         """Describe the layer for ``print(module)``.
@@ -330,14 +314,6 @@ class ResidualQuantizer(nn.Module):
         # Levels quantize the same vectors; the first one saw them as they are.
         return {**stats, "z_e_norm": outputs[0].stats["z_e_norm"], "non_finite": outputs[0].stats["non_finite"]}
 
-    def _channels_last(self, z_e: Tensor) -> Tensor:
-        axis = self.channel_dim
-        if z_e.dim() < 2 or z_e.shape[axis] != self.dim:
-            raise InputError(
-                f"z_e: shape {tuple(z_e.shape)}, axis {axis} must have dim={self.dim} channels; set channel_dim or dim"
-            )
-        return channels_last(z_e, axis)
-
     def _is_shared(self) -> bool:
         return len(self.quantizers) < self.levels
 
@@ -354,8 +330,8 @@ def _check_rule(name: str, *, joint: bool) -> None:
     entry = get_transport(name)
     if entry.backward is None:
         raise InputError(
-            f"transport={name!r}: is a training-time value, which the residuals of the next levels cannot follow; use a "
-            "backward rule such as 'rotation'"
+            f"transport={name!r}: is a training-time value, which the residuals cannot follow; use a backward rule, "
+            "for example 'rotation'"
         )
     if joint and entry.by_code:
-        raise InputError(f"transport={name!r} with joint=True: the rule needs one code for each vector; use joint=False")
+        raise InputError(f"transport={name!r} with joint=True: the rule needs a single code; use joint=False")

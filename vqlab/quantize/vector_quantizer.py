@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,9 @@ from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.loss_terms import code_entropies, mean_square, non_orthogonality
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
+from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.row_layout import (
     channels_back,
-    channels_last,
     is_recomputed,
     is_traced,
     memory_format,
@@ -41,7 +41,7 @@ from vqlab.quantize.validation import (
 )
 
 
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Quantizer):
     """Replace every vector by its nearest code, with a selectable gradient, update and initialisation of the codes.
 
     Shapes. With ``channel_dim=1`` the input z_e is (B, D, …): images (B, D, H, W), sequences (B, D, T), volumes
@@ -243,6 +243,11 @@ class VectorQuantizer(nn.Module):
         )  # fmt: skip
 
     @property
+    def codebooks(self) -> Float[Tensor, "1 K C"]:
+        """The codes in use as the only codebook, (1, num_codes, C)."""
+        return self.codebook[None]
+
+    @property
     def codebook(self) -> Float[Tensor, "K C"]:
         """The codes in use, (num_codes, code_dim), or (num_codes, dim) without ``code_dim``; after ``codes_from``."""
         return self.book.codes if self.codes_from is None else self.codes_from(self.book.codes)
@@ -316,7 +321,7 @@ class VectorQuantizer(nn.Module):
             InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask or the
                 indices are of another dtype or shape.
         """
-        vectors = self._channels_last(z_e)
+        vectors = self._vectors(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
         check_indices(indices, tuple(vectors.shape[:-1]))
         recomputed = self.training and is_recomputed()
@@ -365,38 +370,13 @@ class VectorQuantizer(nn.Module):
             InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the indices are of
                 another shape.
         """
-        vectors = self._channels_last(z_e.detach())
+        vectors = self._vectors(z_e.detach())
         check_indices(indices, tuple(vectors.shape[:-1]))
         if not self.training or is_recomputed():
             return torch.zeros((), device=z_e.device)
         e, slots = project(self.project_in, self._rows(vectors)), indices.reshape(-1)
         rows = see_rows(e, slots >= 0).rows
         return self.book.update_codes(e, rows, *counts_and_sums(e, slots.clamp_min(0), self.num_codes, rows))
-
-    def freeze(self, frozen: bool = True) -> None:
-        """Stop, or continue, every change of the codebook in training mode; the gradient of z_e is not affected.
-
-        A frozen layer does no first fill, EMA step or restart, and codes of ``update="gradient"`` get no gradient.
-        ``requires_grad_(False)`` on the layer does the same; on a module that contains it, it does not.
-
-        Args:
-            frozen: True (default) to stop, False to continue.
-        """
-        self.book.frozen = frozen
-        if isinstance(self.book.codes, nn.Parameter):
-            self.book.codes.requires_grad_(not frozen)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set whether the layer trains: its parameters, and the codebook as with ``freeze``.
-
-        Args:
-            requires_grad: False to freeze the layer, True (default) to train it.
-
-        Returns:
-            The layer.
-        """
-        self.freeze(not requires_grad)
-        return super().requires_grad_(requires_grad)
 
     def fit_codes(self, z_e: Tensor, batches: int = 1) -> None:
         """Set the codes from encoder vectors, for example those of many batches after training without quantization.
@@ -411,7 +391,7 @@ class VectorQuantizer(nn.Module):
         Raises:
             InputError: if z_e has fewer than two axes, not ``dim`` channels at ``channel_dim``, or no vector.
         """
-        rows = self._rows(self._channels_last(z_e))
+        rows = self._rows(self._vectors(z_e))
         if not len(rows):
             raise InputError(f"z_e: shape {tuple(z_e.shape)} has no vector; give at least one")
         with torch.no_grad():
@@ -461,54 +441,11 @@ class VectorQuantizer(nn.Module):
         """
         if not 1 <= k <= self.num_codes:
             raise InputError(f"k={k}: must be in 1…{self.num_codes}, the number of codes")
-        vectors = self._channels_last(z_e)
+        vectors = self._vectors(z_e)
         e = project(self.project_in, self._rows(vectors))
         indices, distances = k_nearest_codes(e, self.codebook.to(e.dtype), k, self.distance)
         shape = (*vectors.shape[:-1], k)
         return indices.reshape(shape), distances.reshape(shape)
-
-    def bypass(self, z_e: Tensor) -> Tensor:
-        """Pass z_e through the projections of ``code_dim`` without quantization.
-
-        Args:
-            z_e: Encoder vectors as for ``forward``.
-
-        Returns:
-            z_e of the same shape, in the space of the decoder; z_e itself without ``code_dim``.
-
-        Raises:
-            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
-        """
-        output = self.project_out(self.project_in(self._channels_last(z_e)))
-        return channels_back(output, self.channel_dim, memory_format(z_e))
-
-    @torch.no_grad()
-    def to_code_space(
-        self, z_e: Tensor, z_q: Tensor, grad_z_q: Tensor | None = None, grad_z_e: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Map rows outside the projections of ``code_dim`` to the space of the codes, where the transport acts.
-
-        With e = W z_e + b and z_q = V q + d, the gradients are ∇q = Vᵀ ∇z_q and ∇z_e = Wᵀ ∇e. Angles and lengths of
-        vectors and gradients are those of the transport in this space only. q and ∇e are solutions of overdetermined
-        systems, exact for z_q and ∇z_e of this layer.
-
-        Args:
-            z_e: Encoder vectors, (N, D).
-            z_q: The layer's output for them, (N, D).
-            grad_z_q: Gradients at z_q, (N, D). Default None.
-            grad_z_e: Gradients at z_e through z_q, without that of the loss, (N, D). Default None.
-
-        Returns:
-            e, q, ∇q and ∇e, (N, C) each, or None for a gradient that is not given; the arguments themselves without
-            ``code_dim``.
-        """
-        if not isinstance(self.project_in, nn.Linear) or not isinstance(self.project_out, nn.Linear):
-            return z_e, z_q, grad_z_q, grad_z_e
-        w, v, d = self.project_in.weight, self.project_out.weight, self.project_out.bias
-        e, q = self.project_in(z_e.to(w.dtype)), (z_q.to(v.dtype) - d) @ torch.linalg.pinv(v).T
-        grad_q = None if grad_z_q is None else grad_z_q.to(v.dtype) @ v
-        grad_e = None if grad_z_e is None else grad_z_e.to(w.dtype) @ torch.linalg.pinv(w)
-        return e, q, grad_q, grad_e
 
     def decode(self, indices: Int[Tensor, " *shape"]) -> Tensor:
         """Look up z_q for indices, including the projection of ``code_dim``.
@@ -532,14 +469,6 @@ class VectorQuantizer(nn.Module):
             )
         z_q = self.project_out(F.embedding(indices.clamp_min(0), self.codebook))
         return channels_back(torch.where((indices < 0)[..., None], 0, z_q), self.channel_dim)
-
-    def _channels_last(self, z_e: Tensor) -> Tensor:
-        axis = self.channel_dim
-        if z_e.dim() < 2 or z_e.shape[axis] != self.dim:
-            raise InputError(
-                f"z_e: shape {tuple(z_e.shape)}, axis {axis} must have dim={self.dim} channels; set channel_dim or dim"
-            )
-        return channels_last(z_e, axis)
 
     def _rows(self, vectors: Tensor) -> Tensor:
         """Vectors as rows (N, D) of the dtype of the computation."""
