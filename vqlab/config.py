@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 import reprlib
 from collections.abc import Iterator, Mapping
@@ -159,11 +160,28 @@ class ModelConfig(ConfigSection):
 
 
 class QuantizerConfig(ConfigSection):
-    """The quantizer's independent axes; the layer refuses combinations that make no sense."""
+    """The quantizer's independent axes; the layer refuses combinations that make no sense.
 
+    ``family`` says how a vector becomes indices: ``vq`` by its nearest code, ``product`` by one code for each of
+    ``heads`` groups of channels, ``residual`` by a sum of ``levels`` codes, for each of ``heads`` groups.
+
+    Example:
+        >>> QuantizerConfig(family="residual", levels=2, num_codes=32).bits
+        10.0
+    """
+
+    family: Literal["vq", "product", "residual"] = Field("vq", description="how a vector becomes indices")
     num_codes: int = Field(1024, ge=1, le=1 << 20, description="K, codes in the codebook (§4.4.4)")
     dim: int = Field(64, ge=1, le=4096, description="D, channels of z_e (§4.4.4)")
     code_dim: int | None = Field(None, ge=1, le=4096, description="channels of a code, if lower than dim; null: dim")
+    levels: int = Field(1, ge=1, le=64, description="residual: codes that are added up for a vector, or a group of it")
+    heads: int = Field(1, ge=1, le=256, description="product and residual: groups of channels with codes of their own")
+    shared: bool = Field(False, description="product and residual: one codebook for all heads and levels")
+    joint: bool = Field(False, description="residual: the transport acts once, on z_e and the sum, not at each level")
+    level_dropout: float = Field(
+        0.0, ge=0, le=1, description="residual: share of training images that the first levels alone quantize"
+    )
+    beam: int = Field(1, ge=1, le=64, description="residual: candidates of the search at each level, in eval mode")
     transport: str = Field("rotation", description="name of a registered gradient transport")
     transport_fraction: float = Field(
         1.0, ge=0, le=1, description="part of the way from z_e to its code that a backward rule sees"
@@ -192,6 +210,47 @@ class QuantizerConfig(ConfigSection):
         if value not in transport_names():
             raise ValueError(f"must be one of {', '.join(transport_names())}")
         return value
+
+    @model_validator(mode="after")
+    def _fits_family(self) -> QuantizerConfig:
+        defaults = type(self).model_fields
+        for name, families in _FIELDS_OF_FAMILIES.items():
+            value = getattr(self, name)
+            if value != defaults[name].default and self.family not in families:
+                raise ValueError(
+                    f"{name}={value}: has no effect with family={self.family}; leave it out, or set "
+                    f"quantizer.family={families[-1]}"
+                )
+        if self.family == "product" and self.heads < 2:
+            raise ValueError(f"heads={self.heads}: must be at least 2 with family=product; set quantizer.heads")
+        if self.family == "residual" and self.levels < 2:
+            raise ValueError(f"levels={self.levels}: must be at least 2 with family=residual; set quantizer.levels")
+        if self.code_dim is None and self.dim % self.heads:
+            raise ValueError(f"heads={self.heads}: must divide dim={self.dim} without code_dim; change one of them")
+        if self.family != "vq" and self.assignment != "nearest":
+            raise ValueError(f"assignment={self.assignment}: needs family=vq, not {self.family}; set nearest")
+        return self
+
+    @property
+    def codes_per_vector(self) -> int:
+        """Number of indices for one vector."""
+        return self.heads * self.levels
+
+    @property
+    def bits(self) -> float:
+        """Bits of the indices of one vector."""
+        return self.codes_per_vector * math.log2(self.num_codes)
+
+
+# Fields that only some families read; the last one is the family that a message names.
+_FIELDS_OF_FAMILIES: dict[str, tuple[str, ...]] = {
+    "heads": ("residual", "product"),
+    "shared": ("product", "residual"),
+    "levels": ("residual",),
+    "joint": ("residual",),
+    "level_dropout": ("residual",),
+    "beam": ("residual",),
+}
 
 
 class VAEConfig(ConfigSection):
@@ -330,6 +389,11 @@ class Config(ConfigSection):
     def _check_kind(self) -> Config:
         if self.prior.kind != "none" and self.model.kind != "vqvae":
             raise ValueError(f"prior.kind={self.prior.kind}: needs model.kind=vqvae; set it, or prior.kind=none")
+        if self.prior.kind != "none" and self.quantizer.codes_per_vector > 1:
+            raise ValueError(
+                f"prior.kind={self.prior.kind}: needs one code for each vector, not {self.quantizer.codes_per_vector}; "
+                "set quantizer.family=vq, or prior.kind=none"
+            )
         if self.prior.width % self.prior.heads:
             raise ValueError(f"prior.width={self.prior.width}: must be a multiple of prior.heads={self.prior.heads}")
         if self.prior.sample_steps > self.prior.noise_steps:

@@ -42,7 +42,8 @@ class Tokenizer:
         patch_size: pixels along a side of the image patch that one code describes.
 
     Raises:
-        InputError: if the folder of the Run does not exist, or the Run is not a VQ-VAE, not finished or damaged.
+        InputError: if the folder of the Run does not exist, or the Run is not a VQ-VAE, not finished or damaged,
+            or its vectors have several codes.
     """
 
     def __init__(self, run: Run, data: ImageData | None = None) -> None:
@@ -50,8 +51,8 @@ class Tokenizer:
             raise InputError(f"run {run.folder}: the folder does not exist; train it again or use another run")
         if run.config.kind != "vqvae":
             raise InputError(f"run {run.folder}: is a {run.config.kind}, which has no codebook; give a VQ-VAE's Run")
-        self.run, self.model = run, run.model()
         self.usage: Int64[np.ndarray, "epochs K"] = run.usage()
+        self.run, self.model = run, run.model()
         self.num_codes = run.config.quantizer.num_codes
         self.patch_size = 1 << run.config.model.downsample
         self._data = data

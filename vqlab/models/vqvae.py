@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vqlab.config import ModelConfig, QuantizerConfig
 from vqlab.models.autoencoder import build_decoder, build_encoder
-from vqlab.quantize import QuantizerOutput, VectorQuantizer
+from vqlab.models.quantizers import build_quantizer
+from vqlab.quantize import QuantizerOutput
 
 
 @dataclass
@@ -37,13 +38,13 @@ class VQVAE(nn.Module):
 
     Args:
         model: channels, residual blocks and halvings of encoder and decoder.
-        quantizer: arguments of ``VectorQuantizer``.
+        quantizer: family and arguments of the quantizer.
         seed: seed of the initial weights and of the quantizer.
         channels: C, channels of an image: 3 (default) for colour, 1 for grey.
 
     Attributes:
         encoder: images to z_e.
-        quantizer: the ``VectorQuantizer``, z_e to z_q.
+        quantizer: the ``Quantizer``, z_e to z_q.
         decoder: z_q to images.
 
     Raises:
@@ -57,12 +58,10 @@ class VQVAE(nn.Module):
 
     def __init__(self, model: ModelConfig, quantizer: QuantizerConfig, seed: int = 0, channels: int = 3) -> None:
         super().__init__()
-        settings = quantizer.model_dump(exclude={"temperature_end", "restart_until", "start_after"})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = build_encoder(model, quantizer.dim, channels)
-            # Ties by rounding as in version 0.1, so that its Runs are reproduced bit for bit.
-            self.quantizer = VectorQuantizer(**settings, exact=False, seed=seed)
+            self.quantizer = build_quantizer(quantizer, seed)
             self.decoder = build_decoder(model, quantizer.dim, channels)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> VQVAEOutput:
@@ -92,18 +91,19 @@ class VQVAE(nn.Module):
         """
         return self.decoder(self.quantizer.bypass(self.encoder(images)))
 
-    def encode(self, images: Float[Tensor, "B C H W"]) -> Int[Tensor, "B h w"]:
+    def encode(self, images: Float[Tensor, "B C H W"]) -> Int[Tensor, "B h w *codes"]:
         """Compute the code grids of images; call it in eval mode, as training mode updates the codebook.
 
         Args:
             images: in [0, 1].
 
         Returns:
-            Codes, int64, 0…K−1; h = H/2ⁿ and w = W/2ⁿ, where n is ``ModelConfig.downsample``.
+            Codes, int64, 0…K−1; h = H/2ⁿ and w = W/2ⁿ, where n is ``ModelConfig.downsample``. The last axis is that of
+            the quantizer's ``codes_per_vector``, if it is above 1.
         """
         return self.quantizer(self.encoder(images)).indices
 
-    def decode(self, indices: Int[Tensor, "B h w"]) -> Float[Tensor, "B C H W"]:
+    def decode(self, indices: Int[Tensor, "B h w *codes"]) -> Float[Tensor, "B C H W"]:
         """Reconstruct images from code grids.
 
         Args:

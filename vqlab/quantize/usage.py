@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -161,3 +161,25 @@ def usage_churn(windows: Shaped[Tensor, "W K"]) -> Float[Tensor, " W-1"]:
     used = windows > 0
     before, after = used[:-1], used[1:]
     return (before ^ after).sum(dim=1) / (before | after).sum(dim=1).clamp_min(1)
+
+
+def count_codes(indices: Int[Tensor, " *shape"], num_codes: int, codes_per_vector: int = 1) -> Int[Tensor, "n K"]:
+    """Count the tokens of each code, by the place of the index in a vector.
+
+    Args:
+        indices: Indices in 0…K−1, (…, n) with n = ``codes_per_vector`` above 1, otherwise (…); −1 does not count.
+        num_codes: K, the number of codes of each place.
+        codes_per_vector: n, number of indices for one vector. Default 1.
+
+    Returns:
+        Counts, (n, K), int64.
+
+    Example:
+        >>> count_codes(torch.tensor([[0, 1], [0, -1]]), 2, 2).tolist()
+        [[2, 0], [0, 1]]
+    """
+    places = indices.reshape(-1, codes_per_vector)
+    offsets = num_codes * torch.arange(codes_per_vector, device=indices.device)
+    slots = torch.where(places >= 0, places + offsets, num_codes * codes_per_vector)
+    counts = torch.bincount(slots.flatten(), minlength=num_codes * codes_per_vector + 1)
+    return counts[:-1].view(codes_per_vector, num_codes)

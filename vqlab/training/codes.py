@@ -75,7 +75,7 @@ def code_vectors(model: VQVAE) -> Float[Tensor, "K D"]:
         One row for each code, float (K, D), on the CPU. It differs from the codebook if the codes are projected
         (``quantizer.code_dim``).
     """
-    indices = torch.arange(model.quantizer.num_codes, device=model.quantizer.codebook.device)
+    indices = torch.arange(model.quantizer.num_codes, device=next(model.parameters()).device)
     return model.quantizer.decode(indices[None, :, None])[0, :, :, 0].T.detach().cpu().contiguous()
 
 

@@ -13,7 +13,7 @@ from vqlab.data import ImageData, ordered_batches
 from vqlab.metrics.distances import reconstruction_distances, sample_distances
 from vqlab.metrics.pixels import mse, pooled_psnr, psnr, ssim
 from vqlab.models import VAE, VQVAE
-from vqlab.quantize.usage import perplexity, utilisation
+from vqlab.quantize.usage import count_codes, perplexity, utilisation
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.sampling import draw_samples
 
@@ -81,17 +81,19 @@ def pixel_metrics(
         ``data``, the measured ``part`` (``test`` or ``validation``), the number of ``images``, and the means over
         images of ``mse``, ``psnr`` (dB) and ``ssim``, each with its standard error ``…_error``; and ``psnr_pooled``,
         −10·log₁₀ of the mean of ``mse`` (dB). For a VQ-VAE also ``perplexity`` and ``utilisation`` over all tokens of
-        the part (``perplexity_window`` is ``data set``) and the number of ``tokens``.
+        the part (``perplexity_window`` is ``data set``) and the number of ``tokens``; for vectors of several codes the
+        means over their places, and the tokens of all places.
     """
     part = data.held_out if held_out else data.test
-    counts = torch.zeros(config.quantizer.num_codes, device=device)
+    codes = (config.quantizer.num_codes, config.quantizer.codes_per_vector)
+    counts = torch.zeros(codes[::-1], device=device)
     values: dict[str, list[Tensor]] = {"mse": [], "psnr": [], "ssim": []}
     for images, _ in ordered_batches(part, config.evaluation.batch_size, device):
         output = model(images)
         for name, metric in (("mse", mse), ("psnr", psnr), ("ssim", ssim)):
             values[name].append(metric(output.reconstruction, images).double().cpu())
         if isinstance(model, VQVAE):
-            counts += torch.bincount(output.quantized.indices.flatten(), minlength=len(counts))
+            counts += count_codes(output.quantized.indices, *codes)
     name_of_part = "test" if part is data.test else "validation"
     columns: dict[str, Any] = {"data": data.name, "part": name_of_part, "images": len(part)}
     for name, parts in values.items():
@@ -105,10 +107,10 @@ def pixel_metrics(
 
 def _usage_metrics(counts: Tensor) -> dict[str, Any]:
     return {
-        "perplexity": float(perplexity(counts)),
+        "perplexity": float(torch.stack([perplexity(place) for place in counts]).mean()),
         "perplexity_window": "data set",
         "tokens": int(counts.sum()),
-        "utilisation": float(utilisation(counts)),
+        "utilisation": float(torch.stack([utilisation(place) for place in counts]).mean()),
     }
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vqlab.models import VQVAEOutput
 from vqlab.probe import token_records
-from vqlab.quantize import VectorQuantizer
+from vqlab.quantize import Quantizer
 
 # Bin edges of each logged histogram: degrees, or the logarithm to base 10 of a ratio.
 HISTOGRAM_EDGES = {
@@ -28,7 +28,7 @@ _MEAN_COLUMNS = {
 }
 
 
-def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput, quantizer: VectorQuantizer) -> dict[str, Tensor]:
+def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput, quantizer: Quantizer) -> dict[str, Tensor]:
     """Measure the gradients of a training step at the quantizer, token by token.
 
     Vectors, codes and their gradients are those inside the projections of ``code_dim``, where the transport acts. The

@@ -129,28 +129,45 @@ class RunFolder:
 
         return pd.DataFrame(read_rows(self.folder / "angles.jsonl"))
 
-    def usage(self) -> Int64[np.ndarray, "epochs K"]:
+    def usage(self, place: int | None = None) -> Int64[np.ndarray, "epochs K"]:
         """Read how often each code was used in each epoch.
+
+        Args:
+            place: place of the index in vectors of several codes, from 0. Default None: vectors have one code.
 
         Returns:
             Number of tokens, int64 (epochs, K).
 
         Raises:
-            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch.
+            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch, or has no such place.
         """
-        return self._codebook_file()["usage"]
+        return self._usage("usage", place)
 
-    def usage_windows(self) -> Int64[np.ndarray, "windows K"]:
+    def usage_windows(self, place: int | None = None) -> Int64[np.ndarray, "windows K"]:
         """Read how often each code was used in each window, an equal part of an epoch.
+
+        Args:
+            place: as for ``usage``.
 
         Returns:
             Number of tokens, int64 (windows, K). Runs of versions that counted epochs only have one window per epoch.
 
         Raises:
-            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch.
+            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch, or has no such place.
         """
-        stored = self._codebook_file()
-        return stored.get("windows", stored["usage"])
+        return self._usage("windows", place)
+
+    def _usage(self, name: str, place: int | None) -> np.ndarray:
+        stored, places = self._codebook_file(), self.config.quantizer.codes_per_vector
+        if place is None and places > 1:
+            raise InputError(
+                f"run {self.folder}: its vectors have {places} codes each; give the place of one, 0…{places - 1}, or "
+                "use a run with quantizer.family=vq"
+            )
+        if place is not None and not 0 <= place < places:
+            raise InputError(f"place={place}: must be in 0…{places - 1} for run {self.folder}")
+        counts = stored.get(name, stored["usage"])
+        return counts if places == 1 else counts[:, place]
 
     def _codebook_file(self) -> dict[str, np.ndarray]:
         path = self.require_kind("vqvae").folder / "codebook.npz"

@@ -15,6 +15,8 @@ from vqlab.errors import InputError
 from vqlab.files import write_atomic
 from vqlab.metrics.pixels import psnr
 from vqlab.models import VQVAE, VQVAEOutput
+from vqlab.quantize import VectorQuantizer
+from vqlab.quantize.usage import count_codes
 from vqlab.training.evaluation import pixel_metrics
 from vqlab.training.gradients import gradient_histograms, gradient_means, gradient_records
 from vqlab.training.optimizers import build_optimizers
@@ -52,9 +54,9 @@ class VQVAERecipe(Recipe):
             self.optimizers["adam_discriminator"] = self.adversarial.optimizer
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
         self.windows_per_epoch = max(1, USAGE_WINDOWS // self.epochs)
-        self.usage = np.zeros((self.epochs * self.windows_per_epoch, self.config.quantizer.num_codes), np.int64)
+        self.usage = np.zeros((self.epochs * self.windows_per_epoch, *self._codes), np.int64)
         self._window = 0
-        self._counts = torch.zeros(self.config.quantizer.num_codes, dtype=torch.int64, device=self.device)
+        self._counts = torch.zeros(self._codes, dtype=torch.int64, device=self.device)
         self.restarts = 0.0
         self.arrays = {"usage": self.usage}
         if self.config.quantizer.start_after >= self.steps_per_epoch:
@@ -97,6 +99,12 @@ class VQVAERecipe(Recipe):
         self.synchronize()
         write_atomic(self.run.folder / "codebook.npz", self._write_codebook)
 
+    @property
+    def _codes(self) -> tuple[int, ...]:
+        """Shape of the counts of codes: (K,), or (n, K) for vectors of n codes."""
+        config = self.config.quantizer
+        return (config.num_codes,) if config.codes_per_vector == 1 else (config.codes_per_vector, config.num_codes)
+
     def _optimize(
         self, loss: Tensor, reconstruction_loss: Tensor, output: VQVAEOutput, images: Tensor, context: StepContext
     ) -> None:
@@ -115,9 +123,11 @@ class VQVAERecipe(Recipe):
         if window != self._window:
             self.synchronize()
             self._window = window
-        self._counts += torch.bincount(output.quantized.indices.flatten(), minlength=self.usage.shape[1])
-        book = self.model.quantizer.book
-        may_restart = book.restart_every and book.known_step() % book.restart_every == 0
+        config = self.config.quantizer
+        counts = count_codes(output.quantized.indices, config.num_codes, config.codes_per_vector)
+        self._counts += counts.view(self._codes)
+        books = self.model.quantizer.books
+        may_restart = any(book.restart_every and book.known_step() % book.restart_every == 0 for book in books)
         self.restarts = float(output.quantized.stats["restarts"]) if may_restart else 0.0
 
     def synchronize(self) -> None:
@@ -157,9 +167,11 @@ class VQVAERecipe(Recipe):
     def _schedule_quantizer(self, context: StepContext, *, decoder_only: bool) -> None:
         config, quantizer = self.config.quantizer, self.model.quantizer
         ratio = config.temperature_end / config.temperature
-        quantizer.temperature = config.temperature * ratio**context.progress
+        if isinstance(quantizer, VectorQuantizer):
+            quantizer.temperature = config.temperature * ratio**context.progress
         restarting = context.step < config.restart_until * context.total_steps
-        quantizer.book.restart_every = config.restart_every if restarting else 0
+        for book in quantizer.books:
+            book.restart_every = config.restart_every if restarting else 0
         quantizer.train(not decoder_only)
 
     def _step_metrics(
@@ -185,7 +197,8 @@ class VQVAERecipe(Recipe):
         return StepMetrics(values, gradient_histograms(records) if records else None)
 
     def _write_codebook(self, path: Path) -> None:
-        epochs = self.usage.reshape(self.epochs, self.windows_per_epoch, -1).sum(axis=1)
-        codebook = cast(VQVAE, self.evaluated_model).quantizer.codebook.detach().cpu().numpy()
+        epochs = self.usage.reshape(self.epochs, self.windows_per_epoch, *self._codes).sum(axis=1)
+        codebooks = cast(VQVAE, self.evaluated_model).quantizer.codebooks.detach().cpu().numpy()
+        codebook = codebooks[0] if self.config.quantizer.family == "vq" else codebooks
         with path.open("wb") as file:
             np.savez_compressed(file, usage=epochs, windows=self.usage, codebook=codebook)
