@@ -64,7 +64,7 @@ def adversarial_codes(kind: str, count: int) -> torch.Tensor:
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 @pytest.mark.parametrize("count", [64, 131, 192, 4205])
 def test_the_search_is_exact_on_adversarial_codes(kind: str, distance: str, count: int) -> None:
-    # Maxima are found at once for few codes and for odd numbers of them, otherwise by groups, of many codes by tiles.
+    # Numbers of codes that do and do not fill a table, and one above which codes are taken by tiles.
     codes = adversarial_codes(kind, count)
     x = codes[:: max(1, count // 64)].repeat_interleave(8, dim=0)
     x = x * (1 + 1e-3 * vectors(1, len(x), 1))
@@ -86,6 +86,17 @@ def test_equal_codes_are_chosen_by_the_lowest_index(repeats: int, exact: bool) -
     codes, x = vectors(0, 16, 8).round(), vectors(1, 500, 8).round()
     distances = torch.cdist(x.double(), codes.double(), compute_mode="donot_use_mm_for_euclid_dist")
     assert torch.equal(nearest_codes(x, codes.repeat(repeats, 1), exact=exact), distances.argmin(dim=1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 31, 32, 33, 512])
+def test_every_vector_gets_a_code_whatever_it_holds(count: int) -> None:
+    codes, x = vectors(0, count, 8), vectors(1, 40, 8)
+    nearest = torch.cdist(x.double(), codes.double(), compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+    x[::4, 3], x[1::4], x[2::4] = torch.nan, torch.inf, 1e30 * x[2::4]
+    indices = nearest_codes(x, codes)
+    assert ((indices >= 0) & (indices < count)).all()
+    assert torch.equal(indices[3::4], nearest[3::4])
+    assert torch.equal(indices[2::4], (x[2::4].double() @ codes.double().T).argmax(dim=1))
 
 
 def test_the_search_is_in_full_float32_whatever_the_global_setting_is() -> None:

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqlab.quantize.floors import FAR
+from vqlab.quantize.folded_search import nearest_by_folding
 from vqlab.quantize.kernels import kernels_for
-from vqlab.quantize.near_ties import Rounding, nearest_of_pairs
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
 from vqlab.quantize.tiled_search import TILE, nearest_of_many_codes
 from vqlab.quantize.usage import squared_distances
@@ -22,11 +22,6 @@ _CPU_BLOCK = 1 << 18
 _GPU_BLOCK = 1 << 26
 # Minimum rows of a block: with fewer, reading a large codebook takes longer than the products.
 _MIN_ROWS = 64
-# Least number of codes whose maximum is found by groups, and the numbers of groups.
-_MANY_CODES = 128
-_GROUPS = (16, 8, 4)
-# Tiles of codes from which on the codes are taken tile by tile.
-_TILES = 1
 
 
 def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str) -> Float[Tensor, "N K"]:
@@ -89,67 +84,9 @@ def nearest_codes(
         if not reads_are_free(x):
             rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
             return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])
-        return _search_on_cpu(x, codes, centre, table, bias, distance, exact=exact)
-
-
-def _search_on_cpu(
-    x: Float[Tensor, "N D"],
-    codes: Float[Tensor, "K D"],
-    centre: Float[Tensor, " D"] | None,
-    table: Float[Tensor, "K D"],
-    bias: Float[Tensor, " K"],
-    distance: str,
-    *,
-    exact: bool,
-) -> Int[Tensor, " N"]:
-    """The code of the largest score of each row; if exact, that with the least distance among the near ties."""
-    compare = exact and x.dtype == torch.float32
-    if len(table) > _TILES * TILE:
-        return nearest_of_many_codes(x, codes, centre, table, bias, distance, exact=compare)
-    blocks = _blocks(x, len(table))
-    # One buffer for all blocks: memory of this size goes back to the system when it is freed.
-    buffer = x.new_empty(len(blocks[0]), len(table))
-    rounding = Rounding(x, centre, table) if compare else None
-    indices = []
-    for given in blocks:
-        rows = given if centre is None else given - centre
-        scores = torch.addmm(bias, rows, table.T, alpha=2, out=buffer[: len(rows)])
-        chosen, gaps = _largest(scores, with_gaps=compare)
-        if rounding is not None and bool((gaps <= rounding.largest).any()):
-            bounds = rounding.of(rows)
-            near = ((gaps <= bounds) & (bounds < torch.inf)).nonzero()[:, 0]
-            candidates = scores[near] >= (scores[near].amax(dim=1) - bounds[near])[:, None]
-            row, code = candidates.nonzero().unbind(1)
-            chosen[near] = nearest_of_pairs(row, code, given[near], codes, distance)
-        indices.append(chosen)
-    return torch.cat(indices)
-
-
-def _largest(scores: Float[Tensor, "n K"], *, with_gaps: bool) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """The first place of the largest score of each row, and how much larger it is than the second largest.
-
-    ``argmax`` takes ten times as long as ``amax``, so it is used on a few of the scores only. With gaps, the place is
-    any of the largest scores.
-    """
-    count = scores.shape[1]
-    groups = next((groups for groups in _GROUPS if count >= _MANY_CODES and count % groups == 0), 1)
-    folded = scores.view(len(scores), groups, count // groups)
-    peaks = folded.amax(dim=1) if groups > 1 else scores
-    best, column = peaks.max(dim=1)
-    candidates = folded.gather(2, column[:, None, None].expand(-1, groups, 1))[:, :, 0]
-    group = candidates.argmax(dim=1)
-    chosen = group * (count // groups) + column
-    if groups == 1 and not with_gaps:
-        return chosen, best
-    second = peaks.scatter_(1, column[:, None], -torch.inf).amax(dim=1)
-    if groups == 1:
-        scores.scatter_(1, column[:, None], best[:, None])
-    else:
-        second = torch.maximum(second, candidates.scatter_(1, group[:, None], -torch.inf).amax(dim=1))
-    gaps = best - second
-    if not with_gaps and len(tied := (gaps == 0).nonzero()[:, 0]):
-        chosen[tied] = scores[tied].argmax(dim=1)
-    return chosen, gaps
+        search = nearest_by_folding if len(table) <= TILE else nearest_of_many_codes
+        # Of float64, equal scores alone are ties.
+        return search(x, codes, centre, table, bias, distance, exact=exact and x.dtype == torch.float32)
 
 
 def _blocks(x: Float[Tensor, "N D"], num_codes: int) -> Sequence[Float[Tensor, "n D"]]:
