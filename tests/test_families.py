@@ -82,6 +82,7 @@ def test_codes_can_start_after_steps_without_quantization(family: str, tmp_path:
         ({"family": "residual"}, "levels=1"),
         ({"family": "residual", "levels": 2, "assignment": "gumbel", "update": "gradient"}, "assignment=gumbel"),
         ({"beam": 2}, "beam=2"),
+        ({"family": "residual", "levels": 2, "rule": "cvq"}, "rule=cvq"),
     ],
 )
 def test_fields_that_do_not_fit_the_family_are_refused_by_name(changes: dict[str, Any], named: str) -> None:

@@ -208,6 +208,7 @@ def test_padded_vectors_take_no_part() -> None:
         ({"transport": "nsvq"}, "transport='nsvq'"),
         ({"transport": "dynamic", "joint": True}, "joint=True"),
         ({"assignment": "gumbel", "update": "gradient"}, "assignment='gumbel'"),
+        ({"rule": "cvq"}, "rule='cvq'"),
     ],
 )
 def test_senseless_arguments_are_refused(options: dict[str, object], named: str) -> None:

@@ -199,8 +199,12 @@ class QuantizerConfig(ConfigSection):
         0, ge=0, description="first steps without quantization; then the codes start at vectors of many batches"
     )
     hard: bool = Field(True, description="gumbel: forward one code (true) or a mixture (false)")
-    temperature: float = Field(1.0, gt=0, le=100, description="gumbel: temperature at the first step")
-    temperature_end: float = Field(0.1, gt=0, le=100, description="gumbel: temperature at the last step")
+    temperature: float = Field(1.0, gt=0, le=100, description="gumbel, sq_vae: temperature at the first step")
+    temperature_end: float = Field(0.1, gt=0, le=100, description="gumbel, sq_vae: temperature at the last step")
+    rule: str = Field("none", description="what a publication adds to the update, the loss or the choice of codes")
+    rule_weight: float | None = Field(
+        None, ge=0, le=1e6, description="weight of the rule's term of the loss; null: that of the publication"
+    )
 
     @field_validator("transport")
     @classmethod
@@ -229,6 +233,27 @@ class QuantizerConfig(ConfigSection):
             raise ValueError(f"heads={self.heads}: must divide dim={self.dim} without code_dim; change one of them")
         if self.family != "vq" and self.assignment != "nearest":
             raise ValueError(f"assignment={self.assignment}: needs family=vq, not {self.family}; set nearest")
+        if self.family == "residual" and self.rule != "none":
+            raise ValueError(f"rule={self.rule}: needs one code for each vector, not family=residual; set none")
+        return self
+
+    @field_validator("rule")
+    @classmethod
+    def _registered_rule(cls, value: str) -> str:
+        from vqlab.quantize.codebook_rules import rule_names
+
+        if value not in rule_names():
+            raise ValueError(f"must be one of {', '.join(rule_names())}")
+        return value
+
+    @model_validator(mode="after")
+    def _rule_fits(self) -> QuantizerConfig:
+        from vqlab.quantize.codebook_rules import check_rule
+
+        check_rule(
+            self.rule, self.rule_weight, update=self.update, transport=self.transport, assignment=self.assignment,
+            distance=self.distance,
+        )  # fmt: skip
         return self
 
     @property
@@ -655,6 +680,10 @@ def _allowed(key: str, info: FieldInfo) -> str:
         from vqlab.quantize.transports import transport_names
 
         return " | ".join(transport_names())
+    if key == "quantizer.rule":
+        from vqlab.quantize.codebook_rules import rule_names
+
+        return " | ".join(rule_names())
     if isinstance(info.json_schema_extra, dict):
         return str(info.json_schema_extra["allowed"])
     if get_origin(info.annotation) is Literal:

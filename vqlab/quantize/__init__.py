@@ -3,9 +3,18 @@
 Needs torch and jaxtyping only.
 """
 
-# Both modules register their transports when they are imported.
+# These modules register their transports and codebook rules when they are imported.
 import vqlab.quantize.backward_transports  # noqa: F401
 import vqlab.quantize.forward_transports  # noqa: F401
+import vqlab.quantize.rules  # noqa: F401
+from vqlab.quantize.codebook_rules import (
+    CodebookRule,
+    RuleBatch,
+    RuleStep,
+    get_rule,
+    register_rule,
+    rule_names,
+)
 from vqlab.quantize.multi_head import MultiHeadQuantizer
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.quantizer import Quantizer
@@ -23,16 +32,22 @@ from vqlab.quantize.transports import (
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 __all__ = [
+    "CodebookRule",
     "MultiHeadQuantizer",
     "Quantizer",
     "QuantizerOutput",
     "ResidualQuantizer",
+    "RuleBatch",
+    "RuleStep",
     "Transport",
     "VectorQuantizer",
+    "get_rule",
     "get_transport",
     "register_backward",
     "register_forward",
+    "register_rule",
     "rowwise_transport_names",
+    "rule_names",
     "transport",
     "transport_gradient",
     "transport_names",

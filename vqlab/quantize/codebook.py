@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -14,12 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vqlab.quantize import compiled_steps
+from vqlab.quantize.float32_state import Float32State
 from vqlab.quantize.floors import LAPLACE
 from vqlab.quantize.initialisation import kmeans, random_codes, replacement_rows, sample_rows
 from vqlab.quantize.kernels import kernels_for
+from vqlab.quantize.ranks import is_distributed
 
 
-class Codebook(nn.Module):
+class Codebook(Float32State):
     """K codes of C channels, trained by an exponential moving average (EMA) or by gradient.
 
     With γ = ``decay``, nₖ the number of vectors assigned to code k in the batch and sₖ their sum, an EMA step is::
@@ -102,16 +104,6 @@ class Codebook(nn.Module):
             ``num_codes``, ``dim``, ``update`` and ``init``.
         """
         return f"num_codes={self.codes.shape[0]}, dim={self.codes.shape[1]}, update={self.update!r}, init={self.init!r}"
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Apply a conversion of the module; codes and EMA stay in float32 if it is to a narrower dtype."""
-
-        def convert(tensor: Tensor) -> Tensor:
-            converted = fn(tensor)
-            narrower = tensor.is_floating_point() and converted.dtype in (torch.float16, torch.bfloat16)
-            return tensor.to(converted.device) if narrower else converted
-
-        return super()._apply(convert, recurse)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -248,6 +240,19 @@ class Codebook(nn.Module):
         self._known_filled = True
 
     @torch.no_grad()
+    def move_codes(self, targets: Float[Tensor, "K C"], shares: Float[Tensor, " K"]) -> None:
+        """Move codes part of the way to targets, and the EMA sums with them, so that the next step does not undo it.
+
+        Args:
+            targets: Where to, (K, C), finite.
+            shares: The part of the way of each code, (K,), in 0…1.
+        """
+        shares = shares[:, None].to(self.codes.dtype)
+        targets = targets.to(self.codes.dtype)
+        self.sums.lerp_(targets * self.counts[:, None], shares)
+        self.codes.data.lerp_(targets, shares)
+
+    @torch.no_grad()
     def update_codes(
         self, e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"], counts: Float[Tensor, " K"], sums: Float[Tensor, "K C"]
     ) -> Float[Tensor, ""]:
@@ -274,9 +279,9 @@ class Codebook(nn.Module):
             _write(state, after)
             return restarts
         restarts = torch.zeros((), device=e.device)
-        if self.frozen or (len(e) == 0 and not _is_distributed()):
+        if self.frozen or (len(e) == 0 and not is_distributed()):
             return restarts
-        if _is_distributed():
+        if is_distributed():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
         self._before_update = self._ema_step(counts, sums)
@@ -347,13 +352,9 @@ def _stamp(tensor: Tensor) -> tuple[int, int] | None:
     return None if tensor.is_inference() else (id(tensor), tensor._version)
 
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
 def _gather_rows(e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> tuple[Tensor, Tensor]:
     """Join the rows of all ranks, and which of them count, in rank order; ranks may hold different numbers of rows."""
-    if not _is_distributed():
+    if not is_distributed():
         return e, rows
     sizes = [torch.zeros(1, dtype=torch.int64, device=e.device) for _ in range(dist.get_world_size())]
     dist.all_gather(sizes, torch.tensor([len(e)], device=e.device))

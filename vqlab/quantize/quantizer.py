@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqlab.errors import InputError
 from vqlab.quantize.codebook import Codebook
+from vqlab.quantize.codebook_rules import CodebookRule
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.row_layout import channels_back, channels_last, memory_format
 
@@ -97,6 +98,9 @@ class Quantizer(nn.Module):
             book.frozen = frozen
             if isinstance(book.codes, nn.Parameter):
                 book.codes.requires_grad_(not frozen)
+        for module in self.modules():
+            if isinstance(module, CodebookRule):
+                module.requires_grad_(not frozen)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set whether the layer trains: its parameters, and the codebooks as with ``freeze``.

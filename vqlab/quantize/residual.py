@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vqlab.errors import InputError
+from vqlab.quantize.codebook_rules import NO_RULE
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.quantizer import Quantizer
@@ -61,7 +62,7 @@ class ResidualQuantizer(Quantizer):
         code_dim: C, the channels of a code, at least 1. Default None: C = D without a projection.
         channel_dim: Axis of the channels: 1 (default) or −1.
         seed: Seed as in ``VectorQuantizer``; without ``shared``, level l has seed + l. Default 0.
-        **options: Other arguments of ``VectorQuantizer``, except ``assignment``.
+        **options: Other arguments of ``VectorQuantizer``, except ``assignment`` and ``rule``.
 
     Attributes:
         quantizers: The ``VectorQuantizer`` of each level, or the one of all levels.
@@ -112,6 +113,8 @@ class ResidualQuantizer(Quantizer):
             raise InputError(f"level_dropout={level_dropout}: must be between 0 and 1")
         if options.get("assignment", "nearest") != "nearest":
             raise InputError(f"assignment={options['assignment']!r}: residual quantization needs 'nearest'")
+        if options.get("rule", NO_RULE) not in (None, NO_RULE):
+            raise InputError(f"rule={options['rule']!r}: needs one code for each vector; use rule={NO_RULE!r}")
         if beam > 1 and options.get("distance", "euclidean") != "euclidean":
             raise InputError(f"beam={beam}: needs Euclidean distances; use distance='euclidean' or beam=1")
         _check_rule(transport, joint=joint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from vqlab.errors import InputError
 from vqlab.quantize.assignment import Assignment, SeenRows, assign, assign_by_kernels, see_rows
 from vqlab.quantize.codebook import Codebook
+from vqlab.quantize.codebook_rules import NO_RULE, CodebookRule, RuleBatch, RuleStep, build_rule, check_rule
 from vqlab.quantize.display import summary_html
+from vqlab.quantize.gumbel import gumbel_softmax
 from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.loss_terms import code_entropies, mean_square, non_orthogonality
 from vqlab.quantize.output import QuantizerOutput
@@ -143,6 +146,15 @@ class VectorQuantizer(Quantizer):
             a function that moves or removes codes, or ``nn.Linear(C, C)`` with ``update="gradient"`` and codes that
             do not train, as in Zhu et al., Addressing Representation Collapse in Vector Quantized Models with One
             Linear Layer, 2024. The attribute of the same name can be changed between steps.
+        rule: What a publication adds to the above, a name of ``vqlab.quantize.rule_names()``, or a ``CodebookRule``
+            made for these codes. Default ``"none"``. ``"cvq"`` moves rarely used codes to encoder vectors.
+            ``"region"`` draws codes without vectors to where vectors are dense, and ``"wasserstein"`` the moments of
+            the codes to those of the vectors, each by a term of the loss with ``update="gradient"``. ``"sinkhorn"``
+            assigns codes so that all are used nearly equally. ``"ibq"`` and ``"sq_vae"`` give the gradient to all
+            codes, by a softmax and by random codes with a learned variance. A rule acts in training mode only. Add
+            others with ``vqlab.quantize.register_rule``.
+        rule_weight: Weight of the term that the rule adds to the loss, at least 0. Default None: that of the
+            publication. Rules without a term need None.
         exact: Whether the nearest code is found in all cases, and the lowest index among equal codes: for vectors and
             codes far from the origin, and for codes that differ by less than the rounding of float32, which are
             compared in float64 (the latter not on an accelerator or in a compiled or exported graph). Default True;
@@ -165,6 +177,8 @@ class VectorQuantizer(Quantizer):
         diversity_weight: As the argument; can be changed between steps.
         orthogonality_weight: As the argument; can be changed between steps.
         codes_from: As the argument; can be changed between steps.
+        rule: The ``CodebookRule``, or None; its buffers and parameters are part of the layer's state.
+        rule_weight: As the argument; can be changed between steps.
         project_in: Linear layer D → C, or ``nn.Identity`` without ``code_dim``.
         project_out: Linear layer C → D, or ``nn.Identity`` without ``code_dim``.
         book: The ``Codebook``, with codes, EMA counts and sums, and the settings of update, init and restarts.
@@ -174,7 +188,8 @@ class VectorQuantizer(Quantizer):
             ``beta``, ``temperature``, ``restart_every``, ``restart_share`` or ``transport_fraction`` is out of range,
             ``transport_fraction`` below 1 is combined with a training-time value, ``assignment="gumbel"`` with
             ``update="ema"`` or another transport than ``"straight_through"``, or a weight of the loss is below 0, or
-            ``orthogonality_weight`` above 0 with ``update="ema"``.
+            ``orthogonality_weight`` above 0 with ``update="ema"``, or a rule is combined with an option that it does
+            not allow, or a weight without effect.
 
     Example:
         >>> import torch, vqlab
@@ -212,6 +227,8 @@ class VectorQuantizer(Quantizer):
         diversity_weight: float = 0.0,
         orthogonality_weight: float = 0.0,
         codes_from: Callable[[Tensor], Tensor] | None = None,
+        rule: str | CodebookRule = NO_RULE,
+        rule_weight: float | None = None,
         exact: bool = True,
         seed: int = 0,
     ) -> None:
@@ -230,6 +247,10 @@ class VectorQuantizer(Quantizer):
             diversity_weight=diversity_weight,
             orthogonality_weight=orthogonality_weight,
         )
+        check_rule(
+            rule, rule_weight, update=update, transport=transport, assignment=assignment, distance=distance,
+            codes_from=codes_from,
+        )  # fmt: skip
         self.num_codes, self.dim, self.beta = num_codes, dim, beta
         self.transport, self.transport_fraction = transport, transport_fraction
         self.assignment, self.distance = assignment, distance
@@ -241,6 +262,7 @@ class VectorQuantizer(Quantizer):
             num_codes, code_channels, update=update, init=init, decay=decay, distance=distance,
             restart_every=restart_every, restart_share=restart_share, exact=exact, seed=seed,
         )  # fmt: skip
+        self.rule, self.rule_weight = build_rule(rule, num_codes, code_channels), rule_weight
 
     @property
     def codebooks(self) -> Float[Tensor, "1 K C"]:
@@ -281,6 +303,7 @@ class VectorQuantizer(Quantizer):
             "diversity_weight",
             "orthogonality_weight",
             "codes_from",
+            "rule_weight",
         )
         book_names = ("update", "init", "restart_every", "restart_share", "decay", "exact", "seed")
         projected = isinstance(self.project_in, nn.Linear)
@@ -288,6 +311,7 @@ class VectorQuantizer(Quantizer):
             **{name: getattr(self, name) for name in names},
             **{name: getattr(self.book, name) for name in book_names},
             "code_dim": self.book.codes.shape[1] if projected else None,
+            "rule": NO_RULE if self.rule is None else self.rule.name,
         }
 
     def _repr_html_(self) -> str:
@@ -329,12 +353,14 @@ class VectorQuantizer(Quantizer):
             e = project(self.project_in, self._rows(vectors))
             unmasked = None if mask is None else mask.reshape(-1)
             kernels = kernels_for(e) if self._codes_are_constant() else None
-            seen = None if kernels else see_rows(e.detach(), unmasked)
+            rule = self._rule(recomputed)
+            seen = None if kernels and rule is None else see_rows(e.detach(), unmasked)
             if self.training and not recomputed and self.book.awaits_first_fill():
                 self.book.initialise(e.detach(), (seen or see_rows(e.detach(), unmasked)).rows)
             codes = self._codes(e.dtype, recomputed)
+            step = None if rule is None else self._rule_step(e, codes, cast(SeenRows, seen), recomputed)
             if indices is None:
-                indices, mixture = self._choose(e, codes, recomputed)
+                indices, mixture = self._choose(e, codes, recomputed, rule, step)
             else:
                 indices, mixture = indices.reshape(-1).clamp_min(0), None
             arguments = (codes, indices, self.transport, self.transport_fraction)
@@ -344,8 +370,14 @@ class VectorQuantizer(Quantizer):
                 batch = assign(e, *arguments, cast(SeenRows, seen), unmasked)
             output_rows = self._transport(e, batch, indices, recomputed) if mixture is None else mixture
             loss = self._loss(e, batch.q, batch.squares, codes, unmasked)
+            chosen = RuleBatch(indices, output_rows, batch.q, batch.counts, batch.sums)
+            if rule is not None and step is not None and rule.weight is not None:
+                weight = rule.weight if self.rule_weight is None else self.rule_weight
+                loss = loss + weight * rule.loss(step, chosen)
             if self.training and update and not recomputed:
                 restarts = self.book.update_codes(e.detach(), batch.rows, batch.counts, batch.sums)
+                if rule is not None and step is not None and not self.book.frozen:
+                    rule.finish_step(step, chosen, self.book)
             else:
                 restarts = torch.zeros((), device=e.device)
             z_q = project(self.project_out, output_rows)
@@ -482,8 +514,24 @@ class VectorQuantizer(Quantizer):
             codes = transport(self.book.codes, codes, "straight_through")
         return (codes if self.codes_from is None else self.codes_from(codes)).to(dtype)
 
-    def _choose(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor | None]:
-        """The indices of the codes, and with the Gumbel-softmax the rows for the decoder."""
+    def _rule(self, recomputed: bool) -> CodebookRule | None:
+        """The rule of this pass: in training mode only, and without what a repeated pass has changed already."""
+        if self.rule is None or not self.training:
+            return None
+        return self.rule.before_last_step() if recomputed else self.rule
+
+    def _rule_step(self, e: Tensor, codes: Tensor, seen: SeenRows, recomputed: bool) -> RuleStep:
+        """What the rule sees of this pass."""
+        counted = torch.where(seen.rows[:, None], e, 0)
+        noise = partial(self.book.noise, uniform=True, recomputed=recomputed)
+        return RuleStep(counted, codes, seen.rows, self.distance, self.beta, self.book.decay, self.temperature, noise)
+
+    def _choose(
+        self, e: Tensor, codes: Tensor, recomputed: bool, rule: CodebookRule | None, step: RuleStep | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The indices of the codes, and with a softmax the rows for the decoder."""
+        if rule is not None and step is not None and (choice := rule.choose(step)) is not None:
+            return choice
         if self.assignment == "gumbel" and self.training:
             return self._gumbel_softmax(e, codes, recomputed)
         return nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact), None
@@ -509,8 +557,7 @@ class VectorQuantizer(Quantizer):
         """The indices of the sampled codes, and the rows for the decoder."""
         logits = similarities(e, codes, self.distance)
         uniform = self.book.noise(logits.detach(), uniform=True, recomputed=recomputed)
-        noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
-        weights = torch.softmax((logits + noise) / self.temperature, dim=1)
+        weights = gumbel_softmax(logits, uniform, self.temperature)
         indices = weights.argmax(dim=1)
         mixture = weights @ codes
         if self.hard:
@@ -521,9 +568,12 @@ class VectorQuantizer(Quantizer):
         """The terms of the loss over all rows, or over those of a mask, so that other rows get no gradient."""
         if e.shape[0] == 0:
             return e.sum()
-        loss = self.beta * mean_square(e, q, squares, rows)
-        if self.book.update == "gradient":
-            loss = loss + mean_square(q, e, squares, rows)
+        if self.training and self.rule is not None and self.rule.replaces_terms:
+            loss = squares.new_zeros(())
+        else:
+            loss = self.beta * mean_square(e, q, squares, rows)
+            if self.book.update == "gradient":
+                loss = loss + mean_square(q, e, squares, rows)
         if self.entropy_weight or self.diversity_weight:
             uncertainty, unevenness = code_entropies(similarities(e, codes, self.distance) / self.temperature, rows)
             loss = loss + self.entropy_weight * uncertainty + self.diversity_weight * unevenness

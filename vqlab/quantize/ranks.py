@@ -1,0 +1,87 @@
+"""Sums over the ranks of torch.distributed; with one process they are the values themselves."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+
+def is_distributed() -> bool:
+    """Find out whether several ranks train together.
+
+    Returns:
+        True with an initialised process group of more than one rank.
+
+    Example:
+        >>> is_distributed()
+        False
+    """
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Add up the values of all ranks.
+
+    Args:
+        values: Values of this rank, of one shape on all ranks; they are not changed.
+
+    Returns:
+        The sums, without a graph.
+
+    Example:
+        >>> sum_over_ranks(torch.ones(2))
+        tensor([1., 1.])
+    """
+    total = values.detach()
+    if is_distributed():
+        total = total.clone()
+        dist.all_reduce(total)
+    return total
+
+
+def logsumexp_over_ranks(values: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
+    """Compute the logarithm of the sum of exponentials over the rows of all ranks.
+
+    Args:
+        values: Values of this rank, (N, K); ranks may hold different numbers of rows.
+
+    Returns:
+        log Σₙ exp(valuesₙ), (K,), without a graph; −∞ without a row.
+
+    Example:
+        >>> logsumexp_over_ranks(torch.zeros(4, 1)).exp()
+        tensor([4.])
+    """
+    own = torch.logsumexp(values.detach(), dim=0)
+    if not is_distributed():
+        return own
+    largest = own.clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    shift = torch.where(largest.isfinite(), largest, 0)
+    return sum_over_ranks((own - shift).exp()).log() + shift
+
+
+def smallest_over_ranks(keys: Float[Tensor, " K"], values: Float[Tensor, "K C"]) -> Float[Tensor, "K C"]:
+    """Take each row from the rank where its key is smallest.
+
+    Args:
+        keys: Keys of this rank, (K,).
+        values: Rows of this rank, (K, C).
+
+    Returns:
+        The rows with the smallest keys, (K, C); of equal keys, that of the lowest rank.
+
+    Example:
+        >>> smallest_over_ranks(torch.zeros(1), torch.ones(1, 2))
+        tensor([[1., 1.]])
+    """
+    if not is_distributed():
+        return values
+    own = torch.cat([keys[:, None].to(values.dtype), values], dim=1)
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own)
+    joined = torch.stack(parts)
+    rank = joined[:, :, 0].argmin(dim=0)
+    return joined[rank, torch.arange(len(keys), device=keys.device), 1:]
