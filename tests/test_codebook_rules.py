@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from vqlab import Config, InputError, MultiHeadQuantizer, VectorQuantizer, train
 from vqlab.analysis import rule_statistics
 from vqlab.config import describe_fields
+from vqlab.plots import rule_usage
 from vqlab.quantize import CodebookRule, get_rule, register_rule, rule_names, search, transports
 from vqlab.quantize.codebook_rules import _REGISTRY
 from vqlab.quantize.rules import region
@@ -364,6 +366,14 @@ def test_a_rule_brings_codes_of_a_collapsed_codebook_into_use(rule: str, offset:
     assert utilisation >= least
     if rule == "none":
         assert utilisation < 0.25
+
+
+def test_the_figure_has_a_bar_for_each_rule() -> None:
+    table = pd.DataFrame({"utilisation": [0.25, 1.0], "perplexity": [3.0, 40.0]}, index=["none", "cvq"])
+    axis = rule_usage(table).axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [0.25, 1.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["none", "cvq"]
+    assert [text.get_text() for text in axis.texts] == ["perplexity 3", "perplexity 40"]
 
 
 # Refusals and names.

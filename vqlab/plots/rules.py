@@ -27,5 +27,5 @@ def rule_usage(table: pd.DataFrame) -> Figure:
     axis.invert_yaxis()
     for position, (used, perplexity) in enumerate(zip(table["utilisation"], table["perplexity"], strict=True)):
         axis.text(used + 0.01, position, f"perplexity {perplexity:.0f}", va="center", fontsize="small")
-    axis.set(xlabel="utilisation (share of the 64 codes, test vectors)", xlim=(0, 1.3))
+    axis.set(xlabel="utilisation (share of the 64 codes, test vectors)", xlim=(0, 1.3), xticks=(0, 0.25, 0.5, 0.75, 1))
     return figure
