@@ -15,6 +15,10 @@ from vqlab.models import VQVAE
 STEPS = [
     {}, {"update": "gradient"}, {"code_dim": 4, "init": "data"}, {"distance": "cosine"}, {"transport": "nsvq"},
     {"update": "gradient", "assignment": "gumbel", "transport": "straight_through", "init": "normal"},
+    {"rule": "cvq"}, {"rule": "sinkhorn"}, {"rule": "region", "update": "gradient"},
+    {"rule": "wasserstein", "update": "gradient"},
+    {"rule": "ibq", "update": "gradient", "transport": "straight_through", "init": "normal"},
+    {"rule": "sq_vae", "update": "gradient", "transport": "straight_through", "init": "normal"},
 ]  # fmt: skip
 
 

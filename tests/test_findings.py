@@ -22,6 +22,7 @@ from vqlab.report import (
     generation_finding,
     identities_finding,
     images_finding,
+    own_rule_finding,
     perceptual_finding,
     published_finding,
     reconstruction_finding,
@@ -256,6 +257,18 @@ def test_a_perceptual_term_helps_or_not(run: Run) -> None:
     assert "Weight 0.3 brings rFD-classifier from 9 to 6, and PSNR is 0.50 dB lower (1 seed" in helps.sentence
     useless = perceptual_finding(study(run, psnr=psnr, rfd_classifier={"weight 0": [5.0], "weight 0.3": [6.0]}))
     assert "No perceptual term brings rFD-classifier below the 5 of the loss on pixels alone" in useless.sentence
+
+
+def test_a_rule_of_ones_own_brings_codes_into_use_or_not() -> None:
+    table = pd.DataFrame(
+        {"utilisation": [0.1, 0.9, 0.3, 0.5], "relative error": 0.02}, index=["none", "cvq", "ibq", "mine"]
+    )
+    finding = own_rule_finding(table, "mine")
+    assert "The rule mine brings codes" in finding.sentence
+    assert "50% after training, 10% without a rule, 90% with cvq" in finding.sentence
+    assert next(iter(finding.numbers.values())) == (0.5, "")
+    table.loc["mine", "utilisation"] = 0.1
+    assert "The rule mine does not bring codes" in own_rule_finding(table, "mine").sentence
 
 
 def test_the_identities_of_the_rotation_hold_or_not() -> None:

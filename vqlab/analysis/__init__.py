@@ -1,5 +1,6 @@
 """Analysis of one trained Run, or of one layer."""
 
+from vqlab.analysis.codebook_rules import rule_statistics
 from vqlab.analysis.layer_identities import fraction_maps, layer_statistics, transport_identities
 from vqlab.analysis.plane import Plane
 from vqlab.analysis.prior import prior_measures
@@ -18,6 +19,7 @@ __all__ = [
     "prior_measures",
     "probe_medians",
     "probe_transports",
+    "rule_statistics",
     "transport_identities",
     "wrong_code_scores",
 ]

@@ -14,6 +14,7 @@ from vqlab.plots.plane import plane_explorer, plane_figure
 from vqlab.plots.probe import probe_histograms
 from vqlab.plots.recipe import ingredient_effects
 from vqlab.plots.rotations import backward_costs, near_antipodal_errors
+from vqlab.plots.rules import rule_usage
 from vqlab.plots.runs import image_row, reconstructions, training_curves
 from vqlab.plots.samples import (
     completions,
@@ -72,6 +73,7 @@ __all__ = [
     "rank_frequency",
     "rate_distortion",
     "reconstructions",
+    "rule_usage",
     "sample_grids",
     "sample_panels",
     "samples_by_setting",

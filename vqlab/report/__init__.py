@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vqlab.report.finding import Finding as Finding
     from vqlab.report.layer_findings import identities_finding as identities_finding
+    from vqlab.report.layer_findings import own_rule_finding as own_rule_finding
     from vqlab.report.layer_findings import rotations_finding as rotations_finding
     from vqlab.report.notebooks import notebooks_folder as notebooks_folder
     from vqlab.report.notebooks import run_notebooks as run_notebooks
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _NAMES_OF = {
     "finding": ("Finding",),
-    "layer_findings": ("identities_finding", "rotations_finding"),
+    "layer_findings": ("identities_finding", "own_rule_finding", "rotations_finding"),
     "notebooks": ("notebooks_folder", "run_notebooks", "working_copy"),
     "run_findings": (
         "angles_finding", "images_finding", "published_finding", "reconstruction_finding", "sampling_finding",

@@ -1,9 +1,10 @@
-"""Findings of the notebooks about the layer alone: 02 and 06."""
+"""Findings of the notebooks about the layer alone: 02, 06 and 14."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vqlab.analysis.codebook_rules import ERROR, UTILISATION
 from vqlab.analysis.layer_identities import ANGLE_ERROR, FROM_ROTATION, LENGTH_RATIO
 from vqlab.report.finding import Finding, Value
 from vqlab.report.study_findings import describe_psnr_difference
@@ -78,3 +79,30 @@ def rotations_finding(errors: pd.DataFrame, costs: pd.DataFrame, study: StudyTab
         "Rodrigues": (rodrigues, "ms"),
     }
     return Finding(sentence, numbers, study.all_runs())
+
+
+def own_rule_finding(table: pd.DataFrame, own: str) -> Finding:
+    """Say what a rule of one's own does to a collapsed codebook, beside no rule and the best other one (notebook 14).
+
+    Args:
+        table: of ``vqlab.analysis.rule_statistics``, with the rows ``"none"``, the own rule and at least one other.
+        own: Name of the own rule.
+
+    Returns:
+        The finding; its headline is the share of codes in use with the own rule.
+    """
+    used = table[UTILISATION].to_dict()
+    others = {name: share for name, share in used.items() if name not in ("none", own)}
+    best = max(others, key=lambda name: others[name])
+    verb = "brings" if used[own] > used["none"] else "does not bring"
+    sentence = (
+        f"The rule {own} {verb} codes of a collapsed codebook into use: {used[own]:.0%} after training, "
+        f"{used['none']:.0%} without a rule, {used[best]:.0%} with {best}, the best of the others."
+    )
+    numbers: dict[str, tuple[Value, str]] = {
+        f"utilisation, {own}": (used[own], ""),
+        "utilisation, no rule": (used["none"], ""),
+        f"utilisation, {best}": (used[best], ""),
+        f"relative error, {own}": (table[ERROR].to_dict()[own], ""),
+    }
+    return Finding(sentence, numbers)
