@@ -150,7 +150,8 @@ def _rotate_back(g: Rows, e_unit: Rows, q_unit: Rows) -> Rows:
     # 1 + c = ‖ê+q̂‖²/2 does not cancel where c is near −1.
     one_plus_cos = (total.square().sum(dim=1, keepdim=True) / 2).clamp_min(DIRECTION_FLOOR / 2)
     e_g, q_g = _dot(e_unit, g), _dot(q_unit, g)
-    return g - (e_g + q_g) / one_plus_cos * total + 2 * q_g * e_unit
+    turned = torch.addcmul(g, total, (e_g + q_g) / one_plus_cos, value=-1)
+    return torch.addcmul(turned, e_unit, 2 * q_g)
 
 
 @register_backward(
