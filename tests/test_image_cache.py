@@ -140,7 +140,7 @@ def test_a_killed_process_leaves_nothing_half(folder: Path, cache: Path, monkeyp
         shutil.copytree(folder / "a", folder / f"c{copy}")
     process, spool = loading(folder, VQLAB_DATA_MEMORY="0"), None
     while spool is None and process.poll() is None:
-        spool = next((path for path in cache.glob("*/spool.bin") if path.stat().st_size), None)
+        spool = next((path for path in cache.glob("*.part/pixels.bin") if path.stat().st_size), None)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert [path.suffix for path in cache.iterdir() if path.is_dir()] == [".part"]

@@ -93,6 +93,10 @@ class DataConfig(ConfigSection):
     channels: Literal[1, 3] = Field(3, description="3: colour, and grey images repeated; 1: grey, the luma of colours")
     augment: bool = Field(True, description="random crop and horizontal flip of training images (§4.1.1)")
     crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels added on each side before the crop")
+    random_crop: bool = Field(
+        False,
+        description="own images: in training a random part of each image, not the centre",
+    )
     train_limit: int | None = Field(None, ge=1, description="training images taken from a seeded shuffle; null: all")
     test_limit: int | None = Field(None, ge=1, description="test images taken from a seeded shuffle; null: all")
     validation: int = Field(
@@ -126,6 +130,20 @@ class DataConfig(ConfigSection):
         self.__dict__.update(
             image_size=height if square else default, height=None if square else height, width=None if square else width
         )
+        return self
+
+    @model_validator(mode="after")
+    def _check_random_crop(self) -> DataConfig:
+        if not self.random_crop:
+            return self
+        if self.source in ("photos", "cifar10"):
+            raise ValueError(
+                f"random_crop=True: needs own images; those of source={self.source} all have the wanted size, so there "
+                "is nothing to crop; set False"
+            )
+        for name, value, needed in (("fit", self.fit, "crop"), ("augment", self.augment, True)):
+            if value != needed:
+                raise ValueError(f"random_crop=True: needs {name}={needed}, not {name}={value}; change one of the two")
         return self
 
     @property
