@@ -106,6 +106,13 @@ class DataConfig(ConfigSection):
         "crop", description="images of another size: central part, squashed, padded with black, or refused"
     )
     on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable image file")
+    memory: float | None = Field(
+        None,
+        ge=0,
+        lt=1e6,
+        description="GiB of pixels held in memory, more are mapped from the cache; no part of the id; null: "
+        "$VQLAB_DATA_MEMORY, or a quarter of the memory",
+    )
 
     @field_validator("source")
     @classmethod
@@ -383,6 +390,14 @@ class Config(ConfigSection):
         _, height, width = self.data.shape
         return height >> self.model.downsample, width >> self.model.downsample
 
+    def without_memory(self) -> Config:
+        """This Config without ``data.memory``, as Runs store it.
+
+        Returns:
+            A Config of the same id.
+        """
+        return self.model_copy(update={"data": self.data.model_copy(update={"memory": None})})
+
     def codec(self) -> Config:
         """The VQ-VAE under a prior.
 
@@ -395,9 +410,11 @@ class Config(ConfigSection):
     def id(self) -> str:
         """Twelve hex digits that name this Config: SHA-256 of the values that differ from the defaults.
 
-        So a field that a later version adds leaves existing ids unchanged.
+        So a field that a later version adds leaves existing ids unchanged. ``data.memory`` is left out, because it
+        changes no number.
         """
-        text = json.dumps([DEFAULTS_VERSION, self.model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
+        values = self.without_memory().model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps([DEFAULTS_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod

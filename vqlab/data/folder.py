@@ -15,7 +15,7 @@ from vqlab.data.decode_batch import Fitting
 from vqlab.data.files import ImageSource, list_files
 from vqlab.data.image_cache import VERSION, CacheEntry
 from vqlab.data.images import ImageData, Images
-from vqlab.data.memory import VARIABLE, memory_budget
+from vqlab.data.memory import memory_budget
 from vqlab.data.parquet import list_parquet, parquet_paths
 from vqlab.data.reading import arrange, display_name, read_files, unreadable
 from vqlab.data.spool import CacheWriteError, Spool
@@ -116,7 +116,7 @@ def _fitted_source(source: Path, config: DataConfig) -> str:
 
 def _read_small(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages | None:
     """The images of files that fit the memory; None for others."""
-    if not listed.in_files or len(listed.stamp) * Fitting.of(config).image_bytes > memory_budget():
+    if not listed.in_files or len(listed.stamp) * Fitting.of(config).image_bytes > memory_budget(config.memory):
         return None
     try:
         return _read_once(source, listed, config)
@@ -126,7 +126,7 @@ def _read_small(source: Path, listed: ImageSource, config: DataConfig) -> Stored
 
 def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
     """The images from the cache, where they are written first if they are not there."""
-    budget, name = memory_budget(), display_name(source)
+    budget, name = memory_budget(config.memory), display_name(source)
     entry = CacheEntry.of(_fitted_source(source, config), _content(source, listed, config))
     if (stored := entry.read(budget)) is not None:
         return stored
@@ -172,14 +172,15 @@ def _without_cache(source: Path, listed: ImageSource, config: DataConfig, error:
 
 
 def _too_large(config: DataConfig, error: OSError) -> InputError:
+    size = memory_budget(config.memory) / 2**30
     return InputError(
-        f"data.source={config.source}: larger than {memory_budget() / 2**30:.3g} GiB, and the cache folder cannot be "
-        f"written ({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or {VARIABLE} to more GiB"
+        f"data.source={config.source}: larger than {size:.3g} GiB, and the cache folder cannot be written "
+        f"({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or data.memory to more GiB"
     )
 
 
 def _read_once(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
-    spool = Spool(Fitting.of(config), limit=memory_budget())
+    spool = Spool(Fitting.of(config), limit=memory_budget(config.memory))
     read_files(source, listed, config, spool)
     stored, order = arrange(spool, config)
     rows = np.concatenate([order[part] for part in PARTS])
