@@ -13,6 +13,7 @@ import torch
 from vqlab import Config, InputError, Run, train
 from vqlab.analysis.doctor import apply_changes, diagnose, diagnosis_text
 from vqlab.analysis.doctor_rules import false_restart_probability
+from vqlab.data.validation import with_validation
 from vqlab.quantize.usage import perplexity, uniform_perplexity
 
 BASE = {
@@ -72,8 +73,11 @@ def test_codes_that_lag_behind_the_encoder_are_found(root: Path) -> None:
 def test_the_changes_improve_the_run_and_the_table_compares_both(root: Path) -> None:
     before = train_run(root, **SYMPTOMS["dead codes"])
     result = apply_changes(before, "cpu")
-    assert result.after.config == before.config.replace(**result.changes)
+    assert result.before.config == with_validation(before.config)
+    assert result.after.config == result.before.config.replace(**result.changes)
     table = result.table()
+    assert "perplexity (window: validation set)" in table.index
+    assert apply_changes(result.before, "cpu").before.folder == result.before.folder
     assert table.loc["PSNR (dB)", "after"] > table.loc["PSNR (dB)", "before"] + 0.5
     assert "dead codes" in table.loc["symptoms", "before"]
     assert "dead codes" not in table.loc["symptoms", "after"]

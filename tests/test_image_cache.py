@@ -19,11 +19,13 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from test_cli import vqlab
+from test_training import tiny
 
-from vqlab import InputError
+from vqlab import Config, InputError, Run
 from vqlab.config import DataConfig
 from vqlab.data import ImageData, Images, batches, decoding, images, load_data, progress
 from vqlab.data.memory import memory_budget, total_memory
+from vqlab.training import train
 
 COUNT = 40
 LOAD = (
@@ -140,7 +142,7 @@ def test_a_killed_process_leaves_nothing_half(folder: Path, cache: Path, monkeyp
         shutil.copytree(folder / "a", folder / f"c{copy}")
     process, spool = loading(folder, VQLAB_DATA_MEMORY="0"), None
     while spool is None and process.poll() is None:
-        spool = next((path for path in cache.glob("*/spool.bin") if path.stat().st_size), None)
+        spool = next((path for path in cache.glob("*.part/pixels.bin") if path.stat().st_size), None)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert [path.suffix for path in cache.iterdir() if path.is_dir()] == [".part"]
@@ -242,6 +244,27 @@ def test_the_budget_is_a_quarter_of_the_memory_or_what_is_set(monkeypatch: pytes
         monkeypatch.setenv("VQLAB_DATA_MEMORY", wrong)
         with pytest.raises(InputError, match=f"VQLAB_DATA_MEMORY={wrong}: must be a number of GiB"):
             memory_budget()
+
+
+def test_the_budget_of_a_config_is_no_part_of_its_id(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes before the variable; a Run that was stopped goes on with another one, and does not store it."""
+    monkeypatch.setenv("VQLAB_DATA_MEMORY", "1")
+    assert (load(folder).mapped, load(folder, memory=1).mapped) == (None, None)
+    assert load(folder, memory=0).mapped is not None
+    assert load(folder, memory=0).fingerprint == load(folder).fingerprint
+    config = tiny().replace(**{"data.source": f"folder:{folder}", "optim.batch_size": 4})
+    mapped = config.replace(**{"data.memory": 0})
+    assert mapped.id == config.id
+    assert Config().id == Config().replace(**{"data.memory": 2}).id
+    assert train(config, tmp_path / "runs", "cpu", stop_after_steps=1).config.data.memory is None
+    run = train(mapped, tmp_path / "runs", "cpu")
+    assert run.finished
+    assert run.data().mapped is not None
+    assert Run.open(run.folder).config == config
+    with pytest.raises(InputError, match=r"data\.memory=-1.*: must be float, at least 0"):
+        config.replace(**{"data.memory": -1})
 
 
 def test_the_command_clears_the_cache_and_names_its_place(archive: Path, cache: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError, Run
+from vqlab.data.validation import with_validation
 from vqlab.plots import epochs_explorer, history_explorer, importance_explorer, settings_explorer
 from vqlab.studies import DEFAULT_SPACE, Range, Tuning, named_tuning, open_storage, parse_space
 
@@ -108,7 +109,7 @@ def test_the_named_tuning_has_the_scale_of_the_profile() -> None:
     assert quick.space.keys() == DEFAULT_SPACE.keys()
     rates = quick.space["optim.learning_rate"]
     assert rates.low <= quick.base.optim.learning_rate <= rates.high
-    assert named_tuning("paper").base == Config.profile("paper")
+    assert named_tuning("paper").base == with_validation(Config.profile("paper"))
     assert named_tuning("paper").space == DEFAULT_SPACE
 
 

@@ -276,7 +276,7 @@ def grid(
     if table:
         _write_table(table, result.rows, text)
     print(text)
-    print(f"best PSNR: {result.best_command()}")
+    print(f"best PSNR on the held-out images: {result.best_command()}")
 
 
 @app.command()
@@ -291,9 +291,10 @@ def tune(
 ) -> None:  # fmt: skip
     """Search for a Config with TPE and pruning; run it again, anywhere, to resume or add a worker."""
     from vqlab.config import Config
+    from vqlab.data.validation import with_validation
     from vqlab.studies import Tuning, parse_space
 
-    base = Config.profile(profile, **_changes(data, seed, change))
+    base = with_validation(Config.profile(profile, **_changes(data, seed, change)))
     tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
     finished = tuning.run(runs, device, _print_now, storage=storage)
     print(f"best PSNR on the held-out images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")

@@ -94,6 +94,10 @@ class DataConfig(ConfigSection):
     channels: Literal[1, 3] = Field(3, description="3: colour, and grey images repeated; 1: grey, the luma of colours")
     augment: bool = Field(True, description="random crop and horizontal flip of training images (§4.1.1)")
     crop_padding: int = Field(2, ge=0, le=16, description="reflected pixels added on each side before the crop")
+    random_crop: bool = Field(
+        False,
+        description="own images: in training a random part of each image, not the centre",
+    )
     train_limit: int | None = Field(None, ge=1, description="training images taken from a seeded shuffle; null: all")
     test_limit: int | None = Field(None, ge=1, description="test images taken from a seeded shuffle; null: all")
     validation: int = Field(
@@ -103,6 +107,13 @@ class DataConfig(ConfigSection):
         "crop", description="images of another size: central part, squashed, padded with black, or refused"
     )
     on_broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with an unreadable image file")
+    memory: float | None = Field(
+        None,
+        ge=0,
+        lt=1e6,
+        description="GiB of pixels held in memory, more are mapped from the cache; no part of the id; null: "
+        "$VQLAB_DATA_MEMORY, or a quarter of the memory",
+    )
 
     @field_validator("source")
     @classmethod
@@ -127,6 +138,20 @@ class DataConfig(ConfigSection):
         self.__dict__.update(
             image_size=height if square else default, height=None if square else height, width=None if square else width
         )
+        return self
+
+    @model_validator(mode="after")
+    def _check_random_crop(self) -> DataConfig:
+        if not self.random_crop:
+            return self
+        if self.source in ("photos", "cifar10"):
+            raise ValueError(
+                f"random_crop=True: needs own images; those of source={self.source} all have the wanted size, so there "
+                "is nothing to crop; set False"
+            )
+        for name, value, needed in (("fit", self.fit, "crop"), ("augment", self.augment, True)):
+            if value != needed:
+                raise ValueError(f"random_crop=True: needs {name}={needed}, not {name}={value}; change one of the two")
         return self
 
     @property
@@ -454,6 +479,14 @@ class Config(ConfigSection):
         _, height, width = self.data.shape
         return height >> self.model.downsample, width >> self.model.downsample
 
+    def without_memory(self) -> Config:
+        """This Config without ``data.memory``, as Runs store it.
+
+        Returns:
+            A Config of the same id.
+        """
+        return self.model_copy(update={"data": self.data.model_copy(update={"memory": None})})
+
     def codec(self) -> Config:
         """The VQ-VAE under a prior.
 
@@ -466,9 +499,11 @@ class Config(ConfigSection):
     def id(self) -> str:
         """Twelve hex digits that name this Config: SHA-256 of the values that differ from the defaults.
 
-        So a field that a later version adds leaves existing ids unchanged.
+        So a field that a later version adds leaves existing ids unchanged. ``data.memory`` is left out, because it
+        changes no number.
         """
-        text = json.dumps([DEFAULTS_VERSION, self.model_dump(mode="json", exclude_defaults=True)], sort_keys=True)
+        values = self.without_memory().model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps([DEFAULTS_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod

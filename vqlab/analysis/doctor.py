@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqlab.analysis.doctor_rules import RULES, Finding
 from vqlab.analysis.run_logs import RunLogs
+from vqlab.data.validation import with_validation
 from vqlab.errors import InputError
 from vqlab.training import Run, train
 
@@ -78,7 +79,7 @@ class Comparison:
     """A Run before and after the proposed changes.
 
     Attributes:
-        before: the diagnosed Run.
+        before: the diagnosed Run, or that of its Config with validation images.
         after: the Run of the changed Config.
         changes: the changes, by dotted field.
     """
@@ -115,7 +116,9 @@ def apply_changes(
 ) -> Comparison:
     """Train the Config of a Run with the changes of all its findings.
 
-    If two findings change the same field, the first one counts. The new Run is stored in the folder of the other Runs.
+    If two findings change the same field, the first one counts. The comparison is on validation images: if the Run has
+    none, its own Config is trained again with them (see ``vqlab.data.validation.with_validation``), too. The new Runs
+    are stored in the folder of the other Runs.
 
     Args:
         run: a Run of a VQ-VAE with at least one logged step.
@@ -135,5 +138,6 @@ def apply_changes(
         changes = {**finding.changes, **changes}
     if not changes:
         raise InputError(f"run {run.folder}: has no symptom, so there is no change to apply")
-    config = run.config.replace(**changes)
-    return Comparison(run, train(config, Path(run.folder).parent, device, progress), changes)
+    root, config = Path(run.folder).parent, with_validation(run.config)
+    before = run if config == run.config else train(config, root, device, progress)
+    return Comparison(before, train(config.replace(**changes), root, device, progress), changes)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from vqlab.data.images import Images
+from vqlab.data.uncropped import UncroppedImages
 
 # Training items and their labels: images, or the code grids of a prior.
 Batch = tuple[Shaped[Tensor, "B ..."], Int64[Tensor, " B"]]
@@ -52,9 +53,43 @@ def crop_and_flip(
     Returns:
         The augmented images.
     """
+    shifts = torch.randint(-padding, padding + 1, (2, len(pixels), 1), generator=generator)
+    return _shift_and_flip(pixels, shifts, torch.rand(len(pixels), 1, generator=generator) < 0.5)
+
+
+def crop_uncropped(
+    uncropped: UncroppedImages, indices: Int64[Tensor, " B"], height: int, width: int, padding: int,
+    generator: torch.Generator,
+) -> UInt8[Tensor, "B C height width"]:  # fmt: skip
+    """Crop larger images at random positions and flip each left to right with probability ½.
+
+    Each image is padded by reflection on every side; all positions in it have the same probability.
+
+    Args:
+        uncropped: the images, at least as large as the crops.
+        indices: numbers of those to crop.
+        height: height of a crop, pixels.
+        width: width of a crop, pixels.
+        padding: reflected pixels on each side, from 0 to less than ``height`` and ``width``.
+        generator: source of the random numbers, on the CPU.
+
+    Returns:
+        The augmented images, 0…255.
+    """
+    room = uncropped.sizes(indices) - torch.tensor([[height], [width]])
+    drawn = torch.rand(room.shape, generator=generator, dtype=torch.float64)
+    positions = (drawn * (room + 2 * padding + 1)).long() - padding
+    starts = torch.minimum(positions.clamp(min=0), room)
+    windows = uncropped.windows(indices, starts, height, width)
+    # What lies outside of the image is reflected at its border, which is there the border of the window, too.
+    shifts = (positions - starts)[..., None]
+    return _shift_and_flip(windows, shifts, torch.rand(len(indices), 1, generator=generator) < 0.5)
+
+
+def _shift_and_flip(
+    pixels: UInt8[Tensor, "B C H W"], shifts: Int64[Tensor, "2 B 1"], flip: Bool[Tensor, "B 1"]
+) -> UInt8[Tensor, "B C H W"]:
     count, channels, height, width = pixels.shape
-    shifts = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator)
-    flip = torch.rand(count, 1, generator=generator) < 0.5
     rows = _reflect(torch.arange(height) + shifts[0], height)
     columns = _reflect(torch.arange(width) + shifts[1], width)
     columns = torch.where(flip, columns.flip(1), columns)
@@ -86,7 +121,7 @@ def to_float(pixels: UInt8[Tensor, "B C H W"], device: str) -> Float[Tensor, "B 
 
 def batches(
     images: Images, batch_size: int, *, seed: int, epoch: int, augment: bool, crop_padding: int = 2,
-    start: int = 0, device: str = "cpu",
+    random_crop: bool = False, start: int = 0, device: str = "cpu",
 ) -> Iterator[ImageBatch]:  # fmt: skip
     """Iterate over the images once in random order.
 
@@ -100,6 +135,8 @@ def batches(
         epoch: index of the epoch; each epoch has another order.
         augment: whether to apply ``crop_and_flip``.
         crop_padding: reflected pixels on each side before the crop.
+        random_crop: whether ``augment`` crops ``images.uncropped``, if that is kept, by ``crop_uncropped``. Default
+            False.
         start: index of the first batch; the batches before it are skipped.
         device: device of the batches.
 
@@ -110,9 +147,14 @@ def batches(
     for step, indices in enumerate(order.split(batch_size)):
         if step < start:
             continue
-        pixels = images.pixels[indices]
-        if augment:
-            pixels = crop_and_flip(pixels, crop_padding, seeded_generator(seed, epoch, step))
+        generator = seeded_generator(seed, epoch, step)
+        if augment and random_crop and images.uncropped is not None:
+            height, width = images.pixels.shape[2:]
+            pixels = crop_uncropped(images.uncropped, indices, height, width, crop_padding, generator)
+        else:
+            pixels = images.pixels[indices]
+            if augment:
+                pixels = crop_and_flip(pixels, crop_padding, generator)
         yield to_float(pixels, device), images.labels[indices].to(device, non_blocking=True)
 
 

@@ -20,6 +20,8 @@ MAX_PIXELS = 50_000_000
 _GREY_STEP = "converted from grey to RGB"
 
 
+# A strip of pixels would need gigabytes when its shorter side is enlarged to the size.
+_LONGEST = 8
 # Pillow's mode by number of channels.
 _MODES = {1: "L", 3: "RGB"}
 
@@ -100,6 +102,32 @@ def fit_image(
             steps.append(f"resized to {width}x{height}" if fit != "pad" else f"resized into {width}x{height}")
             pad = ImageOps.pad if fit == "pad" else Image.Image.resize
             image = pad(image, (width, height), Image.Resampling.LANCZOS)
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+
+
+def scale_image(image: Image.Image, height: int, width: int, channels: int = 3) -> UInt8[np.ndarray, "C h w"]:
+    """Resize an image so that it just covers a size, without changing its shape.
+
+    Args:
+        image: an image in mode RGB or L.
+        height: height that is covered, pixels.
+        width: width that is covered, pixels.
+        channels: as for ``fit_image``.
+
+    Returns:
+        The pixels, 0…255: h or w is the given one, the other at least it. Of an image that would have more than eight
+        times its length, the central part.
+    """
+    image = _to_channels(image, channels, [])
+    scale = max(width / image.width, height / image.height)
+    kept = [min(length, max(1, round(_LONGEST * wanted / scale)))
+            for length, wanted in ((image.width, width), (image.height, height))]  # fmt: skip
+    if tuple(kept) != image.size:
+        left, top = (image.width - kept[0]) // 2, (image.height - kept[1]) // 2
+        image = image.crop((left, top, left + kept[0], top + kept[1]))
+    size = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS)
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 

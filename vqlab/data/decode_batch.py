@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from vqlab.data.decode import decode_image, fit_image
+from vqlab.data.decode import decode_image, fit_image, scale_image
 from vqlab.data.files import MAX_BYTES, File
 from vqlab.errors import InputError
 
@@ -27,12 +27,14 @@ class Fitting(NamedTuple):
         width: width of an image, pixels.
         fit: as for ``vqlab.data.decode.fit_image``.
         channels: likewise.
+        uncropped: whether the images are also kept as ``vqlab.data.decode.scale_image`` gives them.
     """
 
     height: int
     width: int
     fit: Fit
     channels: int
+    uncropped: bool = False
 
     @classmethod
     def of(cls, config: DataConfig) -> Fitting:
@@ -45,12 +47,12 @@ class Fitting(NamedTuple):
             The values.
         """
         channels, height, width = config.shape
-        return cls(height, width, config.fit, channels)
+        return cls(height, width, config.fit, channels, config.random_crop)
 
     @property
     def image_bytes(self) -> int:
-        """Size of the pixels of an image, bytes."""
-        return self.channels * self.height * self.width
+        """Size of the pixels of an image, bytes; with ``uncropped`` that of one twice as long as it is high."""
+        return self.channels * self.height * self.width * (3 if self.uncropped else 1)
 
 
 @dataclass
@@ -64,6 +66,7 @@ class DecodedBatch:
         sizes: number of files by ``WIDTHxHEIGHT``.
         modes: number of files by Pillow's mode.
         fitted: number of images by size before they were fitted, of those that had another size.
+        uncropped: uint8 arrays (C, h, w) of different sizes, one for each name; empty without ``Fitting.uncropped``.
     """
 
     names: list[str] = field(default_factory=list)
@@ -72,6 +75,16 @@ class DecodedBatch:
     sizes: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     fitted: Counter[str] = field(default_factory=Counter)
+    uncropped: list[UInt8[np.ndarray, "C h w"]] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """Return all but the pixels as JSON values.
+
+        Returns:
+            Values by name; ``uncropped`` has the height and width of each image.
+        """
+        values = {name: getattr(self, name) for name in ("names", "broken", "sizes", "modes", "fitted")}
+        return {**values, "uncropped": [image.shape[1:] for image in self.uncropped]}
 
 
 def decode_batch(files: Iterable[File], fitting: Fitting) -> DecodedBatch:
@@ -87,7 +100,7 @@ def decode_batch(files: Iterable[File], fitting: Fitting) -> DecodedBatch:
     Raises:
         InputError: if an image has another size and ``fit`` is ``exact``.
     """
-    batch, (height, width, fit, channels) = DecodedBatch(), fitting
+    batch, (height, width, fit, channels, uncropped) = DecodedBatch(), fitting
 
     def count(found: str, mode: str) -> None:
         batch.sizes[found] += 1
@@ -105,6 +118,8 @@ def decode_batch(files: Iterable[File], fitting: Fitting) -> DecodedBatch:
         if image.size != (width, height):
             batch.fitted[f"{image.width}x{image.height}"] += 1
         batch.pixels.append(np.ascontiguousarray(fit_image(image, height, width, fit, name, [], channels)))
+        if uncropped:
+            batch.uncropped.append(np.ascontiguousarray(scale_image(image, height, width, channels)))
         batch.names.append(name)
     return batch
 

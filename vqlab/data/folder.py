@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,15 @@ import numpy as np
 from vqlab.config import DataConfig
 from vqlab.data.arrays import ARRAY_SUFFIXES, list_arrays
 from vqlab.data.decode_batch import Fitting
-from vqlab.data.decoding import decode_files
-from vqlab.data.files import ImageSource, ReadPosition, list_files
+from vqlab.data.files import ImageSource, list_files
 from vqlab.data.image_cache import VERSION, CacheEntry
-from vqlab.data.images import ImageData
-from vqlab.data.layout import Place, find_places
-from vqlab.data.memory import VARIABLE, memory_budget
+from vqlab.data.images import ImageData, Images
+from vqlab.data.memory import memory_budget
 from vqlab.data.parquet import list_parquet, parquet_paths
-from vqlab.data.parts import complete_parts
-from vqlab.data.progress import reading_progress
+from vqlab.data.reading import arrange, display_name, read_files, unreadable
 from vqlab.data.spool import CacheWriteError, Spool
-from vqlab.data.stored_images import PARTS, Order, StoredImages
+from vqlab.data.stored_images import PARTS, StoredImages
 from vqlab.errors import InputError
-
-_NO_CLASS = "images"
-_SPOOL = "spool.bin"
 
 
 def load_folder(config: DataConfig) -> ImageData:
@@ -51,13 +45,21 @@ def load_folder(config: DataConfig) -> ImageData:
     """
     source = _existing_path(config)
     listed = _list_source(source)
-    if listed.in_files and len(listed.stamp) * Fitting.of(config).image_bytes <= memory_budget():
-        stored = _read_once(source, listed, config)
-    else:
-        stored = _cached(source, listed, config)
+    stored = _read_small(source, listed, config) or _cached(source, listed, config)
     if stored.skipped and config.on_broken == "refuse":
-        raise _unreadable(config, stored.skipped[0][1])
-    return stored.to_data(_display_name(source))
+        raise unreadable(config, stored.skipped[0][1])
+    data = stored.to_data(display_name(source))
+    if config.random_crop and not _has_room(data.train, config):
+        raise InputError(
+            f"data.random_crop=True: no training image of data.source={config.source} is longer or higher than "
+            f"{config.shape[2]}x{config.shape[1]} pixels once it is scaled, so there is nothing to crop; set False"
+        )
+    return data
+
+
+def _has_room(images: Images, config: DataConfig) -> bool:
+    assert images.uncropped is not None
+    return bool((images.uncropped.places[:, 1:] > config.shape[1:]).any())
 
 
 def source_key(config: DataConfig) -> str | None:
@@ -105,13 +107,27 @@ def _list_source(source: Path) -> ImageSource:
 
 
 def _content(source: Path, listed: ImageSource, config: DataConfig) -> str:
-    return "\n".join([f"{VERSION} {source.resolve()} {config.shape} {config.fit}", *listed.stamp])
+    return "\n".join([f"{VERSION} {_fitted_source(source, config)}", *listed.stamp])
+
+
+def _fitted_source(source: Path, config: DataConfig) -> str:
+    return f"{source.resolve()} {config.shape} {config.fit}{' uncropped' if config.random_crop else ''}"
+
+
+def _read_small(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages | None:
+    """The images of files that fit the memory; None for others."""
+    if not listed.in_files or len(listed.stamp) * Fitting.of(config).image_bytes > memory_budget(config.memory):
+        return None
+    try:
+        return _read_once(source, listed, config)
+    except MemoryError:
+        return None
 
 
 def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
     """The images from the cache, where they are written first if they are not there."""
-    budget, name = memory_budget(), _display_name(source)
-    entry = CacheEntry.of(f"{source.resolve()} {config.shape} {config.fit}", _content(source, listed, config))
+    budget, name = memory_budget(config.memory), display_name(source)
+    entry = CacheEntry.of(_fitted_source(source, config), _content(source, listed, config))
     if (stored := entry.read(budget)) is not None:
         return stored
     try:
@@ -124,18 +140,24 @@ def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImag
 
 
 def _write_entry(entry: CacheEntry, source: Path, listed: ImageSource, config: DataConfig, budget: int) -> StoredImages:
-    spool = Spool(entry.start() / _SPOOL)
+    spool = Spool(Fitting.of(config), entry.start(keep=True))
     try:
-        stored, order = _decode(source, listed, config, spool)
-        entry.finish(stored, order)
-    finally:
-        spool.close()
+        # Closed after Ctrl-C or an unreadable image, too: the next call goes on with what was read.
+        with closing(spool):
+            read_files(source, listed, config, spool)
+    except OSError:
         entry.discard()
+        raise
+    try:
+        entry.finish(*arrange(spool, config))
+    except Exception:
+        entry.discard()
+        raise
     written = entry.read(budget)
     if written is None:
         raise CacheWriteError(0, "the file that was written cannot be read")
     print(
-        f"{_display_name(source)}: {len(written.pixels):,} images of {entry.size / 2**30:.2f} GiB are stored in "
+        f"{display_name(source)}: {len(written.pixels):,} images of {entry.size / 2**30:.2f} GiB are stored in "
         f"{entry.folder}; `vqlab data --clear` removes such files", file=sys.stderr, flush=True,
     )  # fmt: skip
     return written
@@ -150,86 +172,21 @@ def _without_cache(source: Path, listed: ImageSource, config: DataConfig, error:
 
 
 def _too_large(config: DataConfig, error: OSError) -> InputError:
+    size = memory_budget(config.memory) / 2**30
     return InputError(
-        f"data.source={config.source}: larger than {memory_budget() / 2**30:.3g} GiB, and the cache folder cannot be "
-        f"written ({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or {VARIABLE} to more GiB"
+        f"data.source={config.source}: larger than {size:.3g} GiB, and the cache folder cannot be written "
+        f"({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or data.memory to more GiB"
     )
 
 
 def _read_once(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
-    stored, order = _decode(source, listed, config, Spool(None))
+    spool = Spool(Fitting.of(config), limit=memory_budget(config.memory))
+    read_files(source, listed, config, spool)
+    stored, order = arrange(spool, config)
     rows = np.concatenate([order[part] for part in PARTS])
     stops = np.cumsum([len(order[part]) for part in PARTS]).tolist()
     starts = [0, *stops[:-1]]
     stored.pixels, stored.labels = stored.pixels[rows], stored.labels[rows]
+    stored.uncropped = stored.uncropped and stored.uncropped.select(rows)
     stored.parts = dict(zip(PARTS, zip(starts, stops, strict=True), strict=True))
     return stored
-
-
-def _display_name(source: Path) -> str:
-    if source.name.startswith("cifar10-jpeg"):
-        return "CIFAR-10 (JPEG copy)"
-    return source.name or source.resolve().name
-
-
-def _decode(source: Path, listed: ImageSource, config: DataConfig, spool: Spool) -> tuple[StoredImages, Order]:
-    """Read all images; their pixels and labels are in the order of reading, and the rows of each part beside them."""
-    rows, position = dict[str, int](), ReadPosition()
-    skipped, counts = list[tuple[str, str]](), [Counter[str](), Counter[str](), Counter[str]()]
-    limit = None if spool.on_disk else memory_budget()
-    number = 0
-    with reading_progress(_display_name(source)) as report:
-        for batch in decode_files(listed.files(position), Fitting.of(config)):
-            if batch.broken and config.on_broken == "refuse":
-                raise _unreadable(config, batch.broken[0][1])
-            skipped += batch.broken
-            rows.update(zip(batch.names, range(number, number + len(batch.names)), strict=True))
-            number += len(batch.names)
-            if limit is not None and number * Fitting.of(config).image_bytes > limit:
-                raise MemoryError
-            spool.add(batch.pixels)
-            for total, found in zip(counts, (batch.sizes, batch.modes, batch.fitted), strict=True):
-                total.update(found)
-            report(number, position.share)
-    places, notes = complete_parts(find_places(list(rows)))
-    _check_parts(places, config)
-    labels, class_names, order = _label(places, rows, number)
-    sizes, modes, fitted = counts
-    return StoredImages(
-        spool.pixels(), labels, {}, class_names, skipped, [*notes, *_fit_notes(fitted, config)],
-        dict(sizes.most_common()), dict(modes.most_common()),
-    ), order  # fmt: skip
-
-
-def _unreadable(config: DataConfig, message: str) -> InputError:
-    return InputError(f"data.source={config.source}: {message}; fix or remove the file, or set data.on_broken=skip")
-
-
-def _label(places: list[Place], rows: dict[str, int], count: int) -> tuple[np.ndarray, list[str], Order]:
-    """Label of each row, names of the classes, and the rows of each part sorted by name."""
-    class_names = sorted({place.class_name or _NO_CLASS for place in places})
-    label_of = {name: label for label, name in enumerate(class_names)}
-    labels, order = np.zeros(count, np.int64), {part: list[int]() for part in PARTS}
-    for place in places:
-        row = rows[place.name]
-        labels[row] = label_of[place.class_name or _NO_CLASS]
-        order[place.part or "train"].append(row)
-    return labels, class_names, {part: np.array(found, np.int64) for part, found in order.items()}
-
-
-def _check_parts(places: list[Place], config: DataConfig) -> None:
-    for part in ("train", "test"):
-        if not any(place.part == part for place in places):
-            raise InputError(
-                f"data.source={config.source}: no images in {part}/; provide train/ and test/, folders of classes, or "
-                "a folder of images"
-            )
-
-
-def _fit_notes(fitted: Counter[str], config: DataConfig) -> list[str]:
-    if not fitted:
-        return []
-    sizes = ", ".join(f"{count} of {size}" for size, count in fitted.most_common(3))
-    more = f" and {len(fitted) - 3} other sizes" if len(fitted) > 3 else ""
-    _, height, width = config.shape
-    return [f"images of another size than {width}x{height}: {fitted.total()} ({sizes}{more}); data.fit={config.fit}"]

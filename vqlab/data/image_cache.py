@@ -9,18 +9,23 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
+from jaxtyping import UInt8
 
 from vqlab.data.cache import cache_folder
+from vqlab.data.spool import PIXELS, PROGRESS, SPOOLED, UNCROPPED
 from vqlab.data.stored_images import PARTS, Order, StoredImages
+from vqlab.data.uncropped import UncroppedImages
 from vqlab.files import TEMPORARY_ENDING, acquire_lock, synchronize
 
 # Part of every key; to be raised when the same files give other pixels.
 VERSION = 3
-_PIXELS, _LABELS, _INDEX = "pixels.bin", "labels.npy", "index.json"
+_LABELS, _PLACES, _INDEX = "labels.npy", "places.npy", "index.json"
+_ORDERED = "ordered-"
 _CHUNK_BYTES = 16 << 20
 _EARLIER = re.compile(r"[0-9a-f]{16}\.npz")
 
@@ -73,17 +78,20 @@ class CacheEntry:
         try:
             index = json.loads((self.folder / _INDEX).read_text())
             shape = tuple(index.pop("shape"))
-            path, size = self.folder / _PIXELS, int(np.prod(shape))
-            if path.stat().st_size != size:
+            sizes = {PIXELS: int(np.prod(shape)), **({UNCROPPED: index["uncropped"]} if "uncropped" in index else {})}
+            if any((self.folder / name).stat().st_size != size for name, size in sizes.items()):
                 return None
-            mapped = size > budget
-            pixels = (
-                np.memmap(path, np.uint8, "r", shape=shape) if mapped else np.fromfile(path, np.uint8).reshape(shape)
-            )
+            mapped = sum(sizes.values()) > budget
+            pixels = _read_bytes(self.folder / PIXELS, mapped=mapped).reshape(shape)
             labels = np.load(self.folder / _LABELS, allow_pickle=False)
-            return StoredImages.from_index(pixels, labels, index, self.folder if mapped else None)
+            uncropped = self._read_uncropped(shape[1], mapped=mapped) if UNCROPPED in sizes else None
+            return StoredImages.from_index(pixels, labels, index, self.folder if mapped else None, uncropped)
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
+
+    def _read_uncropped(self, channels: int, *, mapped: bool) -> UncroppedImages:
+        places = np.load(self.folder / _PLACES, allow_pickle=False)
+        return UncroppedImages(_read_bytes(self.folder / UNCROPPED, mapped=mapped), places, channels)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -111,42 +119,71 @@ class CacheEntry:
                 with suppress(OSError):
                     path.unlink()
 
-    def start(self) -> Path:
-        """Make the empty folder that ``finish`` turns into the entry; what a killed process left there is removed.
+    def start(self, *, keep: bool = False) -> Path:
+        """Make the folder that ``finish`` turns into the entry.
+
+        Args:
+            keep: whether the files of a ``Spool`` that a killed process left there stay. Default False: the folder is
+                empty.
 
         Returns:
             The folder.
         """
-        shutil.rmtree(self.unfinished, ignore_errors=True)
-        self.unfinished.mkdir()
+        if not (keep and (self.unfinished / PROGRESS).exists()):
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir(exist_ok=True)
+        for path in self.unfinished.iterdir():
+            if path.name not in SPOOLED:
+                path.unlink()
         return self.unfinished
 
     def finish(self, stored: StoredImages, order: Order) -> None:
         """Write the images into the folder of ``start`` and give it its name, after all of it is on the disk.
 
         Args:
-            stored: what is known of the images; its pixels in any order.
+            stored: what is known of the images; its pixels in any order, those of a ``Spool`` in this folder or others.
             order: rows of the pixels in each part, in the order in which they are to be stored.
 
         Raises:
             OSError: if the disk is full.
         """
-        target = self.unfinished / _PIXELS
         rows = np.concatenate([order[part] for part in _stored_order(order)])
-        spooled = getattr(stored.pixels, "filename", None)
-        if spooled is not None and Path(spooled).parent == self.unfinished and _counts_up(rows, len(stored.pixels)):
-            os.replace(spooled, target)
-        else:
-            _write_rows(stored.pixels, rows, target)
-        if spooled is not None and Path(spooled).parent == self.unfinished:
-            Path(spooled).unlink(missing_ok=True)
-        self._write_index(stored, order, target, (len(rows), *stored.pixels.shape[1:]))
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for path in (*self.unfinished.iterdir(), self.unfinished):
+        spooled = (self.unfinished / PROGRESS).exists() and _counts_up(rows, len(stored.pixels))
+        pixels = self.unfinished / (PIXELS if spooled else _ORDERED + PIXELS)
+        if not spooled:
+            _write_rows(stored.pixels, rows, pixels)
+        if stored.uncropped is not None:
+            stored = self._write_uncropped(stored, stored.uncropped, rows, order)
+        self._write_index(stored, order, pixels, (len(rows), *stored.pixels.shape[1:]))
+        for path in self.unfinished.iterdir():
             synchronize(path)
+        # Without it, what is spooled is not used again, so that it may be replaced.
+        (self.unfinished / PROGRESS).unlink(missing_ok=True)
+        for name in (PIXELS, UNCROPPED):
+            if (self.unfinished / (_ORDERED + name)).exists():
+                os.replace(self.unfinished / (_ORDERED + name), self.unfinished / name)
+        if stored.uncropped is None:
+            (self.unfinished / UNCROPPED).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        synchronize(self.unfinished)
         self.unfinished.rename(self.folder)
         synchronize(self.folder.parent)
         self._remove_earlier()
+
+    def _write_uncropped(
+        self, stored: StoredImages, uncropped: UncroppedImages, rows: np.ndarray, order: Order
+    ) -> StoredImages:
+        """Write those of the training images; the others are not cropped at random."""
+        is_train, places, offset = np.isin(rows, order["train"]), np.zeros((len(rows), 3), np.int64), 0
+        path = self.unfinished / (_ORDERED + UNCROPPED)
+        with path.open("wb") as file:
+            for target in np.flatnonzero(is_train).tolist():
+                image = uncropped.image(int(rows[target]))
+                places[target] = offset, *image.shape[1:]
+                offset += file.write(image.data)
+        np.save(self.unfinished / _PLACES, places, allow_pickle=False)
+        written = UncroppedImages(_read_bytes(path, mapped=True), places, uncropped.channels)
+        return replace(stored, uncropped=written)
 
     def _write_index(self, stored: StoredImages, order: Order, path: Path, shape: tuple[int, ...]) -> None:
         labels, starts, position = [], {}, 0
@@ -156,17 +193,19 @@ class CacheEntry:
             position += len(order[part])
         np.save(self.unfinished / _LABELS, np.concatenate(labels), allow_pickle=False)
         index = {**stored.index(), "parts": {part: starts[part] for part in PARTS}}
-        mapped = np.memmap(path, np.uint8, "r", shape=shape)
-        written = StoredImages.from_index(mapped, np.concatenate(labels), index, None)
+        pixels = _read_bytes(path, mapped=True).reshape(shape)
+        written = StoredImages.from_index(pixels, np.concatenate(labels), index, None, stored.uncropped)
         index["fingerprint"] = written.to_data("").fingerprint
+        if stored.uncropped is not None:
+            index["uncropped"] = len(stored.uncropped.buffer)
         (self.unfinished / _INDEX).write_text(json.dumps({**index, "shape": shape}))
 
     def _remove_earlier(self) -> None:
         """Remove entries of the same source with another content; processes that have mapped them keep them."""
         source, content = self.folder.name.split("-")[:2]
         for folder in self.folder.parent.glob(f"{source}-*"):
-            if folder.is_dir() and folder.suffix != TEMPORARY_ENDING and folder.name.split("-")[1] != content:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_dir() and folder.name.split("-")[1].removesuffix(TEMPORARY_ENDING) != content:
+                _remove_unlocked(folder)
 
     def discard(self) -> None:
         """Remove the folder of ``start``."""
@@ -187,23 +226,29 @@ def clear_image_cache() -> tuple[int, int]:
     removed, size = 0, 0
     folders = [path for path in image_cache_folder().glob("*-*") if path.is_dir()]
     for folder in folders:
-        lock = FileLock(folder.with_name(folder.name.removesuffix(TEMPORARY_ENDING) + ".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        size += _folder_size(folder)
-        shutil.rmtree(folder)
-        lock.release()
-        with suppress(OSError):
-            os.unlink(lock.lock_file)
-        removed += 1
+        taken = _folder_size(folder)
+        if _remove_unlocked(folder):
+            removed, size = removed + 1, size + taken
     for path in cache_folder().glob("*.npz"):
         if _EARLIER.fullmatch(path.name):  # archives that version 0.1 stored
             size += path.stat().st_size
             path.unlink()
             removed += 1
     return removed, size
+
+
+def _remove_unlocked(folder: Path) -> bool:
+    """Remove a set of decoded images, unless a process is writing it."""
+    lock = FileLock(folder.with_name(folder.name.removesuffix(TEMPORARY_ENDING) + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    with suppress(OSError):
+        os.unlink(lock.lock_file)
+    return True
 
 
 def _digest(text: str) -> str:
@@ -217,6 +262,12 @@ def _stored_order(order: Order) -> list[str]:
 
 def _counts_up(rows: np.ndarray, count: int) -> bool:
     return len(rows) == count and bool((rows == np.arange(count)).all())
+
+
+def _read_bytes(path: Path, *, mapped: bool) -> UInt8[np.ndarray, " bytes"]:
+    if not mapped or not path.stat().st_size:
+        return np.fromfile(path, np.uint8)
+    return np.asarray(np.memmap(path, np.uint8, "r"))
 
 
 def _write_rows(pixels: np.ndarray, rows: np.ndarray, path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from vqlab.data.uncropped import UncroppedImages
 from vqlab.errors import InputError
 
 _CHUNK_BYTES = 16 << 20
@@ -24,13 +25,20 @@ class Images:
     Attributes:
         pixels: uint8 (N, C, H, W), 0…255; C is 3, or 1 for grey images.
         labels: int64 (N,), indices into ``ImageData.class_names``.
+        uncropped: the same images before they were cropped, for random crops; None where they are not kept.
     """
 
     pixels: UInt8[Tensor, "N C H W"]
     labels: Int64[Tensor, " N"]
+    uncropped: UncroppedImages | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the pixels, bytes, with those before they were cropped."""
+        return self.pixels.numel() + (0 if self.uncropped is None else self.uncropped.nbytes)
 
     @property
     def variance(self) -> float:
@@ -47,9 +55,10 @@ class Images:
         return iter(self.pixels.split(max(1, _CHUNK_BYTES // max(1, self.pixels[:1].numel()))))
 
     def _buffers(self) -> Iterator[memoryview]:
-        """The bytes of all pixels, then of all labels."""
+        """The bytes of all pixels, then of all labels, then of the images before they were cropped."""
         yield from (part.contiguous().numpy().data for part in self._chunks())
         yield self.labels.numpy().data
+        yield from () if self.uncropped is None else self.uncropped.buffers()
 
     def evenly_spaced(self, count: int) -> Float[Tensor, "n C H W"]:
         """Select images at evenly spaced indices, so that a data set sorted by class gives images of all classes.
@@ -117,7 +126,8 @@ class Images:
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
 
     def _select(self, indices: Int64[Tensor, " n"]) -> Images:
-        return Images(self.pixels[indices], self.labels[indices])
+        uncropped = None if self.uncropped is None else self.uncropped.select(indices.numpy())
+        return Images(self.pixels[indices], self.labels[indices], uncropped)
 
 
 def _luma(pixels: UInt8[Tensor, "N 3 H W"]) -> UInt8[Tensor, "N 1 H W"]:

@@ -13,12 +13,15 @@ _SHARE = 0.25
 _UNKNOWN_MEMORY = 8 << 30
 
 
-def memory_budget() -> int:
+def memory_budget(memory: float | None = None) -> int:
     """Read the largest size of a set of images that is held in memory.
 
+    Args:
+        memory: ``data.memory`` of a Config, GiB.
+
     Returns:
-        Bytes: ``$VQLAB_DATA_MEMORY`` (GiB), or a quarter of the machine's memory if it is not set. It is no part of the
-        Config, because it changes no number of a Run.
+        Bytes: ``memory`` if it is given, else ``$VQLAB_DATA_MEMORY`` (GiB), or a quarter of the machine's memory if
+        that is not set.
 
     Raises:
         InputError: if the variable is not a number of at least 0.
@@ -27,6 +30,8 @@ def memory_budget() -> int:
         >>> 0 < memory_budget() <= total_memory()
         True
     """
+    if memory is not None:
+        return int(memory * 2**30)
     given = os.environ.get(VARIABLE)
     if not given:
         return int(_SHARE * total_memory())

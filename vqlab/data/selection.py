@@ -30,7 +30,7 @@ def select_mapped(data: ImageData, config: DataConfig) -> ImageData:
     test = min(config.test_limit or len(data.test), len(data.test))
     copied = len(data.train) if config.validation else train * (train < len(data.train))
     copied += test * (test < len(data.test))
-    if copied * data.train.pixels[0].numel() <= memory_budget():
+    if copied * data.train.pixels[0].numel() <= memory_budget(config.memory):
         return data.hold_out(config.validation).subset(config.train_limit, config.test_limit)
     return _stored_selection(data, config)
 
@@ -39,18 +39,18 @@ def _stored_selection(data: ImageData, config: DataConfig) -> ImageData:
     assert data.mapped is not None
     name = f"{config.validation}v{config.train_limit or 0}t{config.test_limit or 0}"
     entry, source = CacheEntry(data.mapped.with_name(f"{data.mapped.name}-{name}")), CacheEntry(data.mapped)
-    if (selected := entry.read(memory_budget())) is not None:
+    if (selected := entry.read(memory_budget(config.memory))) is not None:
         return selected.to_data(data.name)
     try:
         with entry.lock(data.name):
-            selected = entry.read(memory_budget())
+            selected = entry.read(memory_budget(config.memory))
             if selected is None and (whole := source.read(0)) is not None:
                 try:
                     entry.start()
                     entry.finish(whole, _selected_rows(whole, config))
                 finally:
                     entry.discard()
-                selected = entry.read(memory_budget())
+                selected = entry.read(memory_budget(config.memory))
     except OSError as error:
         raise _too_large(config, error.strerror or str(error)) from None
     if selected is None:

@@ -14,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vqlab.data.images import ImageData, Images
+from vqlab.data.uncropped import UncroppedImages
 
 PARTS = ("train", "validation", "test")
 # Rows of each part.
@@ -35,6 +36,7 @@ class StoredImages:
         modes: number of files by Pillow's mode.
         fingerprint: of all images; None if it is not computed yet.
         folder: folder of the file from which the pixels are mapped; None if they are in memory.
+        uncropped: the images before they were cropped, one for each row of ``pixels``; None if they are not kept.
     """
 
     pixels: UInt8[np.ndarray, "N C H W"]
@@ -47,9 +49,13 @@ class StoredImages:
     modes: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
     folder: Path | None = None
+    uncropped: UncroppedImages | None = None
 
     @classmethod
-    def from_index(cls, pixels: np.ndarray, labels: np.ndarray, index: Mapping[str, Any], folder: Path | None) -> Self:
+    def from_index(
+        cls, pixels: np.ndarray, labels: np.ndarray, index: Mapping[str, Any], folder: Path | None,
+        uncropped: UncroppedImages | None = None,
+    ) -> Self:  # fmt: skip
         """Put together what a file of the cache holds.
 
         Args:
@@ -57,6 +63,7 @@ class StoredImages:
             labels: their labels.
             index: the values of ``index``.
             folder: folder of the mapped file; None if the pixels are in memory.
+            uncropped: the images before they were cropped; None (default) if they are not kept.
 
         Returns:
             The images.
@@ -64,7 +71,7 @@ class StoredImages:
         return cls(
             pixels, labels, {part: (int(start), int(stop)) for part, (start, stop) in index["parts"].items()},
             index["class_names"], [(name, message) for name, message in index["skipped"]], index["notes"],
-            index["sizes"], index["modes"], index.get("fingerprint"), folder,
+            index["sizes"], index["modes"], index.get("fingerprint"), folder, uncropped,
         )  # fmt: skip
 
     def index(self) -> dict[str, Any]:
@@ -89,12 +96,14 @@ class StoredImages:
             # torch warns of arrays that cannot be written; nothing writes into images.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             pixels = torch.from_numpy(self.pixels)
-        parts = {part: self._part(pixels, *self.parts[part]) for part in PARTS}
+        parts = {part: self._part(part, pixels, *self.parts[part]) for part in PARTS}
         return ImageData(
             name, parts["train"], parts["test"], tuple(self.class_names), tuple(name for name, _ in self.skipped),
             parts["validation"] if len(parts["validation"]) else None, tuple(self.notes),
             self.sizes, self.modes, self.folder, self.fingerprint,
         )  # fmt: skip
 
-    def _part(self, pixels: UInt8[Tensor, "N C H W"], start: int, stop: int) -> Images:
-        return Images(pixels[start:stop], torch.from_numpy(self.labels[start:stop]))
+    def _part(self, part: str, pixels: UInt8[Tensor, "N C H W"], start: int, stop: int) -> Images:
+        kept = self.uncropped if part == "train" else None
+        uncropped = None if kept is None else kept.select(slice(start, stop))
+        return Images(pixels[start:stop], torch.from_numpy(self.labels[start:stop]), uncropped)

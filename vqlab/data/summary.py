@@ -33,6 +33,7 @@ class DataSummary:
         memory_mib: memory of the pixels, MiB.
         fingerprint: of all pixels and labels, as Runs store it.
         mapped: folder from which the pixels are mapped; None if they are in memory.
+        random_crop: whether training takes a random part of each image.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DataSummary:
     memory_mib: float
     fingerprint: str
     mapped: str | None = None
+    random_crop: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes as JSON values.
@@ -68,6 +70,8 @@ class DataSummary:
         channels, height, width = self.shape
         colour = "colour" if channels == 3 else "grey"
         lines.append(f"given to a model: {width}x{height} pixels (width x height), {colour}, data.fit={self.fit}")
+        if self.random_crop:
+            lines.append("in training: a random part of each image, data.random_crop=True")
         lines += self.notes
         if self.skipped:
             lines.append(f"skipped, {len(self.skipped)} unreadable: {', '.join(self.skipped[:_SHOWN])}")
@@ -96,8 +100,8 @@ def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
         data.name, config.shape, config.fit,
         {part: _by_class(images, data.class_names) for part, images in parts.items() if images is not None},
         dict(data.sizes), dict(data.modes), data.skipped, (*data.notes, *notes),
-        sum(images.pixels.numel() for images in parts.values() if images is not None) / 2**20, data.fingerprint,
-        str(data.mapped) if data.mapped else None,
+        sum(images.nbytes for images in parts.values() if images is not None) / 2**20, data.fingerprint,
+        str(data.mapped) if data.mapped else None, config.random_crop,
     )  # fmt: skip
     return summary, data
 

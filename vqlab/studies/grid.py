@@ -35,6 +35,9 @@ Value = bool | int | float | str | None
 class Grid:
     """All combinations of values of some Config fields.
 
+    The measures are those after the last epoch, on the validation images if the Config has some, else on the test
+    images: give the base some by ``vqlab.data.validation.with_validation``, as the command and ``named_grid`` do.
+
     Args:
         name: name of the grid; a prefix of ``study_name``.
         base: the Config that every point changes.
@@ -185,7 +188,7 @@ def bit_rates(config: Config, perplexity: float) -> dict[str, float]:
 
     Args:
         config: the Config of a VQ-VAE.
-        perplexity: perplexity of the codes on the test set, 1…K.
+        perplexity: perplexity of the codes on the measured images, 1…K.
 
     Returns:
         ``fixed_bits`` and ``entropy_bits``, in bits per image.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vqlab.config import Config
+from vqlab.data.validation import with_validation
 from vqlab.errors import InputError
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
@@ -312,7 +313,7 @@ _QUICK_GRIDS: dict[str, Axes] = {
 
 
 def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
-    """Build a grid by name at the scale of a profile.
+    """Build a grid by name at the scale of a profile; it measures validation images, see ``with_validation``.
 
     Args:
         name: ``utilisation`` (EMA decay × β × restarts, paper §4.4.1), ``scaling`` (number × dimension of codes,
@@ -325,7 +326,8 @@ def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
         The grid.
 
     Raises:
-        InputError: if the name, the profile or a field is unknown, or a value is out of range.
+        InputError: if the name, the profile or a field is unknown, a value is out of range, or the images cannot be
+            read.
 
     Example:
         >>> len(named_grid("scaling", "paper").points())
@@ -334,12 +336,12 @@ def named_grid(name: str, profile: str = "quick", **changes: Any) -> Grid:
     if name not in GRIDS:
         raise InputError(f"grid={name!r}: must be one of {', '.join(GRIDS)}, or give axes of your own")
     quick = profile == "quick"
-    base = Config.profile(profile, **{**_smaller_if_quick(profile), **changes})
+    base = with_validation(Config.profile(profile, **{**_smaller_if_quick(profile), **changes}))
     return Grid(name, base, (_QUICK_GRIDS if quick else GRIDS)[name])
 
 
 def make_grid(name: str, axes: Axes, profile: str = "quick", **changes: Any) -> Grid:
-    """Build a grid over the given axes, or the named grid if there are none.
+    """Build a grid over the given axes, or the named grid if there are none; it measures validation images.
 
     Args:
         name: any name if ``axes`` is not empty, else as in ``named_grid``.
@@ -352,11 +354,11 @@ def make_grid(name: str, axes: Axes, profile: str = "quick", **changes: Any) -> 
 
     Raises:
         InputError: if there are no axes and the name is unknown, the values of an axis are not a list, or the grid
-            or the Config refuses a value.
+            or the Config refuses a value, or the images cannot be read.
     """
     if not axes:
         return named_grid(name, profile, **changes)
     for axis, values in axes.items():
         if not isinstance(values, list | tuple):
             raise InputError(f"axis {axis}={values}: write the values as a list, {axis}=[1,2]")
-    return Grid(name, Config.profile(profile, **changes), axes)
+    return Grid(name, with_validation(Config.profile(profile, **changes)), axes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vqlab.config import Config
+from vqlab.data.validation import with_validation
 from vqlab.studies.quick_scale import QUICK_CHANGES
 from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning
 
@@ -15,7 +16,7 @@ _TRIALS = 40
 
 
 def named_tuning(profile: str = "quick", **changes: Any) -> Tuning:
-    """Build the tuning of notebook 09 at the scale of a profile.
+    """Build the tuning of notebook 09 at the scale of a profile; its target is the PSNR on validation images.
 
     Args:
         profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``; ``quick`` has 6 trials on few
@@ -26,13 +27,13 @@ def named_tuning(profile: str = "quick", **changes: Any) -> Tuning:
         The tuning.
 
     Raises:
-        InputError: if the profile or a field is unknown, or a value is out of range.
+        InputError: if the profile or a field is unknown, a value is out of range, or the images cannot be read.
 
     Example:
         >>> named_tuning("quick").trials, named_tuning("paper").trials
         (6, 40)
     """
     if profile == "quick":
-        base = Config.profile(profile, **{**QUICK_CHANGES, **changes})
+        base = with_validation(Config.profile(profile, **{**QUICK_CHANGES, **changes}))
         return Tuning("notebook", base, _QUICK_SPACE, trials=_QUICK_TRIALS)
-    return Tuning("notebook", Config.profile(profile, **changes), DEFAULT_SPACE, trials=_TRIALS)
+    return Tuning("notebook", with_validation(Config.profile(profile, **changes)), DEFAULT_SPACE, trials=_TRIALS)

@@ -94,9 +94,10 @@ class Tuning:
 
     TPE: Bergstra et al., "Algorithms for hyper-parameter optimization", 2011.
 
-    The target is the PSNR on the *test* images, so the best value is optimistic: train the best Config again with
-    other seeds before you report it. A trial is pruned if its PSNR after an epoch is below the median of the other
-    trials at that epoch.
+    The target is the PSNR after the last epoch, on the validation images if the Config has some, else on the test
+    images: give the base some by ``vqlab.data.validation.with_validation``, as the command and ``named_tuning`` do. The
+    best value is optimistic; report the best Config with other seeds, on the test images. A trial is pruned if its PSNR
+    after an epoch is below the median of the other trials at that epoch.
 
     Args:
         name: name of the tuning; a prefix of ``study_name``.

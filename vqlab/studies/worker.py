@@ -128,7 +128,7 @@ class Worker:
 
 
 class _TrialReporter:
-    """Progress callback of ``train``: report the test PSNR of each epoch and query the pruner."""
+    """Progress callback of ``train``: report the PSNR of each epoch on the held-out images and query the pruner."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial, self.should_prune = trial, False

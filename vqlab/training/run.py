@@ -108,7 +108,8 @@ class Run(RunFolder):
                 be read.
         """
         self.require_kind("vqvae", "vae")
-        data = load_data(self.config.data.model_copy(update={"source": source, "validation": 0, "test_limit": None}))
+        changes = {"source": source, "validation": 0, "test_limit": None, "random_crop": False}
+        data = load_data(self.config.data.model_copy(update=changes))
         path, device = self.folder / f"evaluation_{data.fingerprint}.json", find_device(device)
         if path.is_file():
             return read_json(path)

@@ -88,11 +88,15 @@ class RunFolder:
         """
         if (folder / "config.json").exists() and not _is_damaged(folder, config):
             run = cls.open(folder)
-            if run.config != config:
+            if run.config != config.without_memory():
                 raise InputError(f"run {folder}: holds config {run.config.id}, not {config.id}; choose another folder")
-            return run
+            return cls(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
-        stored = {"format": FORMAT_VERSION, "id": config.id, "config": config.model_dump(mode="json")}
+        stored = {
+            "format": FORMAT_VERSION,
+            "id": config.id,
+            "config": config.without_memory().model_dump(mode="json", exclude={"data": {"memory"}}),
+        }
         write_json(folder / "config.json", stored)
         return cls(folder, config)
 

@@ -151,7 +151,7 @@ class Recipe(ABC):
         data = self.config.data
         yield from batches(
             self.data.train, self.config.optim.batch_size, seed=self.config.seed, epoch=epoch, augment=data.augment,
-            crop_padding=data.crop_padding, start=start, device=self.device,
+            crop_padding=data.crop_padding, random_crop=data.random_crop, start=start, device=self.device,
         )  # fmt: skip
 
     def synchronize(self) -> None:
