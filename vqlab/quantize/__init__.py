@@ -6,8 +6,11 @@ Needs torch and jaxtyping only.
 # Both modules register their transports when they are imported.
 import vqlab.quantize.backward_transports  # noqa: F401
 import vqlab.quantize.forward_transports  # noqa: F401
+from vqlab.quantize.binary import BinarySphericalQuantizer, LookupFreeQuantizer
+from vqlab.quantize.finite_scalar import FiniteScalarQuantizer
 from vqlab.quantize.multi_head import MultiHeadQuantizer
 from vqlab.quantize.output import QuantizerOutput
+from vqlab.quantize.sim_vq import SimVQ
 from vqlab.quantize.transports import (
     Transport,
     get_transport,
@@ -21,8 +24,12 @@ from vqlab.quantize.transports import (
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 __all__ = [
+    "BinarySphericalQuantizer",
+    "FiniteScalarQuantizer",
+    "LookupFreeQuantizer",
     "MultiHeadQuantizer",
     "QuantizerOutput",
+    "SimVQ",
     "Transport",
     "VectorQuantizer",
     "get_transport",

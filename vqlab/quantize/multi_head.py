@@ -12,7 +12,8 @@ from vqlab.errors import InputError
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.row_layout import channels_back, channels_last, memory_format
-from vqlab.quantize.validation import check_mask, check_sizes
+from vqlab.quantize.usage import bits_per_index
+from vqlab.quantize.validation import check_channels, check_mask, check_sizes
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 # Statistics that are numbers of codes or vectors; of all others the mean over the heads is taken.
@@ -43,6 +44,7 @@ class MultiHeadQuantizer(nn.Module):
 
     Attributes:
         quantizers: The ``VectorQuantizer`` of each head, or the one of all heads.
+        num_codes: As the argument.
         heads: As the argument.
         dim: As the argument.
         channel_dim: As the argument.
@@ -78,7 +80,7 @@ class MultiHeadQuantizer(nn.Module):
         if code_dim is None and dim % heads:
             raise InputError(f"heads={heads}: dim={dim} must be a multiple of it, or set code_dim for a projection")
         channels = dim // heads if code_dim is None else code_dim
-        self.heads, self.dim, self.channel_dim = heads, dim, channel_dim
+        self.num_codes, self.heads, self.dim, self.channel_dim = num_codes, heads, dim, channel_dim
         self.project_in, self.project_out = projections(dim, None if code_dim is None else heads * code_dim)
         self.quantizers = nn.ModuleList(
             VectorQuantizer(num_codes, channels, channel_dim=-1, seed=seed + head, **options)
@@ -89,6 +91,16 @@ class MultiHeadQuantizer(nn.Module):
     def codebooks(self) -> Float[Tensor, "books K C"]:
         """The codes of each codebook, (1, num_codes, C) with ``shared=True``, otherwise (heads, num_codes, C)."""
         return torch.stack([quantizer.codebook for quantizer in self._layers()])
+
+    @property
+    def bits(self) -> float:
+        """Bits of one vector, heads · log₂ ``num_codes``."""
+        return self.heads * bits_per_index(self.num_codes)
+
+    @property
+    def codes_per_vector(self) -> int:
+        """Number of indices of one vector: ``heads``."""
+        return self.heads
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
         """Quantize z_e; in training mode also initialise and update the codebooks.
@@ -106,11 +118,7 @@ class MultiHeadQuantizer(nn.Module):
             InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``, or the mask is not
                 bool or has another shape.
         """
-        if z_e.dim() < 2 or z_e.shape[self.channel_dim] != self.dim:
-            raise InputError(
-                f"z_e: shape {tuple(z_e.shape)}, axis {self.channel_dim} must have dim={self.dim} channels; "
-                "set channel_dim or dim"
-            )
+        check_channels(z_e, self.dim, self.channel_dim)
         vectors = channels_last(z_e, self.channel_dim)
         check_mask(mask, tuple(vectors.shape[:-1]))
         with torch.autocast(z_e.device.type, enabled=False):
@@ -140,6 +148,24 @@ class MultiHeadQuantizer(nn.Module):
         parts = [layer.decode(part) for layer, part in zip(layers, indices.unbind(-1), strict=True)]
         z_q = project(self.project_out, torch.cat(parts, dim=-1))
         return channels_back(torch.where((indices < 0).all(dim=-1, keepdim=True), 0, z_q), self.channel_dim)
+
+    def bypass(self, z_e: Tensor) -> Tensor:
+        """Pass z_e through the projections of ``code_dim`` without quantization.
+
+        Args:
+            z_e: Encoder vectors as for ``forward``.
+
+        Returns:
+            z_e of the same shape, in the space of the decoder; z_e itself without ``code_dim``.
+
+        Raises:
+            InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
+        """
+        check_channels(z_e, self.dim, self.channel_dim)
+        vectors = channels_last(z_e, self.channel_dim)
+        e = project(self.project_in, vectors.to(working_dtype(vectors, self.codebooks)))
+        z = project(self.project_out, e).to(z_e.dtype)
+        return channels_back(z, self.channel_dim, memory_format(z_e))
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop, or continue, every change of the codebooks in training mode; see ``VectorQuantizer.freeze``.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+_NO_CODE = torch.iinfo(torch.int64).max
 
 
 def perplexity(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
@@ -45,6 +47,36 @@ def utilisation(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
         tensor(0.5000)
     """
     return (counts > 0).float().mean()
+
+
+def usage_without_table(
+    indices: Int[Tensor, " N"], rows: Bool[Tensor, " N"]
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """Compute the perplexity of code usage and the number of used codes without a count for each possible code.
+
+    With cₙ the number of vectors that have the code of vector n, the perplexity is exp(−(1/N) Σₙ log(cₙ / N)).
+
+    Args:
+        indices: Index of the code of each vector, (N,), int64, at least 0.
+        rows: True, in a mask of (N,), for vectors that count.
+
+    Returns:
+        The perplexity, float32, 1 if no vector counts; and the number of used codes, int64.
+
+    Example:
+        >>> usage_without_table(torch.tensor([1 << 40, 7, 1 << 40, 7]), torch.ones(4, dtype=torch.bool))
+        (tensor(2.), tensor(2))
+    """
+    # Vectors that do not count come last.
+    slots = torch.where(rows, indices, _NO_CODE)
+    ordered = slots.sort().values
+    counts = torch.searchsorted(ordered, slots, right=True) - torch.searchsorted(ordered, slots)
+    total = rows.sum().clamp_min(1)
+    wide = counts.double() if counts.device.type == "cpu" else counts.float()
+    entropy = -torch.where(rows, (wide / total).log(), 0).sum() / total
+    before = torch.cat([ordered.new_full((1,), -1), ordered])[:-1]
+    used = ((ordered != before) & (ordered != _NO_CODE)).sum()
+    return entropy.exp().to(torch.float32), used
 
 
 def squared_distances(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:

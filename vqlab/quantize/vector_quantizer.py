@@ -22,16 +22,18 @@ from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.row_layout import (
     channels_back,
     channels_last,
-    is_traced,
     memory_format,
 )
 from vqlab.quantize.search import k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import code_groups, get_transport, transport
+from vqlab.quantize.usage import bits_per_index
 from vqlab.quantize.validation import (
+    check_channels,
     check_choices,
     check_combination,
     check_fraction,
+    check_indices,
     check_mask,
     check_ranges,
     check_sizes,
@@ -244,6 +246,16 @@ class VectorQuantizer(nn.Module):
     def codebook(self) -> Float[Tensor, "K C"]:
         """The codes in use, (num_codes, code_dim), or (num_codes, dim) without ``code_dim``; after ``codes_from``."""
         return self.book.codes if self.codes_from is None else self.codes_from(self.book.codes)
+
+    @property
+    def bits(self) -> float:
+        """Bits of one vector, log₂ ``num_codes``."""
+        return bits_per_index(self.num_codes)
+
+    @property
+    def codes_per_vector(self) -> int:
+        """Number of indices of one vector: 1."""
+        return 1
 
     def extra_repr(self) -> str:
         """Describe the layer for ``print(module)``.
@@ -489,22 +501,13 @@ class VectorQuantizer(nn.Module):
         Raises:
             InputError: if an index is outside −1…K−1.
         """
-        # The values of a traced or compiled graph cannot be looked at.
-        if not is_traced() and indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
-            raise InputError(
-                f"indices: from {int(indices.min())} to {int(indices.max())}, must be in 0…{self.num_codes - 1}, or −1 "
-                "for a masked vector; use indices of this codebook"
-            )
+        check_indices(indices, self.num_codes)
         z_q = self.project_out(F.embedding(indices.clamp_min(0), self.codebook))
         return channels_back(torch.where((indices < 0)[..., None], 0, z_q), self.channel_dim)
 
     def _channels_last(self, z_e: Tensor) -> Tensor:
-        axis = self.channel_dim
-        if z_e.dim() < 2 or z_e.shape[axis] != self.dim:
-            raise InputError(
-                f"z_e: shape {tuple(z_e.shape)}, axis {axis} must have dim={self.dim} channels; set channel_dim or dim"
-            )
-        return channels_last(z_e, axis)
+        check_channels(z_e, self.dim, self.channel_dim)
+        return channels_last(z_e, self.channel_dim)
 
     def _rows(self, vectors: Tensor) -> Tensor:
         """Vectors as rows (N, D) of the dtype of the computation."""
