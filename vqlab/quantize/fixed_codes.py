@@ -221,10 +221,8 @@ class FixedCodesQuantizer(nn.Module, ABC):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         saved = state_dict.get(f"{prefix}radices")
-        if saved is not None and tuple(saved.tolist()) != self._counts:
-            arguments[-1].append(
-                f"{prefix}radices: {saved.tolist()}, the layer has {list(self._counts)} values a scalar"
-            )
+        if saved is not None and not saved.is_meta and tuple(saved.tolist()) != self._counts:
+            arguments[-1].append(f"{prefix}radices: {saved.tolist()}, but this layer has {list(self._counts)}")
 
     def _code_dtype(self) -> torch.dtype:
         """Float32, or float64 with projections in float64."""

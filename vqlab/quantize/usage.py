@@ -54,7 +54,7 @@ def usage_without_table(
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
     """Compute the perplexity of code usage and the number of used codes without a count for each possible code.
 
-    With cₙ the number of vectors that have the code of vector n, the perplexity is exp(−(1/N) Σₙ log(cₙ / N)).
+    The indices are sorted, so memory and time depend on the number of vectors alone.
 
     Args:
         indices: Index of the code of each vector, (N,), int64, at least 0.
@@ -70,13 +70,12 @@ def usage_without_table(
     # Vectors that do not count come last.
     slots = torch.where(rows, indices, _NO_CODE)
     ordered = slots.sort().values
-    counts = torch.searchsorted(ordered, slots, right=True) - torch.searchsorted(ordered, slots)
-    total = rows.sum().clamp_min(1)
-    wide = counts.double() if counts.device.type == "cpu" else counts.float()
-    entropy = -torch.where(rows, (wide / total).log(), 0).sum() / total
-    before = torch.cat([ordered.new_full((1,), -1), ordered])[:-1]
-    used = ((ordered != before) & (ordered != _NO_CODE)).sum()
-    return entropy.exp().to(torch.float32), used
+    counted = ordered != _NO_CODE
+    is_first = ordered != torch.cat([ordered.new_full((1,), -1), ordered])[:-1]
+    # At most as many codes as vectors are used: the vectors of each are counted by the rank of its index.
+    counts = torch.zeros(len(indices), device=indices.device)
+    counts = counts.scatter_add(0, is_first.cumsum(dim=0) - 1, counted.to(counts.dtype))
+    return perplexity(counts), (is_first & counted).sum()
 
 
 def squared_distances(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
