@@ -61,9 +61,9 @@ def to_onnx(layer: torch.nn.Module) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    for layer in (SimVQ(16, 8), LookupFreeQuantizer(6, 8)):
+    for layer in (SimVQ(16, 8), BinarySphericalQuantizer(18, 8, transport="rotation")):
         compiled(layer)
-    for layer in (FiniteScalarQuantizer([8, 5, 4], 8), BinarySphericalQuantizer(18, 8, transport="rotation")):
+    for layer in (FiniteScalarQuantizer([8, 5, 4], 8), LookupFreeQuantizer(6, 8)):
         compiled(layer)
         exported(layer.eval())
         to_onnx(layer)
