@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from vqlab.config import Config as Config
     from vqlab.errors import InputError as InputError
     from vqlab.probe import probe as probe
+    from vqlab.quantize import BinarySphericalQuantizer as BinarySphericalQuantizer
+    from vqlab.quantize import FiniteScalarQuantizer as FiniteScalarQuantizer
+    from vqlab.quantize import LookupFreeQuantizer as LookupFreeQuantizer
     from vqlab.quantize import MultiHeadQuantizer as MultiHeadQuantizer
     from vqlab.quantize import QuantizerOutput as QuantizerOutput
     from vqlab.quantize import ResidualQuantizer as ResidualQuantizer
+    from vqlab.quantize import SimVQ as SimVQ
     from vqlab.quantize import VectorQuantizer as VectorQuantizer
     from vqlab.quantize import transport as transport
     from vqlab.training import Run as Run
@@ -20,12 +24,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "BinarySphericalQuantizer": "vqlab.quantize",
     "Config": "vqlab.config",
+    "FiniteScalarQuantizer": "vqlab.quantize",
     "InputError": "vqlab.errors",
+    "LookupFreeQuantizer": "vqlab.quantize",
     "MultiHeadQuantizer": "vqlab.quantize",
     "QuantizerOutput": "vqlab.quantize",
     "ResidualQuantizer": "vqlab.quantize",
     "Run": "vqlab.training",
+    "SimVQ": "vqlab.quantize",
     "VectorQuantizer": "vqlab.quantize",
     "probe": "vqlab.probe",
     "train": "vqlab.training",

@@ -7,6 +7,7 @@ Needs torch and jaxtyping only.
 import vqlab.quantize.backward_transports  # noqa: F401
 import vqlab.quantize.forward_transports  # noqa: F401
 import vqlab.quantize.rules  # noqa: F401
+from vqlab.quantize.binary import BinarySphericalQuantizer, LookupFreeQuantizer
 from vqlab.quantize.codebook_rules import (
     CodebookRule,
     RuleBatch,
@@ -15,10 +16,12 @@ from vqlab.quantize.codebook_rules import (
     register_rule,
     rule_names,
 )
+from vqlab.quantize.finite_scalar import FiniteScalarQuantizer
 from vqlab.quantize.multi_head import MultiHeadQuantizer
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.residual import ResidualQuantizer
+from vqlab.quantize.sim_vq import SimVQ
 from vqlab.quantize.transports import (
     Transport,
     get_transport,
@@ -32,13 +35,17 @@ from vqlab.quantize.transports import (
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
 __all__ = [
+    "BinarySphericalQuantizer",
     "CodebookRule",
+    "FiniteScalarQuantizer",
+    "LookupFreeQuantizer",
     "MultiHeadQuantizer",
     "Quantizer",
     "QuantizerOutput",
     "ResidualQuantizer",
     "RuleBatch",
     "RuleStep",
+    "SimVQ",
     "Transport",
     "VectorQuantizer",
     "get_rule",

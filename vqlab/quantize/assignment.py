@@ -97,13 +97,18 @@ def assign(
     Returns:
         The batch with its codes.
     """
-    rows, finite = seen.rows, seen.finite
+    rows = seen.rows
     q, squares = look_up(e, codes, indices)
     known = RowLengths(seen.lengths, torch.linalg.vector_norm(codes.detach(), dim=1)[indices], squares)
     undefined = undefined_rows(e.detach(), q.detach(), kind, fraction, known)
     counts, sums = counts_and_sums(e.detach(), indices, len(codes), rows)
-    stats = _statistics(known, undefined, rows, counts)
-    stats["non_finite"] = (~finite if unmasked is None else ~finite & unmasked).sum().float()
+    unused = (counts == 0).sum()
+    stats = {
+        "perplexity": perplexity(counts),
+        "utilisation": 1 - unused / len(counts),
+        "dead_codes": unused.float(),
+        **row_statistics(known, undefined, seen, unmasked),
+    }
     return Assignment(q, squares, undefined, rows, counts, sums, stats)
 
 
@@ -137,20 +142,29 @@ def assign_by_kernels(
 
 
 @torch.no_grad()
-def _statistics(
-    known: RowLengths, undefined: Bool[Tensor, " N"] | None, rows: Bool[Tensor, " N"], counts: Float[Tensor, " K"]
+def row_statistics(
+    known: RowLengths, undefined: Bool[Tensor, " N"] | None, seen: SeenRows, unmasked: Bool[Tensor, " N"] | None = None
 ) -> dict[str, Tensor]:
+    """Compute the statistics of a batch that are means over vectors, and the number of vectors that are not finite.
+
+    Args:
+        known: Lengths of e, q and e − q.
+        undefined: Rows where the transport is undefined, (N,), or None.
+        seen: Which vectors count.
+        unmasked: False for padding, (N,). Default None.
+
+    Returns:
+        Scalars by name, as ``QuantizerOutput`` defines them.
+    """
     fallbacks = torch.zeros_like(known.e) if undefined is None else undefined.to(known.e.dtype)
     relative_errors = known.squares / known.e.square().clamp_min(1e-12)
-    values = torch.where(rows, torch.stack([relative_errors, known.e, known.q, fallbacks]), 0)
-    relative_error, z_e_norm, code_norm, fallback_fraction = values.sum(dim=1) / rows.sum().clamp_min(1)
-    unused = (counts == 0).sum()
+    values = torch.where(seen.rows, torch.stack([relative_errors, known.e, known.q, fallbacks]), 0)
+    relative_error, z_e_norm, code_norm, fallback_fraction = values.sum(dim=1) / seen.rows.sum().clamp_min(1)
+    non_finite = ~seen.finite if unmasked is None else ~seen.finite & unmasked
     return {
-        "perplexity": perplexity(counts),
-        "utilisation": 1 - unused / len(counts),
-        "dead_codes": unused.float(),
         "relative_error": relative_error,
         "z_e_norm": z_e_norm,
         "code_norm": code_norm,
         "fallback_fraction": fallback_fraction,
+        "non_finite": non_finite.sum().float(),
     }

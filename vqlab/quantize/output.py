@@ -11,7 +11,7 @@ _SHOWN_STATS = ("perplexity", "utilisation", "relative_error")
 
 
 class QuantizerOutput(NamedTuple):
-    """What ``VectorQuantizer`` returns: a named tuple, so ``z_q, indices, loss, stats = quantizer(z_e)`` also works.
+    """What a quantizer returns: a named tuple, so ``z_q, indices, loss, stats = quantizer(z_e)`` also works.
 
     As a tuple of tensors and a dictionary it is a pytree, passes activation checkpointing, and ``nn.DataParallel``
     gathers it; then ``loss`` and the statistics have one value for each replica.
@@ -72,7 +72,9 @@ class QuantizerOutput(NamedTuple):
 
     def _usage_chart(self) -> str:
         indices = self.indices.detach().flatten()
-        counts = None if host_values(indices[:1]) is None else host_values(indices.bincount().sort(descending=True)[0])
-        if counts is None:
+        if host_values(indices[:1]) is None:
             return ""
-        return bar_chart_svg([count for count in counts if count], "vectors per used code, sorted by use")
+        # Not bincount: masked vectors have −1, and a quantizer without a table can have 2⁶² codes.
+        counts = indices[indices >= 0].unique(return_counts=True)[1]
+        values = host_values(counts.sort(descending=True).values) or []
+        return bar_chart_svg(values, "vectors per used code, sorted by use")

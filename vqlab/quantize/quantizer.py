@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vqlab.errors import InputError
 from vqlab.quantize.codebook import Codebook
 from vqlab.quantize.codebook_rules import CodebookRule
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.row_layout import channels_back, channels_last, memory_format
+from vqlab.quantize.usage import bits_per_index
+from vqlab.quantize.validation import check_channels
 
 
 class Quantizer(nn.Module):
@@ -78,7 +78,7 @@ class Quantizer(nn.Module):
     @property
     def bits(self) -> float:
         """Bits of the indices of one vector, log₂ K for each of them."""
-        return self.codes_per_vector * math.log2(self.num_codes)
+        return self.codes_per_vector * bits_per_index(self.num_codes)
 
     @property
     def books(self) -> list[Codebook]:
@@ -166,9 +166,6 @@ class Quantizer(nn.Module):
         return e, q, grad_q, grad_e
 
     def _vectors(self, z_e: Tensor) -> Tensor:
-        axis = self.channel_dim
-        if z_e.dim() < 2 or z_e.shape[axis] != self.dim:
-            raise InputError(
-                f"z_e: shape {tuple(z_e.shape)}, axis {axis} must have dim={self.dim} channels; set channel_dim or dim"
-            )
-        return channels_last(z_e, axis)
+        """Vectors with the channels last, (…, D)."""
+        check_channels(z_e, self.dim, self.channel_dim)
+        return channels_last(z_e, self.channel_dim)

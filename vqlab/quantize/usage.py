@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+_NO_CODE = torch.iinfo(torch.int64).max
 
 
 def perplexity(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
@@ -45,6 +47,35 @@ def utilisation(counts: Shaped[Tensor, " K"]) -> Float[Tensor, ""]:
         tensor(0.5000)
     """
     return (counts > 0).float().mean()
+
+
+def usage_without_table(
+    indices: Int[Tensor, " N"], rows: Bool[Tensor, " N"]
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """Compute the perplexity of code usage and the number of used codes without a count for each possible code.
+
+    The indices are sorted, so memory and time depend on the number of vectors alone.
+
+    Args:
+        indices: Index of the code of each vector, (N,), int64, at least 0.
+        rows: True, in a mask of (N,), for vectors that count.
+
+    Returns:
+        The perplexity, float32, 1 if no vector counts; and the number of used codes, int64.
+
+    Example:
+        >>> usage_without_table(torch.tensor([1 << 40, 7, 1 << 40, 7]), torch.ones(4, dtype=torch.bool))
+        (tensor(2.), tensor(2))
+    """
+    # Vectors that do not count come last.
+    slots = torch.where(rows, indices, _NO_CODE)
+    ordered = slots.sort().values
+    counted = ordered != _NO_CODE
+    is_first = ordered != torch.cat([ordered.new_full((1,), -1), ordered])[:-1]
+    # At most as many codes as vectors are used: the vectors of each are counted by the rank of its index.
+    counts = torch.zeros(len(indices), device=indices.device)
+    counts = counts.scatter_add(0, is_first.cumsum(dim=0) - 1, counted.to(counts.dtype))
+    return perplexity(counts), (is_first & counted).sum()
 
 
 def squared_distances(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:

@@ -1,4 +1,4 @@
-"""Checks of the arguments of ``VectorQuantizer``."""
+"""Checks of the arguments of the quantizers, and of what they are called with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqlab.errors import InputError
+from vqlab.quantize.row_layout import is_traced
 
 _CHOICES: dict[str, tuple[object, ...]] = {
     "assignment": ("nearest", "gumbel"),
@@ -61,12 +62,24 @@ def check_ranges(*, decay: float, beta: float, temperature: float, restart_every
         raise InputError(f"decay={decay}: must be above 0 and below 1")
     if beta < 0:
         raise InputError(f"beta={beta}: must be at least 0")
-    if temperature <= 0:
-        raise InputError(f"temperature={temperature}: must be above 0")
+    check_temperature(temperature)
     if restart_every < 0:
         raise InputError(f"restart_every={restart_every}: must be at least 0 (0 disables restarts)")
     if not 0 <= restart_share <= 1:
         raise InputError(f"restart_share={restart_share}: must be between 0 and 1")
+
+
+def check_temperature(temperature: float) -> None:
+    """Check the temperature of code probabilities.
+
+    Args:
+        temperature: The temperature, above 0.
+
+    Raises:
+        InputError: if it is not above 0.
+    """
+    if not temperature > 0:
+        raise InputError(f"temperature={temperature}: must be above 0")
 
 
 def check_weights(update: str, **weights: float) -> None:
@@ -109,6 +122,43 @@ def check_fraction(transport_fraction: float, transport: str, is_backward_rule: 
         )
 
 
+def check_channels(z_e: Tensor, dim: int, channel_dim: int) -> None:
+    """Check that encoder vectors have their channels where a quantizer expects them.
+
+    Args:
+        z_e: Encoder vectors.
+        dim: Number of channels.
+        channel_dim: Axis of the channels: 1 or −1.
+
+    Raises:
+        InputError: if z_e has fewer than two axes or not ``dim`` channels at ``channel_dim``.
+    """
+    if z_e.dim() < 2 or z_e.shape[channel_dim] != dim:
+        raise InputError(
+            f"z_e: shape {tuple(z_e.shape)}, axis {channel_dim} must have dim={dim} channels; set channel_dim or dim"
+        )
+
+
+def check_indices(indices: Tensor, num_codes: int) -> None:
+    """Check indices of codes; those of a traced or compiled graph cannot be looked at.
+
+    Args:
+        indices: Integers, of any shape.
+        num_codes: K, the number of codes.
+
+    Raises:
+        InputError: if an index is outside −1…K−1.
+    """
+    if is_traced() or not indices.numel():
+        return
+    lowest, highest = int(indices.min()), int(indices.max())
+    if not -1 <= lowest <= highest < num_codes:
+        raise InputError(
+            f"indices: from {lowest} to {highest}, must be in 0…{num_codes - 1}, or −1 for a masked vector; use "
+            "indices of this codebook"
+        )
+
+
 def check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
     """Check the mask of padded vectors.
 
@@ -126,7 +176,7 @@ def check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
         )
 
 
-def check_indices(indices: Tensor | None, shape: tuple[int, ...]) -> None:
+def check_given_indices(indices: Tensor | None, shape: tuple[int, ...]) -> None:
     """Check codes that are given instead of chosen.
 
     Args:

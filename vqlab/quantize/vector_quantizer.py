@@ -26,7 +26,6 @@ from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.row_layout import (
     channels_back,
     is_recomputed,
-    is_traced,
     memory_format,
 )
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
@@ -36,6 +35,7 @@ from vqlab.quantize.validation import (
     check_choices,
     check_combination,
     check_fraction,
+    check_given_indices,
     check_indices,
     check_mask,
     check_ranges,
@@ -347,7 +347,7 @@ class VectorQuantizer(Quantizer):
         """
         vectors = self._vectors(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
-        check_indices(indices, tuple(vectors.shape[:-1]))
+        check_given_indices(indices, tuple(vectors.shape[:-1]))
         recomputed = self.training and is_recomputed()
         with torch.autocast(z_e.device.type, enabled=False):
             e = project(self.project_in, self._rows(vectors))
@@ -403,7 +403,7 @@ class VectorQuantizer(Quantizer):
                 another shape.
         """
         vectors = self._vectors(z_e.detach())
-        check_indices(indices, tuple(vectors.shape[:-1]))
+        check_given_indices(indices, tuple(vectors.shape[:-1]))
         if not self.training or is_recomputed():
             return torch.zeros((), device=z_e.device)
         e, slots = project(self.project_in, self._rows(vectors)), indices.reshape(-1)
@@ -493,12 +493,7 @@ class VectorQuantizer(Quantizer):
         Raises:
             InputError: if an index is outside −1…K−1.
         """
-        # The values of a traced or compiled graph cannot be looked at.
-        if not is_traced() and indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < self.num_codes:
-            raise InputError(
-                f"indices: from {int(indices.min())} to {int(indices.max())}, must be in 0…{self.num_codes - 1}, or −1 "
-                "for a masked vector; use indices of this codebook"
-            )
+        check_indices(indices, self.num_codes)
         z_q = self.project_out(F.embedding(indices.clamp_min(0), self.codebook))
         return channels_back(torch.where((indices < 0)[..., None], 0, z_q), self.channel_dim)
 
