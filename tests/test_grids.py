@@ -97,7 +97,8 @@ def test_every_point_is_trained_once_although_one_of_two_workers_is_killed(tmp_p
     for row, config in zip(table.rows.to_dict("records"), grid().configs(), strict=True):
         run = Run.open(tmp_path / config.id)
         assert run.finished
-        assert row["psnr"] == run.evaluation()["psnr"]
+        assert row["psnr"] == run.last_epoch_metrics()["psnr"]
+        assert run.last_epoch_metrics()["part"] == "validation"
         steps = list(run.metrics().query("kind == 'train'")["step"])
         assert steps == sorted(set(steps)), "two workers trained one Run"
 
