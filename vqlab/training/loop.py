@@ -25,6 +25,7 @@ from vqlab.training.repair import remove_damaged_files
 from vqlab.training.retraining import find_run, images_changed, set_aside
 from vqlab.training.run import Run
 from vqlab.training.run_lock import run_lock
+from vqlab.training.stop_signals import StopSignal, stop_signals
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 Observer = Callable[[nn.Module], None]
@@ -47,6 +48,9 @@ def train(
     its last checkpoint; on the CPU its weights equal bit for bit those of an uninterrupted training. The Config of a
     prior trains its VQ-VAE first, unless that Run is finished. If another thread or process is training the Run,
     the call waits, then returns the finished Run or resumes it.
+
+    In the main thread, SIGINT (Ctrl-C) and SIGTERM stop the training after its step, with a checkpoint; the same call
+    goes on from there. A second signal ends it at once.
 
     Args:
         config: what to train; ``config.kind`` is a VQ-VAE, a VAE, a GAN or a prior.
@@ -72,6 +76,8 @@ def train(
         InputError: if the images or the networks of a loss cannot be read, the device is not available, the loss is
             NaN or infinite, a file of the Run is damaged, or the folder holds another Config.
         ChangedDataError: if the Run, or the VQ-VAE under a prior, was trained on other images, without ``retrain``.
+        KeyboardInterrupt: after SIGINT, when the checkpoint is written.
+        SystemExit: after SIGTERM, with status 143, when the checkpoint is written.
     """
     device = find_device(device)
     config = find_run(Path(root), config)
@@ -89,7 +95,9 @@ def train(
             return run
     with run_lock(run, should_stop or (lambda: False)) as acquired:
         if acquired:
-            _Training(run, device, progress, should_stop, observer).run_steps(stop_after_steps)
+            training = _Training(run, device, progress, should_stop, observer)
+            with stop_signals() as received:
+                training.run_steps(stop_after_steps, received)
     return run
 
 
@@ -121,8 +129,9 @@ class _Training:
         reset_peak_memory(device)
         self.log = RunLog(run.folder, self.step)
 
-    def run_steps(self, stop_after_steps: int | None) -> None:
-        """Train to the end or for ``stop_after_steps`` steps, then write a checkpoint."""
+    def run_steps(self, stop_after_steps: int | None, received: StopSignal) -> None:
+        """Train to the end, for ``stop_after_steps`` steps or until a signal, then write a checkpoint."""
+        self.received = received
         end = self.total_steps if stop_after_steps is None else min(self.total_steps, self.step + stop_after_steps)
         try:
             if self.step >= self.total_steps:
@@ -139,7 +148,7 @@ class _Training:
         self.model.train()
         for batch in self.recipe.batches(epoch, start):
             self._train_step(batch, epoch)
-            self.stopped = self.should_stop()
+            self.stopped = self.should_stop() or self.received.number is not None
             if self.stopped or self.step >= end:
                 break
             if self.step % self.config.evaluation.checkpoint_every == 0:
