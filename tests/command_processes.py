@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
-    "torch._dynamo", "torch.utils.tensorboard", "piq", "pandas", "scipy.stats", "optuna", "sqlalchemy", "vqlab.cli",
-    "vqlab.studies", "vqlab.training", "vqlab.widgets", "command_processes",
+    "torch._dynamo", "tensorboard.summary.writer.record_writer", "piq", "pandas", "scipy.stats", "optuna", "sqlalchemy",
+    "vqlab.cli", "vqlab.studies", "vqlab.training", "vqlab.widgets", "command_processes",
 ])  # fmt: skip
 # What a few steps need; every process of a test has them.
 TINY = {

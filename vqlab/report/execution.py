@@ -33,9 +33,10 @@ LIBRARIES = {
         "papermill", "plotly.io.json", "latex2mathml.converter", "vqlab.report.pages:fill_caches",
     ),
     "ipykernel_launcher": (
-        "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "pandas.io.formats.style",
-        "scipy.stats", "sklearn.decomposition", "seaborn", "matplotlib.pyplot", "matplotlib_inline.backend_inline",
-        "PIL.PngImagePlugin", "plotly.graph_objects", "plotly.io._renderers", "anywidget", "ipywidgets",
+        "torch", "torch._dynamo", "tensorboard.summary.writer.record_writer", "torchvision", "piq", "pandas",
+        "pandas.io.formats.style", "scipy.stats", "sklearn.decomposition", "seaborn", "matplotlib.pyplot",
+        "matplotlib_inline.backend_inline", "PIL.PngImagePlugin", "plotly.graph_objects", "plotly.io._renderers",
+        "anywidget", "ipywidgets",
         "ipykernel.kernelapp", "optuna", "sqlalchemy", "vqlab.plots.samples", "vqlab.report.study_findings",
         "vqlab.studies", "vqlab.training", "vqlab.widgets",
     ),

@@ -17,7 +17,7 @@ from vqlab.files import write_json
 from vqlab.training.checkpoint import load_checkpoint, remove_previous_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
 from vqlab.training.files import write_tensors
-from vqlab.training.logs import RunLog
+from vqlab.training.logs import RunLog, read_rows
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.provenance import collect_provenance
 from vqlab.training.recipes import StepContext, build_recipe
@@ -29,6 +29,9 @@ from vqlab.training.stop_signals import StopSignal, stop_signals
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 Observer = Callable[[nn.Module], None]
+
+# Of the message about a training that diverged.
+_SHOWN_ROWS = 3
 
 
 def train(
@@ -120,6 +123,7 @@ class _Training:
         self.model = self.recipe.model
         recipe = self.recipe
         self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays)
+        self.skipped_before = int(recipe.arrays["skipped_steps"][0]) if recipe.guard else 0
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
         # Of the code that this process has loaded; it takes long to collect, so not at each save.
         self.provenance = collect_provenance(device, self.config.seed, self.recipe.data.fingerprint)
@@ -159,20 +163,37 @@ class _Training:
     def _train_step(self, batch: Batch, epoch: int) -> None:
         start = time.perf_counter()
         logging = self.step % self.config.evaluation.log_every == 0
+        guard = self.recipe.guard
+        if guard:
+            guard.start()
         metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.total_steps), logging=logging)
         self.recipe.update_average()
+        if guard:
+            guard.finish()
         self.step += 1
         if logging:
-            self.recipe.finite_check.raise_if_diverged()
+            self._raise_if_diverged()
         for kind, values in self.recipe.events().items():
             self.log.add_metrics({"kind": kind, "step": self.step, "epoch": epoch, **values})
         if metrics is None:
             return
         images_per_second = len(batch[0]) / (time.perf_counter() - start)
+        if guard:
+            metrics.values["skipped_steps"] = self.skipped_before + int(guard.skipped)
         self._log("train", epoch, {**metrics.values, "images_per_second": images_per_second})
         if metrics.histograms:
             self.log.add_histograms({"step": self.step, "epoch": epoch, **metrics.histograms})
         self._notify_observer()
+
+    def _raise_if_diverged(self) -> None:
+        """Raise InputError if a loss was not finite; with a guard such steps are taken back."""
+        if not self.recipe.guard:
+            self.recipe.finite_check.raise_if_diverged(self._last_losses)
+
+    def _last_losses(self) -> str:
+        rows = [row for row in read_rows(self.log.metrics.path) if "loss" in row][-_SHOWN_ROWS:]
+        losses = ", ".join(f"{row['loss']:.4g} at step {row['step']}" for row in rows)
+        return f" (before: {losses})" if losses else ""
 
     @torch.no_grad()
     def _notify_observer(self) -> None:
@@ -183,7 +204,7 @@ class _Training:
 
     @torch.no_grad()
     def _end_epoch(self, epoch: int) -> None:
-        self.recipe.finite_check.raise_if_diverged()
+        self._raise_if_diverged()
         self.recipe.evaluated_model.eval()
         self._log("epoch", epoch, self.recipe.epoch_metrics())
         self.recipe.on_epoch_end()
@@ -197,8 +218,10 @@ class _Training:
 
     def _save(self, *, finished: bool) -> None:
         folder, recipe = self.run.folder, self.recipe
-        recipe.finite_check.raise_if_diverged()
+        self._raise_if_diverged()
         recipe.synchronize()
+        if recipe.guard:
+            recipe.arrays["skipped_steps"][0] = self.skipped_before + int(recipe.guard.skipped)
         self.log.synchronize()
         save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:
