@@ -21,7 +21,8 @@ class FiniteCheck:
         Traceback (most recent call last):
         ...
         vqlab.errors.InputError: training diverged: the loss at step 2 is nan; lower optim.learning_rate or \
-prior.learning_rate, use optim.precision=fp32, or optim.on_nonfinite=skip; the last checkpoint is kept
+prior.learning_rate, use optim.precision=fp32, or "
+                "optim.on_nonfinite=skip; the last checkpoint is kept
     """
 
     def __init__(self) -> None:
@@ -56,5 +57,6 @@ prior.learning_rate, use optim.precision=fp32, or optim.on_nonfinite=skip; the l
             step, loss = int(self._first_step) + 1, float(self._first_loss)
             raise InputError(
                 f"training diverged: the loss at step {step} is {loss}{history()}; lower "
-                "optim.learning_rate or prior.learning_rate, use optim.precision=fp32, or optim.on_nonfinite=skip; the last checkpoint is kept"
+                "optim.learning_rate or prior.learning_rate, use optim.precision=fp32, or "
+                "optim.on_nonfinite=skip; the last checkpoint is kept"
             )
