@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from vqlab import Config, InputError, Run, train
+from vqlab.data.batches import Batch
 from vqlab.training.finite_check import FiniteCheck
+from vqlab.training.recipes import StepContext, StepMetrics
+from vqlab.training.recipes.vqvae import VQVAERecipe
 
 TINY = {
     "data.train_limit": 96,
@@ -156,8 +159,42 @@ def test_an_invalid_config_is_reported_in_one_line(changes: dict[str, object], m
 
 def test_a_diverging_training_stops_with_an_error(tmp_path: Path) -> None:
     unstable = {"optim.learning_rate": 1.0, "model.residual_blocks": 16, "optim.epochs": 4}
-    with pytest.raises(InputError, match=r"diverged: the loss at step \d+ is NaN or infinite; lower.*learning_rate"):
+    with pytest.raises(
+        InputError,
+        match=r"diverged: the loss at step \d+ is (nan|inf) \(before: .* at step \d+\); lower.*learning_rate",
+    ):
         train(tiny(**unstable), tmp_path, "cpu")
+
+
+class NanAt(VQVAERecipe):
+    """Trains as a VQ-VAE does, but the images of two steps are not finite."""
+
+    def step(self, batch: Batch, context: StepContext, *, logging: bool) -> StepMetrics | None:
+        images, labels = batch
+        if context.step in (0, 5):
+            images = images * float("nan")
+        return super().step((images, labels), context, logging=logging)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_steps_that_are_not_finite_are_skipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    monkeypatch.setattr("vqlab.training.recipes.vqvae.VQVAERecipe", NanAt)
+    config = tiny(
+        **{"optim.on_nonfinite": "skip", "optim.optimizer": optimizer, "optim.ema": 0.9, "evaluation.log_every": 1}
+    )
+    run = train(config, tmp_path / "one", "cpu")
+    rows = run.metrics().query("kind == 'train'").set_index("step")
+    assert rows["skipped_steps"].tolist() == [1] * 5 + [2] * 7
+    assert rows["loss"].isna().sum() == 2
+    assert all(value.isfinite().all() for value in run.model().state_dict().values())
+    train(config, tmp_path / "two", "cpu", stop_after_steps=7)
+    assert same_weights(run, train(config, tmp_path / "two", "cpu"))
+
+
+def test_a_training_without_such_steps_is_the_same_with_the_guard(run: Run, tmp_path: Path) -> None:
+    assert same_weights(run, train(tiny(**{"optim.on_nonfinite": "skip"}), tmp_path, "cpu"))
 
 
 def test_the_first_step_with_a_loss_that_is_not_finite_is_named_and_nothing_of_it_is_stored(
@@ -170,7 +207,7 @@ def test_the_first_step_with_a_loss_that_is_not_finite_is_named_and_nothing_of_i
 
     monkeypatch.setattr(FiniteCheck, "observe", observe_with_a_fault)
     config = tiny(**{"evaluation.log_every": 100, "evaluation.checkpoint_every": 2})
-    with pytest.raises(InputError, match="the loss at step 3 is NaN or infinite"):
+    with pytest.raises(InputError, match=r"the loss at step 3 is inf \(before: .* at step 1\)"):
         train(config, tmp_path, "cpu")
     run = Run.open(tmp_path / config.id)
     assert run.provenance["step"] == 2

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from vqlab.errors import InputError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import pandas as pd
 
     from vqlab.config import FieldDescription
@@ -435,19 +438,39 @@ def _key_value(text: str) -> tuple[str, Any]:
 
 
 def main() -> None:
-    """Run the command; invalid input prints one line on standard error and exits with status 2."""
+    """Run the command; invalid input prints one line on standard error and exits with status 2, signals 130 and 143."""
+    earlier = signal.signal(signal.SIGTERM, _end)
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        sys.exit(_run_command())
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _run_command() -> int:
+    """Run the command and return its exit status."""
+    try:
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
-        sys.exit(_print_error(f"{error.format_message()} See `vqlab --help`."))
-    except typer.Abort:
-        print("vqlab: stopped; run the same command again to resume from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        return _print_error(f"{error.format_message()} See `vqlab --help`.")
     except InputError as error:
-        sys.exit(_print_error(str(error)))
+        return _print_error(str(error))
     except OSError as error:
         name = error.filename or "a file"
-        sys.exit(_print_error(f"{name}: {error.strerror or error}; files that were already written are kept"))
+        return _print_error(f"{name}: {error.strerror or error}; files that were already written are kept")
+    except typer.Abort as error:
+        return _print_error(f"unexpected end of a file ({error.__cause__!r}); files that were already written are kept")
+    except SystemExit as ended:
+        if ended.code != 128 + signal.SIGTERM:
+            raise
+        status = ended.code
+    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        print("vqlab: stopped; run the same command again to go on from the last checkpoint", file=sys.stderr)
+    return int(status or 0)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does, so that unfinished files are removed; trainings wait for the end of a step."""
+    raise SystemExit(128 + number)
 
 
 def _print_error(message: str) -> int:

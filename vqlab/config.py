@@ -382,6 +382,9 @@ class OptimConfig(ConfigSection):
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the networks (autocast)")
     compile: bool = Field(False, description="compile the model with torch.compile")
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        "stop", description="loss or gradient that is NaN or infinite: stop, or take the step back and go on"
+    )
 
 
 class EvaluationConfig(ConfigSection):

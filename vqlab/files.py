@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
-        write(temporary)
+        with named_errors(path):
+            write(temporary)
         # Some writers replace the file by one that nobody else may read.
         temporary.chmod(mode)
         synchronize(temporary)
@@ -57,6 +59,27 @@ def synchronize(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Give the errors of writing a file the name of the file, which the system leaves out.
+
+    Args:
+        path: the file that the ``with`` block writes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: as in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def acquire_lock(lock: BaseFileLock, line: str, should_stop: Callable[[], bool] = lambda: False) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from vqlab.files import read_json, write_json
 from vqlab.report.index import headline_picture, last_finding, read_title
@@ -31,13 +33,15 @@ LIBRARIES = {
         "papermill", "plotly.io.json", "latex2mathml.converter", "vqlab.report.pages:fill_caches",
     ),
     "ipykernel_launcher": (
-        "torch", "torch._dynamo", "torch.utils.tensorboard", "torchvision", "piq", "pandas", "pandas.io.formats.style",
-        "scipy.stats", "sklearn.decomposition", "seaborn", "matplotlib.pyplot", "matplotlib_inline.backend_inline",
-        "PIL.PngImagePlugin", "plotly.graph_objects", "plotly.io._renderers", "anywidget", "ipywidgets",
+        "torch", "torch._dynamo", "tensorboard.summary.writer.record_writer", "torchvision", "piq", "pandas",
+        "pandas.io.formats.style", "scipy.stats", "sklearn.decomposition", "seaborn", "matplotlib.pyplot",
+        "matplotlib_inline.backend_inline", "PIL.PngImagePlugin", "plotly.graph_objects", "plotly.io._renderers",
+        "anywidget", "ipywidgets",
         "ipykernel.kernelapp", "optuna", "sqlalchemy", "vqlab.plots.samples", "vqlab.report.study_findings",
         "vqlab.studies", "vqlab.training", "vqlab.widgets",
     ),
 }  # fmt: skip
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Threads that wait for another by spinning take the time of the one they wait for, if other processes run.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -180,7 +184,16 @@ def _install_kernel(folder: Path) -> None:
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("JUPYTER_PATH", "")]))
 
 
+def _interrupt_once(number: int, frame: FrameType | None) -> NoReturn:
+    """End the kernel, whose training writes a checkpoint; a terminal and ``vqlab run`` may send a signal each."""
+    for each in _END_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _main(description: str) -> None:
+    for number in _END_SIGNALS:
+        signal.signal(number, _interrupt_once)
     values = json.loads(description)
     job = NotebookJob(Path(values["source"]), Path(values["target"]), values["parameters"])
     result = asdict(execute_notebook(job))

@@ -22,6 +22,8 @@ from vqlab.report.run_table import NotebookState, run_table
 # The first picture comes first; then what takes longest, so that the cores end together.
 _ORDER = ("00", "04", "10", "07", "08", "12", "09", "13", "03", "06", "11", "05", "02", "01")
 _POLL_SECONDS = 0.1
+# Longer than Jupyter waits for the end of a kernel.
+_END_SECONDS = 15
 
 
 def notebooks_folder() -> Path:
@@ -153,8 +155,16 @@ class _ReportRun:
                     update()
                     time.sleep(_POLL_SECONDS)
             finally:
-                for _, process, _ in self.running.values():
-                    process.terminate()
+                self._end_jobs()
+
+    def _end_jobs(self) -> None:
+        """End the jobs that run; their trainings have some seconds to write a checkpoint."""
+        processes = [process for _, process, _ in self.running.values()]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _END_SECONDS
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
     def states(self) -> list[NotebookState]:
         """Name, state, seconds and headline number of each notebook; no seconds before its start."""

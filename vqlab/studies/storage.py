@@ -39,12 +39,13 @@ def open_storage(root: str | Path, url: str | None = None) -> BaseStorage:
     if url is not None:
         return _open_sql(url)
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+
+    from vqlab.studies.journal import Journal
 
     path = Path(root) / JOURNAL
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(Journal(path))
     except ValueError:
         raise InputError(f"{path}: is a damaged journal; move it away (the Runs are kept) and run again") from None
 

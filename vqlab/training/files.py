@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,9 +38,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         try:
             save_file(on_cpu, temporary, text)
         except SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from None
+            raise OSError(_error_number(error), f"cannot be written: {error}", str(path)) from None
 
     write_atomic(path, write)
+
+
+def _error_number(error: SafetensorError) -> int:
+    """The number of the system's error in the text of one of safetensors, such as that of a full disk."""
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found.group(1)) if found else errno.EIO
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vqlab.files import synchronize, write_atomic
+from vqlab.files import named_errors, synchronize, write_atomic
+from vqlab.training.events import EventWriter
 
 
 class JsonLines:
@@ -37,7 +38,7 @@ class JsonLines:
         Args:
             row: JSON values by name, with the ``step``.
         """
-        with self.path.open("a") as file:
+        with named_errors(self.path), self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def synchronize(self) -> None:
@@ -90,15 +91,13 @@ class RunLog:
     Attributes:
         metrics: ``metrics.jsonl``.
         angles: ``angles.jsonl``; see ``vqlab.training.gradients.gradient_histograms``.
-        writer: TensorBoard's writer of ``events/``.
+        writer: the writer of ``events/``.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.metrics = JsonLines(folder / "metrics.jsonl", step)
         self.angles = JsonLines(folder / "angles.jsonl", step)
-        self.writer = SummaryWriter(str(folder / "events"), purge_step=step + 1)
+        self.writer = EventWriter(folder / "events", step + 1)
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Append a row to ``metrics.jsonl`` and its floats to TensorBoard, as ``kind/name``.
@@ -123,7 +122,8 @@ class RunLog:
         """Wait until the rows of both files are on the disk."""
         self.metrics.synchronize()
         self.angles.synchronize()
+        self.writer.synchronize()
 
     def close(self) -> None:
-        """Write pending events and close TensorBoard's writer."""
+        """Write pending events and close their file."""
         self.writer.close()

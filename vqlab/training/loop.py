@@ -17,7 +17,7 @@ from vqlab.files import write_json
 from vqlab.training.checkpoint import load_checkpoint, remove_previous_checkpoint, save_checkpoint
 from vqlab.training.device import find_device
 from vqlab.training.files import write_tensors
-from vqlab.training.logs import RunLog
+from vqlab.training.logs import RunLog, read_rows
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.provenance import collect_provenance
 from vqlab.training.recipes import StepContext, build_recipe
@@ -25,9 +25,13 @@ from vqlab.training.repair import remove_damaged_files
 from vqlab.training.retraining import find_run, images_changed, set_aside
 from vqlab.training.run import Run
 from vqlab.training.run_lock import run_lock
+from vqlab.training.stop_signals import StopSignal, stop_signals
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 Observer = Callable[[nn.Module], None]
+
+# Of the message about a training that diverged.
+_SHOWN_ROWS = 3
 
 
 def train(
@@ -47,6 +51,9 @@ def train(
     its last checkpoint; on the CPU its weights equal bit for bit those of an uninterrupted training. The Config of a
     prior trains its VQ-VAE first, unless that Run is finished. If another thread or process is training the Run,
     the call waits, then returns the finished Run or resumes it.
+
+    In the main thread, SIGINT (Ctrl-C) and SIGTERM stop the training after its step, with a checkpoint; the same call
+    goes on from there. A second signal ends it at once.
 
     Args:
         config: what to train; ``config.kind`` is a VQ-VAE, a VAE, a GAN or a prior.
@@ -72,6 +79,8 @@ def train(
         InputError: if the images or the networks of a loss cannot be read, the device is not available, the loss is
             NaN or infinite, a file of the Run is damaged, or the folder holds another Config.
         ChangedDataError: if the Run, or the VQ-VAE under a prior, was trained on other images, without ``retrain``.
+        KeyboardInterrupt: after SIGINT, when the checkpoint is written.
+        SystemExit: after SIGTERM, with status 143, when the checkpoint is written.
     """
     device = find_device(device)
     config = find_run(Path(root), config)
@@ -89,7 +98,9 @@ def train(
             return run
     with run_lock(run, should_stop or (lambda: False)) as acquired:
         if acquired:
-            _Training(run, device, progress, should_stop, observer).run_steps(stop_after_steps)
+            training = _Training(run, device, progress, should_stop, observer)
+            with stop_signals() as received:
+                training.run_steps(stop_after_steps, received)
     return run
 
 
@@ -112,6 +123,7 @@ class _Training:
         self.model = self.recipe.model
         recipe = self.recipe
         self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays)
+        self.skipped_before = int(recipe.arrays["skipped_steps"][0]) if recipe.guard else 0
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
         # Of the code that this process has loaded; it takes long to collect, so not at each save.
         self.provenance = collect_provenance(device, self.config.seed, self.recipe.data.fingerprint)
@@ -121,8 +133,9 @@ class _Training:
         reset_peak_memory(device)
         self.log = RunLog(run.folder, self.step)
 
-    def run_steps(self, stop_after_steps: int | None) -> None:
-        """Train to the end or for ``stop_after_steps`` steps, then write a checkpoint."""
+    def run_steps(self, stop_after_steps: int | None, received: StopSignal) -> None:
+        """Train to the end, for ``stop_after_steps`` steps or until a signal, then write a checkpoint."""
+        self.received = received
         end = self.total_steps if stop_after_steps is None else min(self.total_steps, self.step + stop_after_steps)
         try:
             if self.step >= self.total_steps:
@@ -139,7 +152,7 @@ class _Training:
         self.model.train()
         for batch in self.recipe.batches(epoch, start):
             self._train_step(batch, epoch)
-            self.stopped = self.should_stop()
+            self.stopped = self.should_stop() or self.received.number is not None
             if self.stopped or self.step >= end:
                 break
             if self.step % self.config.evaluation.checkpoint_every == 0:
@@ -150,20 +163,37 @@ class _Training:
     def _train_step(self, batch: Batch, epoch: int) -> None:
         start = time.perf_counter()
         logging = self.step % self.config.evaluation.log_every == 0
+        guard = self.recipe.guard
+        if guard:
+            guard.start()
         metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.total_steps), logging=logging)
         self.recipe.update_average()
+        if guard:
+            guard.finish()
         self.step += 1
         if logging:
-            self.recipe.finite_check.raise_if_diverged()
+            self._raise_if_diverged()
         for kind, values in self.recipe.events().items():
             self.log.add_metrics({"kind": kind, "step": self.step, "epoch": epoch, **values})
         if metrics is None:
             return
         images_per_second = len(batch[0]) / (time.perf_counter() - start)
+        if guard:
+            metrics.values["skipped_steps"] = self.skipped_before + int(guard.skipped)
         self._log("train", epoch, {**metrics.values, "images_per_second": images_per_second})
         if metrics.histograms:
             self.log.add_histograms({"step": self.step, "epoch": epoch, **metrics.histograms})
         self._notify_observer()
+
+    def _raise_if_diverged(self) -> None:
+        """Raise InputError if a loss was not finite; with a guard such steps are taken back."""
+        if not self.recipe.guard:
+            self.recipe.finite_check.raise_if_diverged(self._last_losses)
+
+    def _last_losses(self) -> str:
+        rows = [row for row in read_rows(self.log.metrics.path) if "loss" in row][-_SHOWN_ROWS:]
+        losses = ", ".join(f"{row['loss']:.4g} at step {row['step']}" for row in rows)
+        return f" (before: {losses})" if losses else ""
 
     @torch.no_grad()
     def _notify_observer(self) -> None:
@@ -174,7 +204,7 @@ class _Training:
 
     @torch.no_grad()
     def _end_epoch(self, epoch: int) -> None:
-        self.recipe.finite_check.raise_if_diverged()
+        self._raise_if_diverged()
         self.recipe.evaluated_model.eval()
         self._log("epoch", epoch, self.recipe.epoch_metrics())
         self.recipe.on_epoch_end()
@@ -188,8 +218,10 @@ class _Training:
 
     def _save(self, *, finished: bool) -> None:
         folder, recipe = self.run.folder, self.recipe
-        recipe.finite_check.raise_if_diverged()
+        self._raise_if_diverged()
         recipe.synchronize()
+        if recipe.guard:
+            recipe.arrays["skipped_steps"][0] = self.skipped_before + int(recipe.guard.skipped)
         self.log.synchronize()
         save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
         if finished:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from vqlab.models import VQVAE
 from vqlab.training import Run, train
 from vqlab.training.logs import read_rows
 from vqlab.training.progress import training_progress
+from vqlab.training.stop_signals import end_in_order
 from vqlab.widgets.base import Explorer, headless
 from vqlab.widgets.checks import check_one_of
 from vqlab.widgets.choices import CURVES
@@ -38,12 +41,24 @@ _REDRAW_INTERVAL = 0.3
 _USAGE_IMAGES = 64
 
 
+_running: weakref.WeakSet[LiveTraining] = weakref.WeakSet()
+
+
+@atexit.register
+def _pause_all() -> None:
+    """Let every training in a thread write a checkpoint before the process ends."""
+    for training in _running:
+        training.pause()
+        training.wait()
+
+
 class LiveTraining(Explorer):
     """Train a Config in a background thread, with controls to start, pause, resume and stop it.
 
     The notebook cell returns at once, and the browser page may be closed and opened again. Pausing and stopping write
     a checkpoint. A resumed training, here or in another session, gives the same weights as an uninterrupted one (on
-    the CPU bit for bit). Where no browser is connected, ``start`` trains to the end and prints progress lines.
+    the CPU bit for bit). Where no browser is connected, ``start`` trains to the end and prints progress lines. The end
+    of the kernel, SIGTERM included, pauses the training too.
 
     Keys of ``state``:
 
@@ -89,7 +104,7 @@ class LiveTraining(Explorer):
         self._usage_images = test.evenly_spaced(_USAGE_IMAGES)
         self._thread: threading.Thread | None = None
         self._thread_name = f"training of {self.run.folder.resolve()}"
-        self._stop_requested = threading.Event()
+        self._stop_requested, self._ended = threading.Event(), threading.Event()
         self._lock = threading.RLock()
         self._set_by_training = False
         self._last_redraw = 0.0
@@ -133,9 +148,21 @@ class LiveTraining(Explorer):
 
         Returns:
             The Run; ``run.finished`` is False if the training was paused or stopped, failed, or is still in progress.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, which pauses the training; SIGTERM raises SystemExit in the same way.
         """
-        if self._thread is not None:
-            self._thread.join(timeout)
+        if self._thread is None:
+            return self.run
+        # An exception of a signal within Thread.join would leave the thread marked as ended (Python 3.11).
+        try:
+            self._ended.wait(timeout)
+        except BaseException:
+            self.pause()
+            self._ended.wait()
+            raise
+        if self._ended.is_set():
+            self._thread.join()
         return self.run
 
     def figure(self) -> Figure:
@@ -184,13 +211,17 @@ class LiveTraining(Explorer):
         self._stop_requested.set()
         if status != "training":
             return
-        previous, self._stop_requested = self._thread, threading.Event()
+        previous, self._stop_requested, self._ended = self._thread, threading.Event(), threading.Event()
         self._thread = threading.Thread(
-            target=self._train, args=(previous, self._stop_requested), name=self._thread_name, daemon=True
+            target=self._train, args=(previous, self._stop_requested, self._ended), name=self._thread_name, daemon=True
         )
+        end_in_order()
+        _running.add(self)
         self._thread.start()
 
-    def _train(self, previous: threading.Thread | None, stop_requested: threading.Event) -> None:
+    def _train(
+        self, previous: threading.Thread | None, stop_requested: threading.Event, ended: threading.Event
+    ) -> None:
         if previous is not None:
             previous.join()
         try:
@@ -201,6 +232,8 @@ class LiveTraining(Explorer):
         else:
             if self.run.finished:
                 self._set_status_from_training("finished")
+        finally:
+            ended.set()
         self._redraw()
 
     def _train_until(self, stop_requested: threading.Event) -> None:

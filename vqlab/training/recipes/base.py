@@ -19,6 +19,7 @@ from vqlab.models import build_model
 from vqlab.training.finite_check import FiniteCheck
 from vqlab.training.optimizers import clear_gradients, schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.step_guard import StepGuard
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Recipe(ABC):
         arrays: int64 arrays that training updates in place, by the name that checkpoints use.
         extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
         finite_check: what the steps report their losses to, and the loop reads before it logs or saves.
+        guard: takes back steps that are not finite, with ``optim.on_nonfinite=skip``; else None.
     """
 
     def __init__(self, run: RunFolder, device: str) -> None:
@@ -87,11 +89,15 @@ class Recipe(ABC):
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}
         self.finite_check = FiniteCheck()
+        self.guard: StepGuard | None = None
         self.model: nn.Module = build_model(self.config, len(self.data.class_names)).to(device)
         decay = self.config.optim.ema if self.config.prior.kind == "none" else 0
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
         self.modules = {"model": self.model, **({"average": self.average} if self.average else {})}
         self.setup()
+        if self.config.optim.on_nonfinite == "skip":
+            self.guard = StepGuard(self.modules, self.optimizers, device)
+            self.arrays["skipped_steps"] = np.zeros(1, np.int64)
 
     @abstractmethod
     def setup(self) -> None:
@@ -236,9 +242,11 @@ class Recipe(ABC):
         for optimizer in optimizers.values():
             clear_gradients(optimizer)
         loss.backward()
+        groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+        weights = [weight for group in groups for weight in group["params"]]
+        if self.guard is not None:
+            self.guard.observe(loss, weights)
         if self.config.optim.clip_norm:
-            groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-            weights = [weight for group in groups for weight in group["params"]]
             nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
         for optimizer in optimizers.values():
             optimizer.step()
