@@ -75,6 +75,12 @@ def test_bars_are_proportional_to_the_values_and_the_largest_is_labelled() -> No
     assert root.get("role") == "img"
 
 
+def test_the_label_of_the_largest_bar_has_no_exponent_below_a_billion() -> None:
+    for value, label in {1012.4: "1,012", 999.9: "1,000", 0.12345: "0.123", 3e12: "3e+12"}.items():
+        root = ElementTree.fromstring(bar_chart_svg([1e-9, value], "tokens per code"))
+        assert next(root.iter(f"{SVG}text")).text == label
+
+
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 1000, 65_536])
 def test_many_values_are_pooled_to_at_most_64_bars(count: int) -> None:
     values = np.random.default_rng(0).random(count)

@@ -150,14 +150,19 @@ class MonitoredPage:
         assert not self.console_errors, self.console_errors
 
 
+def write_notebook(path: Path, cells: list[str]) -> None:
+    """Write a notebook of the given cells."""
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
 class Notebook(MonitoredPage):
     """A notebook of the given cells, open in JupyterLab with its kernel ready."""
 
     def __init__(self, context: BrowserContext, server: LabServer, name: str, cells: list[str]) -> None:
         super().__init__(context)
-        notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, server.root / name)
+        write_notebook(server.root / name, cells)
         self.page.goto(server.url(name), wait_until="domcontentloaded", timeout=60_000)
         self.wait_for_kernel()
 

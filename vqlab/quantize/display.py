@@ -77,7 +77,7 @@ def bar_chart_svg(values: Sequence[float], caption: str) -> str:
     lines = textwrap.wrap(caption, _CAPTION_CHARACTERS)
     base = _LINE_HEIGHT + _PLOT_HEIGHT
     height = base + _LINE_HEIGHT * len(lines) + 6
-    texts = [_text(f"{max(heights):.3g}", _LINE_HEIGHT - 3)] if heights else []
+    texts = [_text(_number(max(heights)), _LINE_HEIGHT - 3)] if heights else []
     texts += [_text(line, base + _LINE_HEIGHT * (index + 1)) for index, line in enumerate(lines)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {_WIDTH} {height}" '
@@ -86,6 +86,10 @@ def bar_chart_svg(values: Sequence[float], caption: str) -> str:
         f'<line x1="0" y1="{base}" x2="{_WIDTH}" y2="{base}" stroke="currentColor" stroke-opacity="0.5"/>'
         f"{''.join(texts)}</svg>"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 999.5 <= value < 1e9 else f"{value:.3g}"
 
 
 def _pool(values: Sequence[float], group: int) -> list[float]:

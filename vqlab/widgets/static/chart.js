@@ -3,31 +3,35 @@
 const LIBRARY = Symbol.for("vqlab.plotly");
 const CONFIG = { displaylogo: false, responsive: false, displayModeBar: false };
 
-// plotly.js is one model for the whole kernel; the page reads and runs it once.
-function loadPlotly(model) {
-  globalThis[LIBRARY] ??= readScript(model).catch((error) => {
-    delete globalThis[LIBRARY];
-    throw error;
-  });
+// The page runs plotly.js once. It waits for the script of each kernel on its own: one that never answers, since it
+// computes or was restarted, must not hold up the charts of another.
+async function loadPlotly(model) {
+  if (!globalThis[LIBRARY]) {
+    const source = await readSource(model);
+    globalThis[LIBRARY] ??= run(source);
+  }
   return globalThis[LIBRARY];
 }
 
-async function readScript(model) {
-  const id = model.get("script").replace("IPY_MODEL_", "");
-  const script = await model.widget_manager.get_model(id);
-  if (!script.get("source")) await requestSource(script);
-  const exports = { exports: {} };
-  // Its own module object: plotly.js then neither reads nor replaces names of the page.
-  new Function("module", "exports", script.get("source"))(exports, exports.exports);
-  return exports.exports;
+// plotly.js is one model for the whole kernel; a page that was opened after the kernel had sent it asks for it once.
+async function readSource(model) {
+  const script = await model.widget_manager.get_model(model.get("script").replace("IPY_MODEL_", ""));
+  if (!script.get("source")) await (script[LIBRARY] ??= requestSource(script));
+  return script.get("source");
 }
 
-// A page that was opened after the kernel had sent the script.
 function requestSource(script) {
   return new Promise((resolve) => {
     script.once("change:source", resolve);
     script.send({ request: "source" });
   });
+}
+
+// With its own module object, so that plotly.js neither reads nor replaces names of the page.
+function run(source) {
+  const module = { exports: {} };
+  new Function("module", "exports", source)(module, module.exports);
+  return module.exports;
 }
 
 function themeColours(element) {
@@ -108,7 +112,7 @@ function render({ model, el }) {
     onSize.disconnect();
     onTheme.disconnect();
     model.off("change:figure", request);
-    globalThis[LIBRARY]?.then((plotly) => plotly.purge(chart));
+    globalThis[LIBRARY]?.purge(chart);
   };
 }
 
