@@ -12,6 +12,7 @@ import torch
 from vqlab import Config, InputError, train
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.models.quantizers import build_quantizer
+from vqlab.training.codes import load_code_grids
 
 SMALL = {
     "data.train_limit": 256, "data.test_limit": 32, "model.hidden": 16, "model.residual_hidden": 8, "quantizer.dim": 8,
@@ -26,7 +27,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "quantizer.family": "residual", "quantizer.levels": 2, "quantizer.level_dropout": 0.5, "quantizer.beam": 2,
     },
     "residual of heads": {"quantizer.family": "residual", "quantizer.levels": 2, "quantizer.heads": 2},
+    "fsq": {"quantizer.family": "fsq", "quantizer.fsq_levels": [4, 4], "quantizer.code_dim": None},
+    "lfq": {"quantizer.family": "lfq", "quantizer.code_dim": None},
+    "bsq": {"quantizer.family": "bsq", "quantizer.code_dim": None},
+    "simvq": {"quantizer.family": "simvq"},
 }  # fmt: skip
+SEVERAL_CODES = list(FAMILIES)[:6]
 
 
 def config(family: str, **changes: Any) -> Config:
@@ -45,7 +51,7 @@ def test_a_run_of_each_family_trains_and_is_repeated_bit_for_bit(family: str, tm
     model = run.model()
     with torch.no_grad():
         indices = model.encode(images)
-        assert indices.shape == (4, 8, 8, settings.codes_per_vector)
+        assert indices.shape == (4, 8, 8, *([settings.codes_per_vector] if family in SEVERAL_CODES else []))
         assert torch.equal(model.decode(indices), model(images).reconstruction)
     usage = [run.usage(place) for place in range(settings.codes_per_vector)]
     tokens = 256 * 64
@@ -56,13 +62,26 @@ def test_a_run_of_each_family_trains_and_is_repeated_bit_for_bit(family: str, tm
     measured = run.evaluation(inception=False)
     assert 1 <= measured["perplexity"] <= settings.num_codes
     assert measured["tokens"] == 32 * 64 * settings.codes_per_vector
-    # What reads one code for each vector says so.
-    with pytest.raises(InputError, match=f"{settings.codes_per_vector} codes each"):
+    with pytest.raises(InputError, match="place="):
+        run.usage(settings.codes_per_vector)
+
+
+@pytest.mark.parametrize("family", SEVERAL_CODES[:2])
+def test_what_reads_one_code_for_each_vector_says_so(family: str, tmp_path: Path) -> None:
+    run = train(config(family), tmp_path, "cpu")
+    with pytest.raises(InputError, match=f"{run.config.quantizer.codes_per_vector} codes each"):
         run.usage_windows()
     with pytest.raises(InputError, match="codes each"):
         Tokenizer(run)
-    with pytest.raises(InputError, match="place="):
-        run.usage(settings.codes_per_vector)
+
+
+@pytest.mark.parametrize("family", ["fsq", "lfq", "bsq", "simvq"])
+def test_explorers_and_priors_read_the_families_of_one_code(family: str, tmp_path: Path) -> None:
+    run = train(config(family), tmp_path, "cpu")
+    tokenizer = Tokenizer(run)
+    assert tokenizer.code_patches.shape[0] == 16
+    assert int(tokenizer.token_counts().sum()) == 32 * 64
+    assert load_code_grids(run).train.shape == (256, 8, 8)
 
 
 @pytest.mark.parametrize("family", ["product", "residual, shared"])
@@ -82,6 +101,12 @@ def test_codes_can_start_after_steps_without_quantization(family: str, tmp_path:
         ({"family": "residual"}, "levels=1"),
         ({"family": "residual", "levels": 2, "assignment": "gumbel", "update": "gradient"}, "assignment=gumbel"),
         ({"beam": 2}, "beam=2"),
+        ({"family": "fsq"}, "fsq_levels"),
+        ({"family": "fsq", "fsq_levels": [8, 5, 5, 5], "num_codes": 1024}, "num_codes=1024"),
+        ({"family": "lfq", "num_codes": 1000}, "num_codes=1000"),
+        ({"family": "bsq", "code_dim": 8}, "code_dim=8"),
+        ({"family": "bsq", "num_codes": 1 << 17}, "num_codes=131072"),
+        ({"family": "simvq", "start_after": 3}, "start_after=3"),
         ({"family": "residual", "levels": 2, "rule": "cvq"}, "rule=cvq"),
     ],
 )

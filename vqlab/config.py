@@ -188,14 +188,18 @@ class QuantizerConfig(ConfigSection):
     """The quantizer's independent axes; the layer refuses combinations that make no sense.
 
     ``family`` says how a vector becomes indices: ``vq`` by its nearest code, ``product`` by one code for each of
-    ``heads`` groups of channels, ``residual`` by a sum of ``levels`` codes, for each of ``heads`` groups.
+    ``heads`` groups of channels, ``residual`` by a sum of ``levels`` codes, for each of ``heads`` groups; ``fsq``,
+    ``lfq`` and ``bsq`` round scalars and have no codebook that trains, and ``simvq`` trains one linear map of fixed
+    codes. These four do without ``update``, ``init``, ``decay`` and restarts.
 
     Example:
         >>> QuantizerConfig(family="residual", levels=2, num_codes=32).bits
         10.0
     """
 
-    family: Literal["vq", "product", "residual"] = Field("vq", description="how a vector becomes indices")
+    family: Literal["vq", "product", "residual", "fsq", "lfq", "bsq", "simvq"] = Field(
+        "vq", description="how a vector becomes indices"
+    )
     num_codes: int = Field(1024, ge=1, le=1 << 20, description="K, codes in the codebook (§4.4.4)")
     dim: int = Field(64, ge=1, le=4096, description="D, channels of z_e (§4.4.4)")
     code_dim: int | None = Field(None, ge=1, le=4096, description="channels of a code, if lower than dim; null: dim")
@@ -207,6 +211,7 @@ class QuantizerConfig(ConfigSection):
         0.0, ge=0, le=1, description="residual: share of training images that the first levels alone quantize"
     )
     beam: int = Field(1, ge=1, le=64, description="residual: candidates of the search at each level, in eval mode")
+    fsq_levels: tuple[int, ...] = Field((), description="fsq: values of each scalar; num_codes is their product")
     transport: str = Field("rotation", description="name of a registered gradient transport")
     transport_fraction: float = Field(
         1.0, ge=0, le=1, description="part of the way from z_e to its code that a backward rule sees"
@@ -258,9 +263,28 @@ class QuantizerConfig(ConfigSection):
             raise ValueError(f"heads={self.heads}: must divide dim={self.dim} without code_dim; change one of them")
         if self.family != "vq" and self.assignment != "nearest":
             raise ValueError(f"assignment={self.assignment}: needs family=vq, not {self.family}; set nearest")
-        if self.family == "residual" and self.rule != "none":
-            raise ValueError(f"rule={self.rule}: needs one code for each vector, not family=residual; set none")
+        if self.family not in ("vq", "product") and self.rule != "none":
+            raise ValueError(f"rule={self.rule}: needs a codebook and one code for each vector; set family=vq, or none")
+        if self.family in _FIXED_CODES:
+            self._check_fixed_codes()
+        if self.family == "simvq" and self.start_after:
+            raise ValueError(f"start_after={self.start_after}: the codes of family=simvq are fixed; set 0")
         return self
+
+    def _check_fixed_codes(self) -> None:
+        """Check the sizes of a family whose codes are the values of scalars."""
+        if self.code_dim is not None:
+            raise ValueError(f"code_dim={self.code_dim}: follows from the codes with family={self.family}; set null")
+        if self.num_codes > _MOST_FIXED_CODES:
+            raise ValueError(f"num_codes={self.num_codes}: must be at most {_MOST_FIXED_CODES} with {self.family}")
+        levels = math.prod(self.fsq_levels) if self.fsq_levels else 0
+        if self.family == "fsq" and levels != self.num_codes:
+            raise ValueError(
+                f"num_codes={self.num_codes}: must be the product of fsq_levels={list(self.fsq_levels)}, for example "
+                "1000 with [8,5,5,5]; change one of them"
+            )
+        if self.family != "fsq" and (self.num_codes < 2 or self.num_codes & (self.num_codes - 1)):
+            raise ValueError(f"num_codes={self.num_codes}: must be a power of 2 with family={self.family}, as 1024")
 
     @field_validator("rule")
     @classmethod
@@ -292,6 +316,9 @@ class QuantizerConfig(ConfigSection):
         return self.codes_per_vector * math.log2(self.num_codes)
 
 
+_FIXED_CODES = ("fsq", "lfq", "bsq")
+# What usage is counted in, and written with the codes.
+_MOST_FIXED_CODES = 1 << 16
 # Fields that only some families read; the last one is the family that a message names.
 _FIELDS_OF_FAMILIES: dict[str, tuple[str, ...]] = {
     "heads": ("residual", "product"),
@@ -300,6 +327,7 @@ _FIELDS_OF_FAMILIES: dict[str, tuple[str, ...]] = {
     "joint": ("residual",),
     "level_dropout": ("residual",),
     "beam": ("residual",),
+    "fsq_levels": ("fsq",),
 }
 
 

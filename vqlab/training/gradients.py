@@ -47,7 +47,11 @@ def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput, quantizer
     z_q, z_e = output.quantized.z_q, output.z_e
     (grad_z_q,) = torch.autograd.grad(reconstruction_loss, z_q, retain_graph=True)
     (grad_z_e,) = torch.autograd.grad(z_q, z_e, grad_z_q, retain_graph=True)
-    (grad_vq,) = torch.autograd.grad(output.quantized.loss, z_e, retain_graph=True)
+    vq_loss = output.quantized.loss
+    # Fixed codes have no commitment term, or one without a graph.
+    grad_vq = (
+        torch.autograd.grad(vq_loss, z_e, retain_graph=True)[0] if vq_loss.requires_grad else torch.zeros_like(z_e)
+    )
     e, q, g_q, g_e = (t.detach().movedim(1, -1).reshape(-1, t.shape[1]) for t in (z_e, z_q, grad_z_q, grad_z_e))
     commitment_norm = grad_vq.movedim(1, -1).reshape(-1, e.shape[1]).norm(dim=1)
     share = commitment_norm / (commitment_norm + g_e.norm(dim=1))

@@ -199,6 +199,6 @@ class VQVAERecipe(Recipe):
     def _write_codebook(self, path: Path) -> None:
         epochs = self.usage.reshape(self.epochs, self.windows_per_epoch, *self._codes).sum(axis=1)
         codebooks = cast(VQVAE, self.evaluated_model).quantizer.codebooks.detach().cpu().numpy()
-        codebook = codebooks[0] if self.config.quantizer.family == "vq" else codebooks
+        codebook = codebooks[0] if len(codebooks) == 1 else codebooks
         with path.open("wb") as file:
             np.savez_compressed(file, usage=epochs, windows=self.usage, codebook=codebook)
