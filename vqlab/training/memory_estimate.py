@@ -52,8 +52,8 @@ class MemoryEstimate:
 def estimate_memory(config: Config, device: str, images: int, evaluated: int, pixels: int) -> MemoryEstimate:
     """Estimate the peak memory of a training from the shapes of its tensors; nothing of its size is allocated.
 
-    Weights, codes and moments are counted, activations by a forward pass without data. Profile ``paper`` at a batch of
-    128 on a CPU was estimated at 826 MiB and measured at 869 MiB; other Configs were not measured.
+    Weights, codes and moments are counted, activations by a forward pass without data. Of peaks measured on a CPU
+    it gave 0.95 times for the VQ-VAE of profile ``paper``, 1.17 times for the VAE and 1.65 times for the GAN.
 
     Args:
         config: the Config.
@@ -103,9 +103,9 @@ def check_memory(config: Config, device: str, data: ImageData) -> None:
     Raises:
         InputError: if it needs more; the message has both numbers and the field to lower.
     """
-    parts = (data.train, data.test, *([data.validation] if data.validation else []))
-    pixels = min(sum(part.pixels.numel() for part in parts), memory_budget())
-    evaluated = max(len(part) for part in parts[1:])
+    sets = (data.train, data.test, *([data.validation] if data.validation else []))
+    pixels = min(sum(images.pixels.numel() for images in sets), memory_budget())
+    evaluated = max(len(images) for images in sets[1:])
     estimate = estimate_memory(config, device, len(data.train), evaluated, pixels)
     cuda = torch.device(device).type == "cuda"
     available = torch.cuda.get_device_properties(device).total_memory if cuda else total_memory()
