@@ -147,12 +147,11 @@ def test_ten_kills_change_nothing(folders: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.kills
-def test_many_kills_change_nothing(folders: Path, tmp_path: Path) -> None:
-    counts = dict.fromkeys(FULL, 0)
-    for name, kills in FULL.items():
-        for seed in range(-(-kills // KILLS_PER_CASE)):
-            number = min(KILLS_PER_CASE, kills - seed * KILLS_PER_CASE)
-            counts[name] += check(name, number, seed, folders, tmp_path / f"{name}{seed}")
-    print(f"killed: {counts}, {sum(counts.values())} of {sum(FULL.values())}")
-    assert sum(counts.values()) >= 50
-    assert all(counts.values())
+@pytest.mark.parametrize("name", FULL)
+def test_many_kills_change_nothing(folders: Path, tmp_path: Path, name: str) -> None:
+    kills, count = FULL[name], 0
+    for seed in range(-(-kills // KILLS_PER_CASE)):
+        number = min(KILLS_PER_CASE, kills - seed * KILLS_PER_CASE)
+        count += check(name, number, seed, folders, tmp_path / str(seed))
+    # Of 75 processes at least 50 are killed before their end.
+    assert count >= 0.7 * kills

@@ -133,6 +133,9 @@ def train(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="train again, as on other images; the earlier Run is kept beside it")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="train although the memory is estimated to be too small")
+    ] = False,
 ) -> None:  # fmt: skip
     """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
@@ -141,7 +144,7 @@ def train(
 
     config = Config.profile(profile, **_changes(data, seed, change))
     with training_progress() as progress:
-        finished = train_config(config, runs, device, progress, retrain=retrain)
+        finished = train_config(config, runs, device, progress, retrain=retrain, force=force)
     for note in finished.provenance.get("data_notes", []):
         print(note, file=sys.stderr)
     print(finished.folder)

@@ -199,8 +199,11 @@ class _TuningWorker(Worker):
         self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=max(3, tuning.trials // 5))
 
     def enqueue_points(self) -> None:
-        """Queue the points of expired trials again, with their parameters."""
-        self.leases.enqueue({key: trial.params for key, trial in self._first_trials().items()})
+        """Queue the points of expired trials again, with all of their parameters or none."""
+        size = len(self.tuning.space)
+        self.leases.enqueue(
+            {key: trial.params if len(trial.params) == size else {} for key, trial in self._first_trials().items()}
+        )
 
     def propose_trial(self) -> Trial | None:
         """Create a trial while there are fewer than requested."""
@@ -220,10 +223,11 @@ class _TuningWorker(Worker):
         """Build a Config from the values that TPE suggests."""
         import optuna
 
-        # A seed for each trial: two workers draw different values, and a resumed tuning draws what it would have
-        # drawn without the interruption.
+        # A seed for each point: two workers draw different values, and a resumed tuning, in which repeated trials take
+        # numbers of their own, draws what it would have drawn without the interruption.
+        number = list(self._first_trials()).index(trial_point_key(self.leases.trials()[trial.number]))
         self.study.sampler = optuna.samplers.TPESampler(
-            seed=self.tuning.base.seed + 1009 * trial.number, n_startup_trials=max(4, self.num_points // 4)
+            seed=self.tuning.base.seed + 1009 * number, n_startup_trials=max(4, self.num_points // 4)
         )
         return self.tuning.base.replace(
             **{field: _suggest_value(trial, field, values) for field, values in self.tuning.space.items()}

@@ -44,6 +44,7 @@ def train(
     observer: Observer | None = None,
     *,
     retrain: bool = False,
+    force: bool = False,
 ) -> Run:
     """Train a Config, or return its Run if it is finished.
 
@@ -71,13 +72,15 @@ def train(
             the model. It does not receive the VQ-VAE under a prior. None (default) calls nothing.
         retrain: whether an existing Run of the Config is renamed (see ``set_aside``) and trained again, with the
             VQ-VAE under a prior if its images have changed. Default False.
+        force: whether to train although the estimated memory is more than the machine or the accelerator has. Default
+            False: that is refused.
 
     Returns:
         The Run; ``run.finished`` is False if ``stop_after_steps`` or ``should_stop`` ended the training early.
 
     Raises:
-        InputError: if the images or the networks of a loss cannot be read, the device is not available, the loss is
-            NaN or infinite, a file of the Run is damaged, or the folder holds another Config.
+        InputError: if the images or the networks of a loss cannot be read, the device is not available, the memory is
+            too small, the loss is NaN or infinite, a file of the Run is damaged, or the folder holds another Config.
         ChangedDataError: if the Run, or the VQ-VAE under a prior, was trained on other images, without ``retrain``.
         KeyboardInterrupt: after SIGINT, when the checkpoint is written.
         SystemExit: after SIGTERM, with status 143, when the checkpoint is written.
@@ -93,12 +96,12 @@ def train(
         return run
     if config.prior.kind != "none":
         replaced = retrain and images_changed(Path(root) / config.codec().id)
-        codec = train(config.codec(), root, device, progress, should_stop=should_stop, retrain=replaced)
+        codec = train(config.codec(), root, device, progress, should_stop=should_stop, retrain=replaced, force=force)
         if not codec.finished:
             return run
     with run_lock(run, should_stop or (lambda: False)) as acquired:
         if acquired:
-            training = _Training(run, device, progress, should_stop, observer)
+            training = _Training(run, device, progress, should_stop, observer, force=force)
             with stop_signals() as received:
                 training.run_steps(stop_after_steps, received)
     return run
@@ -114,12 +117,14 @@ class _Training:
         progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
         observer: Observer | None = None,
+        *,
+        force: bool = False,
     ) -> None:
         self.run, self.config, self.device, self.progress = run, run.config, device, progress
         self.should_stop = should_stop or (lambda: False)
         self.observer = observer
         self.stopped = False
-        self.recipe = build_recipe(run, device)
+        self.recipe = build_recipe(run, device, force=force)
         self.model = self.recipe.model
         recipe = self.recipe
         self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays)

@@ -8,19 +8,20 @@ from vqlab.training.run_folder import RunFolder
 __all__ = ["Recipe", "StepContext", "StepMetrics", "build_recipe"]
 
 
-def build_recipe(run: RunFolder, device: str) -> Recipe:
+def build_recipe(run: RunFolder, device: str, *, force: bool = False) -> Recipe:
     """Build the recipe of a Run's kind, with a newly initialised model.
 
     Args:
         run: the Run to train; ``run.config.kind`` selects the recipe.
         device: the torch device that trains.
+        force: whether a training begins that needs more memory than there is. Default False.
 
     Returns:
         The recipe.
 
     Raises:
-        InputError: if the images cannot be read, a network of the loss cannot be had, or, for a prior, the VQ-VAE's
-            Run is missing or has another codebook than the one that training began with.
+        InputError: if the images cannot be read, the memory is too small, a network of the loss cannot be had, or,
+            for a prior, the VQ-VAE's Run is missing or has another codebook than the one that training began with.
     """
     from vqlab.training.recipes.gan import GANRecipe
     from vqlab.training.recipes.priors import DiffusionRecipe, TransformerRecipe
@@ -31,4 +32,4 @@ def build_recipe(run: RunFolder, device: str) -> Recipe:
         "vqvae": VQVAERecipe, "vae": VAERecipe, "gan": GANRecipe,
         "transformer": TransformerRecipe, "diffusion": DiffusionRecipe,
     }  # fmt: skip
-    return recipes[run.config.kind](run, device)
+    return recipes[run.config.kind](run, device, force=force)

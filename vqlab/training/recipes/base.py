@@ -17,6 +17,7 @@ from vqlab.data import batches
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.models import build_model
 from vqlab.training.finite_check import FiniteCheck
+from vqlab.training.memory_estimate import check_memory
 from vqlab.training.optimizers import clear_gradients, schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.step_guard import StepGuard
@@ -65,6 +66,7 @@ class Recipe(ABC):
     Args:
         run: the Run to train.
         device: the torch device that trains.
+        force: whether a training begins that needs more memory than there is. Default False.
 
     Attributes:
         run: the Run to train.
@@ -82,9 +84,11 @@ class Recipe(ABC):
         guard: takes back steps that are not finite, with ``optim.on_nonfinite=skip``; else None.
     """
 
-    def __init__(self, run: RunFolder, device: str) -> None:
+    def __init__(self, run: RunFolder, device: str, *, force: bool = False) -> None:
         self.run, self.config, self.device = run, run.config, device
         self.data = run.data()
+        if not force:
+            check_memory(self.config, device, self.data)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}
