@@ -303,7 +303,8 @@ def tune(
     base = with_validation(Config.profile(profile, **_changes(data, seed, change)))
     tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
     finished = tuning.run(runs, device, _print_now, storage=storage)
-    print(f"best PSNR on the held-out images, {finished.best_value:.2f} dB: {tuning.best_command(finished)}")
+    command = tuning.best_command(finished)
+    print(f"best PSNR on the held-out images, {finished.best_value:.2f} dB: {command}")
 
 
 @app.command()
@@ -366,12 +367,11 @@ def lab(
     folder: Annotated[Path | None, typer.Option(help="folder of your notebooks; existing ones are kept")] = None,
 ) -> None:
     """Open JupyterLab with the notebooks, on loopback, with a token; other options are passed to JupyterLab."""
-    from vqlab.report import working_copy
+    from vqlab.report import server_options, working_copy
 
     notebooks = working_copy(folder, print).resolve()
-    server = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={notebooks}"]
     page = "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
-    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", *server, page, *context.args])
+    os.execvp(sys.executable, [sys.executable, "-m", "jupyter", "lab", *server_options(context.args, notebooks), page])
 
 
 @app.command()
@@ -477,5 +477,6 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _print_error(message: str) -> int:
-    print("vqlab: " + " ".join(message.split()), file=sys.stderr)
+    text = " ".join(word if len(word) <= 500 else f"{word[:80]}…" for word in message.split())
+    print(f"vqlab: {text if len(text) <= 1500 else f'{text[:1000]} … {text[-400:]}'}", file=sys.stderr)
     return 2

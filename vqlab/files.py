@@ -131,5 +131,5 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: is not valid JSON; remove this file or the Run's folder, and train again") from None

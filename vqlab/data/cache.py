@@ -35,9 +35,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     # An open file is given to numpy, because numpy leaves one open that it cannot read.
     with path.open("rb") as file:
         try:
+            # numpy takes other files for pickles, which it refuses with advice to read them all the same.
+            if not zipfile.is_zipfile(file):
+                raise ValueError(f"{path}: not a whole npz file")
+            file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 return dict(stored)
-        except (EOFError, zipfile.BadZipFile) as error:
+        except ValueError:
+            raise
+        except Exception as error:  # zipfile and numpy raise many kinds of errors on damaged files.
             raise ValueError(f"{path}: not a whole npz file ({error})") from None
 
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vqlab.data.png import damaged_chunk
 from vqlab.errors import InputError
 
 if TYPE_CHECKING:
     from vqlab.config import Fit
 
 MAX_PIXELS = 50_000_000
+_CHUNK_VALUES = 1 << 20
 _GREY_STEP = "converted from grey to RGB"
 
 
 # A strip of pixels would need gigabytes when its shorter side is enlarged to the size.
 _LONGEST = 8
+# What Pillow may read; some of its other readers start programs, as Ghostscript for EPS.
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
 # Pillow's mode by number of channels.
 _MODES = {1: "L", 3: "RGB"}
 
@@ -37,7 +42,7 @@ def decode_image(
     Args:
         content: the bytes of the file.
         name: name of the file, for messages.
-        formats: names of the accepted formats, as Pillow has them; None accepts all that Pillow reads.
+        formats: names of the accepted formats, as Pillow has them; None accepts those of ``layout.SUFFIXES``.
         header: called with the size, ``WIDTHxHEIGHT``, and Pillow's mode of a file that opens; None: not called.
 
     Returns:
@@ -47,11 +52,16 @@ def decode_image(
         InputError: if ``content`` is no image of these formats, is damaged, or has more than 50 million pixels.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=formats) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=formats or _formats()) as image,
+        ):
             if header:
                 header(f"{image.width}x{image.height}", image.mode)
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, f"{image.width}x{image.height} pixels")
+            if (chunk := damaged_chunk(content)) is not None:
+                raise InputError(f"{name}: is a damaged image (checksum of the PNG chunk {chunk})")
             steps = [f"{image.width}x{image.height} {image.format}"]
             if getattr(image, "n_frames", 1) > 1:
                 steps.append("first frame")
@@ -66,6 +76,13 @@ def decode_image(
     except Exception as error:
         # Pillow's readers raise many kinds of errors on damaged files: OSError, SyntaxError, struct.error, …
         raise InputError(f"{name}: is a damaged image ({error})") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the accepted formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def fit_image(
@@ -162,14 +179,23 @@ def _to_channels(image: Image.Image, channels: int, steps: list[str]) -> Image.I
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey values of 16 or 32 bits or floating point as 8 bits: the range is that of 16 bits, 0…1, or the image's."""
-    values = np.nan_to_num(np.asarray(image, np.float64))
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    stored = np.asarray(image)
+    bounds = [(float(rows.min(initial=0)), float(rows.max(initial=0))) for rows in _in_float64(stored)]
+    low, high = min((low for low, _ in bounds), default=0.0), max((high for _, high in bounds), default=0.0)
     if image.mode.startswith("I") and low >= 0 and high <= 65_535:
         low, high = 0.0, 65_535.0
     elif low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scaled = (values - low) * (255 / (high - low if high > low else 1))
-    return Image.fromarray(np.floor(scaled + 0.5).astype(np.uint8))
+    factor = 255 / (high - low if high > low else 1)
+    scaled = [np.floor((rows - low) * factor + 0.5).astype(np.uint8) for rows in _in_float64(stored)]
+    return Image.fromarray(np.concatenate(scaled))
+
+
+def _in_float64(stored: np.ndarray) -> Iterator[np.ndarray]:
+    """Some rows at a time, since large images would take eight bytes for each pixel several times."""
+    step = max(1, _CHUNK_VALUES // max(1, stored.shape[1]))
+    for start in range(0, len(stored), step):
+        yield np.nan_to_num(stored[start : start + step].astype(np.float64))
 
 
 def _crop_to_shape(image: Image.Image, shape: float, steps: list[str]) -> Image.Image:

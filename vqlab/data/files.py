@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import lzma
 import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
 
 from vqlab.data.layout import is_image_name, part_folder
-from vqlab.data.zstandard import is_zstandard, open_zstandard
 from vqlab.errors import InputError
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
 # Larger files are no images that this package could use; an archive may claim any size.
 MAX_BYTES = 200_000_000
+_MAX_LIST_BYTES = 1_000_000_000
+# Where Linux shows processes, hardware and devices as files.
+_SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "filepath")
 _LABEL_COLUMNS = ("label", "class", "category", "target")
 _PART_COLUMNS = ("split", "part", "subset")
@@ -81,35 +78,43 @@ def file_stamp(path: str | Path, name: str | None = None) -> str:
     """
     try:
         stat = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a NUL
         return f"{name or path}"
     return f"{name or path}\t{stat.st_size}\t{stat.st_mtime_ns}"
 
 
-def list_files(source: Path) -> ImageSource:
-    """List the image files of a folder, an archive or a list.
+def list_folder(source: Path) -> ImageSource:
+    """List the image files of a folder and its folders.
 
     Args:
-        source: a folder, an archive (.zip, .tar, .tar.gz, .tar.xz, .tar.zst, …), or a text or CSV file of paths.
+        source: the folder.
 
     Returns:
-        The files whose names are those of images; links that lead in circles, pipes and devices are not opened.
+        The files whose names are those of images. Links that lead in circles, pipes and devices are not opened, and
+        the folders in which a system shows its processes and devices are passed over.
+    """
+    found = list(_walk(str(source)))
+    return ImageSource(
+        tuple(file_stamp(path, name) for name, path in found),
+        _in_order([File(printable(name), path=path) for name, path in found]), in_files=True,
+    )  # fmt: skip
+
+
+def list_paths(source: Path) -> ImageSource:
+    """List the image files that a text or CSV file names.
+
+    Args:
+        source: the file, with one of ``LIST_SUFFIXES``.
+
+    Returns:
+        The files.
 
     Raises:
-        InputError: if the source is of another kind, or an archive is damaged.
+        InputError: if the file is larger than 1 GB, is no text or CSV, or has no column of paths.
     """
-    if source.is_dir():
-        found = list(_walk(str(source)))
-        return ImageSource(
-            tuple(file_stamp(path, name) for name, path in found),
-            _in_order([File(printable(name), path=path) for name, path in found]), in_files=True,
-        )  # fmt: skip
-    if source.suffix.lower() in LIST_SUFFIXES:
-        listed = list(_listed_files(source))
-        stamp = (file_stamp(source), *(file_stamp(path) for _, _, path in listed if path is not None))
-        return ImageSource(stamp, _in_order(listed), in_files=True)
-    is_zip = zipfile.is_zipfile(source)
-    return ImageSource((file_stamp(source),), partial(_zip_files if is_zip else _tar_files, source))
+    listed = list(_listed_files(source))
+    stamp = (file_stamp(source), *(file_stamp(path) for _, _, path in listed if path is not None))
+    return ImageSource(stamp, _in_order(listed), in_files=True)
 
 
 def _in_order(files: list[File]) -> Callable[[ReadPosition], Iterator[File]]:
@@ -127,7 +132,7 @@ def _walk(source: str) -> Iterator[tuple[str, str]]:
     while waiting:
         folder, inside = waiting.pop()
         identity = os.path.realpath(folder)
-        if identity in visited:
+        if identity in visited or identity in _SYSTEM_FOLDERS:
             continue
         visited.add(identity)
         try:
@@ -158,10 +163,15 @@ def _listed_name(path: PurePosixPath, label: str, part: str) -> str:
 
 def _listed_paths(source: Path) -> list[tuple[str, str, str]]:
     """Path, label and part of each line; the last two may be empty."""
+    if source.stat().st_size > _MAX_LIST_BYTES:
+        raise InputError(f"data.source=folder:{source.name}: is larger than 1 GB, which no list of paths is; divide it")
     text = source.read_text(encoding="utf-8-sig", errors="surrogateescape")
     if source.suffix.lower() == ".txt":
         return [(line.strip(), "", "") for line in text.splitlines() if line.strip()]
-    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t" if source.suffix.lower() == ".tsv" else ","))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), delimiter="\t" if source.suffix.lower() == ".tsv" else ","))
+    except csv.Error as error:
+        raise InputError(f"data.source=folder:{source.name}: is no CSV file ({error}); correct it") from None
     columns = {(name or "").strip().lower(): name for name in (rows[0] if rows else ())}
     path, label, part = (
         next((columns[name] for name in names if name in columns), None)
@@ -172,52 +182,6 @@ def _listed_paths(source: Path) -> list[tuple[str, str, str]]:
             f"data.source=folder:{source.name}: has no column of paths; name one of {', '.join(_PATH_COLUMNS)}"
         )
     return [((row[path] or "").strip(), (row.get(label) or "").strip(), (row.get(part) or "").strip()) for row in rows]
-
-
-def _zip_files(source: Path, position: ReadPosition) -> Iterator[File]:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            members = archive.infolist()
-            for number, member in enumerate(members, 1):
-                position.share = number / len(members)
-                if member.is_dir() or not is_image_name(member.filename):
-                    continue
-                if member.flag_bits & 1:
-                    raise InputError(f"data.source=folder:{source.name}: is encrypted; unpack it first")
-                yield File(printable(member.filename), None if member.file_size > MAX_BYTES else archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise _damaged(source, error) from None
-
-
-def _tar_files(source: Path, position: ReadPosition) -> Iterator[File]:
-    size = source.stat().st_size
-    try:
-        with source.open("rb") as raw, _open_tar(raw, source) as archive:
-            for member in archive:
-                position.share = raw.tell() / size
-                # Hard links are files, too.
-                if (member.isfile() or member.islnk()) and is_image_name(member.name):
-                    file = archive.extractfile(member)
-                    too_large = member.size > MAX_BYTES or file is None
-                    yield File(printable(member.name), None if too_large or file is None else file.read())
-            # A checksum of the whole is compared at the end of the file only.
-            while archive.fileobj and archive.fileobj.read(1 << 20):
-                pass
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, KeyError) as error:
-        raise _damaged(source, error) from None
-
-
-def _open_tar(raw: io.BufferedIOBase, source: Path) -> tarfile.TarFile:
-    if is_zstandard(raw):
-        return tarfile.open(fileobj=open_zstandard(raw, f"data.source=folder:{source.name}"), mode="r:")
-    return tarfile.open(fileobj=raw, mode="r:*")
-
-
-def _damaged(source: Path, error: Exception) -> InputError:
-    return InputError(
-        f"data.source=folder:{source.name}: not a complete .zip, .tar, .tar.gz or .tar.zst archive ({error}); replace "
-        "the file"
-    )
 
 
 def printable(name: str) -> str:

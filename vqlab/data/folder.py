@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from vqlab.config import DataConfig
+from vqlab.data.archives import list_archive
 from vqlab.data.arrays import ARRAY_SUFFIXES, list_arrays
 from vqlab.data.decode_batch import Fitting
-from vqlab.data.files import ImageSource, list_files
+from vqlab.data.files import LIST_SUFFIXES, ImageSource, list_folder, list_paths
 from vqlab.data.image_cache import VERSION, CacheEntry
 from vqlab.data.images import ImageData, Images
 from vqlab.data.memory import memory_budget
@@ -100,7 +101,9 @@ def _list_source(source: Path) -> ImageSource:
         return list_arrays(source)
     if paths := parquet_paths(source):
         return list_parquet(source, paths)
-    listed = list_files(source)
+    if source.is_file():
+        return list_paths(source) if source.suffix.lower() in LIST_SUFFIXES else list_archive(source)
+    listed = list_folder(source)
     if not listed.stamp and (paths := parquet_paths(source, deep=True)):
         return list_parquet(source, paths)
     return listed

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vqlab.data.decompression import MAX_RATIO
 from vqlab.data.files import MAX_BYTES, File, ImageSource, ReadPosition, file_stamp, printable
 from vqlab.data.layout import part_folder
 from vqlab.errors import InputError
@@ -14,7 +15,7 @@ from vqlab.errors import InputError
 SUFFIX = ".parquet"
 _IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo")
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "category", "target")
-_ROWS = 256
+_MAX_ROWS, _MAX_BATCH_BYTES = 256, 16_000_000
 
 
 def parquet_paths(source: Path, *, deep: bool = False) -> list[Path]:
@@ -60,7 +61,7 @@ def list_parquet(source: Path, paths: list[Path]) -> ImageSource:
             for file in _rows(_opened(parquet, path), path, _part(path, source), number):
                 yield file
                 done += 1
-                position.share = done / total
+                position.share = min(1.0, done / max(1, total))
 
     return ImageSource(tuple(map(file_stamp, paths)), files)
 
@@ -77,13 +78,14 @@ def _pyarrow(source: Path) -> Any:
 
 def _opened(parquet: Any, path: Path) -> Any:
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
     except Exception as error:  # pyarrow raises ArrowInvalid, OSError and others for damaged files.
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"data.source=folder:{path.name}: is not a whole Parquet file ({error}); replace the file")
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"data.source=folder:{path.name}: is not a whole Parquet file ({reason}); replace the file")
 
 
 def _part(path: Path, source: Path) -> str:
@@ -98,7 +100,8 @@ def _rows(file: Any, path: Path, part: str, number: int) -> Iterator[File]:
     image, label, names = _columns(file.schema_arrow, path)
     row = 0
     try:
-        for batch in file.iter_batches(_ROWS, columns=[image, *([label] if label else [])]):
+        _check_proportion(file.metadata)
+        for batch in file.iter_batches(_batch_rows(file.metadata), columns=[image, *([label] if label else [])]):
             images = batch.column(0).to_pylist()
             labels = batch.column(1).to_pylist() if label else [None] * len(images)
             for stored, value in zip(images, labels, strict=True):
@@ -110,6 +113,21 @@ def _rows(file: Any, path: Path, part: str, number: int) -> Iterator[File]:
         raise
     except Exception as error:  # as in ``_opened``
         raise _damaged(path, error) from None
+
+
+def _check_proportion(metadata: Any) -> None:
+    """Raise ValueError if a column unpacks to far more than images compress; it would be unpacked in memory."""
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            if chunk.total_uncompressed_size > MAX_BYTES + MAX_RATIO * chunk.total_compressed_size:
+                raise ValueError(f"the content is more than {MAX_RATIO} times the file")
+
+
+def _batch_rows(metadata: Any) -> int:
+    """Rows that are decoded at a time: fewer if they are large."""
+    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    return max(1, min(_MAX_ROWS, _MAX_BATCH_BYTES * metadata.num_rows // max(1, size)))
 
 
 def _class_folder(value: Any, names: list[str]) -> list[str]:

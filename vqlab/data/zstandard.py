@@ -8,25 +8,7 @@ from typing import Any
 
 from vqlab.errors import InputError
 
-_MAGIC = b"\x28\xb5\x2f\xfd"
-
-
-def is_zstandard(raw: io.BufferedIOBase) -> bool:
-    """Find out whether a file is compressed with Zstandard.
-
-    Args:
-        raw: the file, at its beginning, where it is afterwards, too.
-
-    Returns:
-        Whether it begins with the magic number.
-
-    Example:
-        >>> is_zstandard(io.BytesIO(b"text"))
-        False
-    """
-    start = raw.read(len(_MAGIC))
-    raw.seek(0)
-    return start == _MAGIC
+MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def open_zstandard(raw: io.BufferedIOBase, name: str) -> io.BufferedReader:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vqlab.report.finding import Finding as Finding
+    from vqlab.report.lab_server import server_options as server_options
     from vqlab.report.layer_findings import identities_finding as identities_finding
     from vqlab.report.layer_findings import own_rule_finding as own_rule_finding
     from vqlab.report.layer_findings import rotations_finding as rotations_finding
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _NAMES_OF = {
     "finding": ("Finding",),
+    "lab_server": ("server_options",),
     "layer_findings": ("identities_finding", "own_rule_finding", "rotations_finding"),
     "notebooks": ("notebooks_folder", "run_notebooks", "working_copy"),
     "run_findings": (

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from vqlab.studies.commands import train_command
 from vqlab.studies.display import count_finished, finished_values, table_html
 from vqlab.studies.leases import has_error, is_failed, point_key, trial_point_key
 from vqlab.studies.measures import MEASURES
-from vqlab.studies.storage import convert_storage_errors
+from vqlab.studies.storage import JOURNAL, convert_storage_errors
 from vqlab.studies.worker import Worker, short_field_name
 from vqlab.training import Run
 
@@ -61,9 +62,10 @@ class Grid:
         if not self.axes:
             raise InputError(f"grid {self.name}: has no axes; give at least one, as quantizer.decay=[0.95,0.99]")
         for axis, values in self.axes.items():
-            if not values or len(set(values)) < len(values):
+            if not values or len(set(map(repr, values))) < len(values):
                 raise InputError(
-                    f"grid {self.name}: axis {axis}={list(values)}: needs at least one value, without repetition"
+                    f"grid {self.name}: axis {axis}={reprlib.repr(list(values))}: needs at least one value, without "
+                    "repetition"
                 )
         self.configs()
 
@@ -176,7 +178,12 @@ def _measure_row(trial: FrozenTrial | None, config: Config) -> dict[str, Any]:
     row |= {"run": "", "data": "", "error": "not finished yet"}
     if trial is None or trial.state.name != "COMPLETE":
         return row if trial is None or not has_error(trial) else {**row, "error": trial.user_attrs["error"]}
-    stored = trial.user_attrs["row"]
+    stored = trial.user_attrs.get("row")
+    if not isinstance(stored, dict) or not isinstance(stored.get("perplexity"), int | float):
+        raise InputError(
+            f"{JOURNAL}: trial {trial.number} holds no row of measures; move the journal away (the Runs are kept) and "
+            "run again"
+        )
     measured = {name: stored[name] for name in (*MEASURES, "run", "data") if name in stored}
     return {**row, **measured, **bit_rates(config, stored["perplexity"]), "error": ""}
 

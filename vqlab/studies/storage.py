@@ -46,7 +46,9 @@ def open_storage(root: str | Path, url: str | None = None) -> BaseStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return JournalStorage(Journal(path))
-    except ValueError:
+    except OSError:
+        raise
+    except Exception:  # Optuna applies the rows without looking at their types.
         raise InputError(f"{path}: is a damaged journal; move it away (the Runs are kept) and run again") from None
 
 
@@ -56,7 +58,7 @@ def _open_sql(url: str) -> BaseStorage:
 
     try:
         parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
         raise InputError("storage: is not a database URL; write it as postgresql://user@host/name") from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vqlab.errors import InputError
-from vqlab.training.files import read_tensors, write_tensors
+from vqlab.training.files import differing_tensor, read_tensors, write_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 # The checkpoint before, for the case that the last one is damaged.
@@ -72,7 +72,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], int]:
             continue
         try:
             tensors, metadata = read_tensors(folder / name)
-            step = int(metadata["step"])
+            step = _step(metadata["step"])
         except (InputError, KeyError, ValueError):
             damaged.append(name)
             (folder / name).unlink(missing_ok=True)
@@ -83,6 +83,13 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], int]:
     if damaged:
         print(f"run {folder}: {' and '.join(damaged)} damaged; training starts again from step 0", file=sys.stderr)
     return {}, 0
+
+
+def _step(text: str) -> int:
+    step = int(text)
+    if not 0 <= step < 2**63:
+        raise ValueError(text)
+    return step
 
 
 def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> int:
@@ -97,13 +104,20 @@ def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arra
     Returns:
         Number of finished training steps; 0 if the folder has no checkpoint that can be read, and then nothing is
         changed.
+
+    Raises:
+        InputError: if the tensors of the file are not those of the modules, optimizers and arrays.
     """
     tensors, step = read_checkpoint(folder)
     if not tensors:
         return 0
+    if reason := _mismatch(tensors, modules, optimizers, arrays):
+        raise InputError(
+            f"{folder / CHECKPOINT_FILE}: is not that of this Config ({reason}); put back the file, or remove it to "
+            "train from the first step"
+        )
     for name, module in modules.items():
-        prefix = f"{name}."
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        module.load_state_dict(_under(tensors, f"{name}."))
     for prefix, optimizer in optimizers.items():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": _optimizer_state(tensors, f"{prefix}.")})
     for name, array in arrays.items():
@@ -115,6 +129,32 @@ def _restore_array(array: np.ndarray, stored: np.ndarray) -> None:
     # Older checkpoints count usage per epoch, not per window: the counts go to the first window of each epoch.
     target = array if array.shape == stored.shape else array.reshape(len(stored), -1, *array.shape[1:])[:, 0]
     target[:] = stored
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _mismatch(tensors: Mapping[str, Tensor], modules: Modules, optimizers: Optimizers, arrays: Arrays) -> str:
+    """What keeps stored tensors from being the state of these modules, optimizers and arrays; empty if they fit."""
+    for name, module in modules.items():
+        if reason := differing_tensor(module.state_dict(), _under(tensors, f"{name}."), finite=False):
+            return f"{name}: {reason}"
+    for name, optimizer in optimizers.items():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for key, tensor in _under(tensors, f"{name}.").items():
+            index = key.partition(".")[0]
+            if not index.isdecimal() or int(index) >= len(parameters):
+                return f"{name}: no parameter {index[:80]}"
+            if tensor.numel() != 1 and tensor.shape != parameters[int(index)].shape:
+                return f"{name}: {key[:80]} is {tuple(tensor.shape)}"
+    for name, array in arrays.items():
+        stored = tensors.get(name)
+        if stored is None or stored.dtype != torch.int64 or stored.shape[-1:] != array.shape[-1:]:
+            return f"{name} is missing, or not int64 (n, {array.shape[-1]})"
+        if stored.shape != array.shape and (stored.ndim != array.ndim or not len(stored) or len(array) % len(stored)):
+            return f"{name} is {tuple(stored.shape)}"
+    return ""
 
 
 def _optimizer_state(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:

@@ -75,6 +75,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def differing_tensor(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, finite: bool = True) -> str:
+    """Find the first tensor that keeps stored tensors from being those of a module.
+
+    Args:
+        expected: ``state_dict`` of the module.
+        found: the stored tensors.
+        finite: whether values that are not finite are wrong, too. Default True.
+
+    Returns:
+        What is wrong: a name that is missing or unknown, another shape, or values that are not finite; empty if the
+        tensors fit.
+    """
+    for name, tensor in expected.items():
+        if name not in found:
+            return f"has no {name}"
+        if found[name].shape != tensor.shape or found[name].is_floating_point() != tensor.is_floating_point():
+            return f"{name} is {found[name].dtype} {tuple(found[name].shape)}, must be {tuple(tensor.shape)}"
+        if finite and not found[name].isfinite().all():
+            return f"{name} has values that are not finite"
+    unknown = sorted(set(found) - set(expected))
+    return f"unknown tensor {unknown[0][:80]}" if unknown else ""
+
+
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):

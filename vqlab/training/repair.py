@@ -8,17 +8,17 @@ from pathlib import Path
 
 from vqlab.data.cache import read_arrays
 from vqlab.errors import InputError
-from vqlab.files import read_json
 from vqlab.training.checkpoint import read_checkpoint
 from vqlab.training.files import read_tensors
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.run_values import read_measures, read_provenance
 
 # Files that training or evaluation writes again if they are missing, and what reads each of them.
 _READERS: dict[str, Callable[[Path], object]] = {
-    "provenance.json": read_json,
+    "provenance.json": read_provenance,
     "model.safetensors": read_tensors,
     "codebook.npz": read_arrays,
-    "evaluation*.json": read_json,
+    "evaluation*.json": read_measures,
 }
 
 

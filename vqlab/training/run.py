@@ -10,13 +10,14 @@ from torch import Tensor
 
 from vqlab.data import load_data
 from vqlab.errors import InputError
-from vqlab.files import read_json, write_json
+from vqlab.files import write_json
 from vqlab.metrics.distances import NOT_REQUESTED
 from vqlab.metrics.pixels import pooled_psnr
 from vqlab.training.device import find_device
 from vqlab.training.display import describe_run, run_html
 from vqlab.training.evaluation import evaluate, pixel_metrics
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.run_values import read_measures
 from vqlab.training.sampling import draw_samples
 
 
@@ -76,8 +77,8 @@ class Run(RunFolder):
         self.check_data()
         path, device = self.folder / "evaluation.json", find_device(device)
         requested = device.startswith("cuda") if inception is None else inception
-        stored = read_json(path) if path.is_file() else {}
-        if "mse" in stored:  # Runs of version 0.1 were measured without it
+        stored = read_measures(path) if path.is_file() else {}
+        if stored.get("mse") is not None:  # Runs of version 0.1 were measured without it
             stored.setdefault("psnr_pooled", pooled_psnr(stored["mse"]))
         if _is_complete(stored, self.config.kind, inception=requested, retry=inception is True):
             return stored
@@ -112,7 +113,7 @@ class Run(RunFolder):
         data = load_data(self.config.data.model_copy(update=changes))
         path, device = self.folder / f"evaluation_{data.fingerprint}.json", find_device(device)
         if path.is_file():
-            return read_json(path)
+            return read_measures(path)
         columns = pixel_metrics(self.model(device), data, self.config, device)
         write_json(path, columns)
         return columns
@@ -127,7 +128,7 @@ class Run(RunFolder):
 def _is_complete(stored: dict[str, Any], kind: str, *, inception: bool, retry: bool) -> bool:
     """Whether ``stored`` has every distance that is requested; with ``retry``, absent values are measured again."""
     prefixes = {"vqvae": ("r",), "vae": ("r", "sample_")}.get(kind, ("sample_",))
-    if not all(f"{prefix}fd_classifier" in stored for prefix in prefixes):
+    if not all({f"{prefix}fd_classifier", f"{prefix}fid"} <= set(stored) for prefix in prefixes):
         return False
-    reasons = [stored[f"{prefix}fid_reason"] for prefix in prefixes if stored[f"{prefix}fid"] is None]
+    reasons = [stored.get(f"{prefix}fid_reason") for prefix in prefixes if stored[f"{prefix}fid"] is None]
     return not inception or not any(retry or reason == NOT_REQUESTED for reason in reasons)

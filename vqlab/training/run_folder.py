@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,13 +11,13 @@ from jaxtyping import Int64
 
 from vqlab.config import Config
 from vqlab.data import ImageData, load_data
-from vqlab.data.cache import read_arrays
 from vqlab.data.folder import source_key
 from vqlab.errors import ChangedDataError, InputError
 from vqlab.files import read_json, write_json
 from vqlab.models import build_model
-from vqlab.training.files import read_tensors
+from vqlab.training.files import differing_tensor, read_tensors
 from vqlab.training.logs import read_rows
+from vqlab.training.run_values import read_codebook, read_log, read_object, read_provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,16 +60,21 @@ class RunFolder:
         if not path.is_file():
             raise InputError(f"run {folder}: has no config.json; give the folder that `vqlab train` printed")
         try:
-            stored = json.loads(path.read_text())
+            stored = read_object(path)
             version, values = stored["format"], stored["config"]
-        except (ValueError, KeyError, TypeError):
+        except (InputError, KeyError):
             raise InputError(f"run {folder}: config.json is unreadable; train the Config again") from None
-        if version > FORMAT_VERSION:
+        if not isinstance(version, int) or version > FORMAT_VERSION:
             raise InputError(
-                f"run {folder}: has format {version} of a newer vqlab; this version reads up to {FORMAT_VERSION}; "
-                "upgrade vqlab"
+                f"run {folder}: config.json was written by a newer vqlab (format {str(version)[:20]}; this version "
+                f"reads up to {FORMAT_VERSION}); upgrade vqlab"
             )
-        return cls(folder, Config.parse(values, as_stored=True))
+        try:
+            return cls(folder, Config.parse(values, as_stored=True))
+        except InputError as error:
+            raise InputError(
+                f"run {folder}: config.json: {error}; upgrade vqlab if a newer version wrote it, else put back the file"
+            ) from None
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Self:
@@ -108,8 +112,7 @@ class RunFolder:
     @property
     def provenance(self) -> dict[str, Any]:
         """Versions, git commit, device, seed, data fingerprint, wall seconds; empty before the first checkpoint."""
-        path = self.folder / "provenance.json"
-        return read_json(path) if path.is_file() else {}
+        return read_provenance(self.folder / "provenance.json")
 
     def metrics(self) -> pd.DataFrame:
         """Read ``metrics.jsonl``.
@@ -120,7 +123,8 @@ class RunFolder:
         """
         import pandas as pd
 
-        return pd.DataFrame(read_rows(self.folder / "metrics.jsonl"))
+        rows = read_log(self.folder / "metrics.jsonl")
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["kind", "step", "epoch"])
 
     def angles(self) -> pd.DataFrame:
         """Read ``angles.jsonl``.
@@ -177,7 +181,7 @@ class RunFolder:
         path = self.require_kind("vqvae").folder / "codebook.npz"
         if not path.is_file():
             raise InputError(f"run {self.folder}: has no codebook.npz; finish an epoch with `vqlab train`")
-        return read_arrays(path)
+        return read_codebook(path, self.config.quantizer.num_codes)
 
     def last_epoch_metrics(self) -> dict[str, Any]:
         """Read the metrics of the test images that the training loop logged after the last epoch.
@@ -188,7 +192,7 @@ class RunFolder:
         Raises:
             InputError: if no epoch has finished.
         """
-        rows = [row for row in read_rows(self.folder / "metrics.jsonl") if row["kind"] == "epoch"]
+        rows = [row for row in read_log(self.folder / "metrics.jsonl") if row["kind"] == "epoch"]
         if not rows:
             raise InputError(f"run {self.folder}: has no finished epoch; resume it with `vqlab train`")
         return rows[-1]
@@ -225,7 +229,11 @@ class RunFolder:
         if not self.finished:
             raise InputError(f"run {self.folder}: training has not finished; resume it with `vqlab train`")
         model = build_model(self.config, int(self.provenance.get("classes", 0)))
-        model.load_state_dict(read_tensors(self.folder / "model.safetensors")[0])
+        path = self.folder / "model.safetensors"
+        tensors = read_tensors(path)[0]
+        if unlike := differing_tensor(model.state_dict(), tensors):
+            raise InputError(f"{path}: is not that of this Config ({unlike}); put back the file, or train again")
+        model.load_state_dict(tensors)
         return model.to(device).eval()
 
     def codec(self) -> Self:
