@@ -349,6 +349,24 @@ def doctor(
 
 
 @app.command()
+def reproduce(
+    folder: RunFolder,
+    runs: Annotated[Path, typer.Option(help="folder for the new Run")] = Path("reproduced"),
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; that of the Run if not given")] = None,
+) -> None:
+    """Train the Config of a Run again elsewhere, and compare weights and numbers; status 1 if they differ."""
+    from vqlab.analysis.reproduction import reproduce as reproduce_run
+    from vqlab.training import Run
+    from vqlab.training.progress import training_progress
+
+    with training_progress() as progress:
+        result = reproduce_run(Run.open(folder), runs, device, progress)
+    print(f"{result.numbers.to_string()}\n\n{result.conditions().to_string()}\n\n{result.sentence()}")
+    if not result.reproduced:
+        raise typer.Exit(1)
+
+
+@app.command()
 def explore(
     folder: RunFolder,
     output: Annotated[Path | None, typer.Option(help="the page to write; RUN/explorer.html if not given")] = None,

@@ -4,6 +4,7 @@ from vqlab.analysis.codebook_rules import rule_statistics
 from vqlab.analysis.layer_identities import fraction_maps, layer_statistics, transport_identities
 from vqlab.analysis.plane import Plane
 from vqlab.analysis.prior import prior_measures
+from vqlab.analysis.reproduction import Reproduction, reproduce
 from vqlab.analysis.samples import interpolate, nearest_training_images
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.analysis.transport_probe import probe_medians, probe_transports
@@ -11,6 +12,7 @@ from vqlab.analysis.wrong_codes import wrong_code_scores
 
 __all__ = [
     "Plane",
+    "Reproduction",
     "Tokenizer",
     "fraction_maps",
     "interpolate",
@@ -19,6 +21,7 @@ __all__ = [
     "prior_measures",
     "probe_medians",
     "probe_transports",
+    "reproduce",
     "rule_statistics",
     "transport_identities",
     "wrong_code_scores",
