@@ -31,6 +31,12 @@ def test_help_names_the_commands() -> None:
         (["frobnicate"], "frobnicate"),
         (["train", "--sead", "3"], "--sead"),
         (["train", "--runs", "/proc/runs"], "/proc/runs"),
+        (["train", "--runs", ""], "'--runs': is empty"),
+        (["run", "--output", ""], "'--output': is empty"),
+        (["run", "--output", "/dev/null/report"], "/dev/null is no folder"),
+        (["bench", "--table", "nodir/x.csv"], "the folder nodir does not exist"),
+        (["study", "reconstruction", "--table", "x.txt"], "must end in .csv or .md"),
+        (["sample", "nowhere", "--output", "/"], "is a folder"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(words: list[str], told: str, tmp_path: Path) -> None:

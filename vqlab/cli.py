@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from vqlab.errors import InputError
+from vqlab.files import output_file, output_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     import pandas as pd
@@ -54,10 +57,32 @@ def _complete_grid(incomplete: str) -> list[str]:
     return [name for name in GRIDS if name.startswith(incomplete)]
 
 
-def _table_path(path: Path | None) -> Path | None:
-    if path and path.suffix not in (".csv", ".md"):
-        raise typer.BadParameter(f"{path}: must end in .csv or .md; rename the file")
+def _folder(text: str) -> Path:
+    """A folder that is checked before the work whose results go there."""
+    return _checked(output_folder, text)
+
+
+def _runs_folder(text: str) -> Path:
+    """A folder of Runs, which some commands only read."""
+    return _checked(partial(output_folder, writable=False), text)
+
+
+def _file(*suffixes: str) -> Callable[[str], Path]:
+    """Parser of a file that is checked before the work whose result it holds."""
+
+    def path(text: str) -> Path:
+        if suffixes and Path(text).suffix not in suffixes:
+            raise typer.BadParameter(f"{text}: must end in {' or '.join(suffixes)}; rename the file")
+        return _checked(output_file, text)
+
     return path
+
+
+def _checked(check: Callable[[str], Path], text: str) -> Path:
+    try:
+        return check(str(text))
+    except InputError as error:  # typer would replace the message of a ValueError by the value
+        raise typer.BadParameter(str(error)) from None
 
 
 Profile = Annotated[
@@ -65,7 +90,7 @@ Profile = Annotated[
 ]
 Data = Annotated[str, typer.Option(help="photos, cifar10 or folder:PATH (a folder, archive or list of images)")]
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]
-Runs = Annotated[Path, typer.Option(help="folder of the Run folders")]
+Runs = Annotated[Path, typer.Option(parser=_runs_folder, help="folder of the Run folders")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,7 +102,10 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; CUDA if availa
 SoFar = Annotated[bool, typer.Option("--so-far", help="train nothing; show the finished Runs")]
 Table = Annotated[
     Path | None,
-    typer.Option(callback=_table_path, help="write the table: .csv for the rows, .md for the printed table"),
+    typer.Option(
+        parser=_file(".csv", ".md"),
+        help="write the table: .csv for the rows, .md for the printed table",
+    ),
 ]
 TestData = Annotated[
     str | None, typer.Option(help="measure the test images of another source, as folder:PATH; pixels and codes only")
@@ -91,9 +119,11 @@ Storage = Annotated[
 @app.command()
 def run(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
-    output: Annotated[Path, typer.Option(help="folder of the report")] = Path("report"),
+    output: Annotated[Path, typer.Option(parser=_folder, help="folder of the report")] = Path("report"),
     only: Annotated[list[str] | None, typer.Option(help="number of a notebook, as 07; repeatable")] = None,
-    figures: Annotated[Path | None, typer.Option(help="folder for the main figure of each notebook")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(parser=_folder, help="folder for the main figure of each notebook")
+    ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="notebooks at a time; one for each core")] = None,
     open_index: Annotated[bool, typer.Option("--open", help="open the report in a browser at the start")] = False,
 ) -> None:  # fmt: skip
@@ -157,7 +187,7 @@ def data(
     ] = None,
     change: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="write a PNG with images of each part")] = None,
+    sheet: Annotated[Path | None, typer.Option(parser=_file(), help="write a PNG with images of each part")] = None,
     clear: Annotated[
         bool, typer.Option("--clear", help="first remove all decoded images from the cache folder")
     ] = False,
@@ -209,7 +239,7 @@ def evaluate(
 def sample(
     folder: RunFolder, device: Device = None, seed: Seed = 0,
     count: Annotated[int, typer.Option(help="number of images")] = 64,
-    output: Annotated[Path, typer.Option(help="the picture to write, .png")] = Path("samples.png"),
+    output: Annotated[Path, typer.Option(parser=_file(), help="the picture to write, .png")] = Path("samples.png"),
     label: Annotated[int | None, typer.Option(help="priors: index of a class")] = None,
     temperature: Annotated[float | None, typer.Option(help="transformer: above 0")] = None,
     top_k: Annotated[int | None, typer.Option(help="transformer: sample from the k likeliest codes")] = None,
@@ -351,7 +381,7 @@ def doctor(
 @app.command()
 def reproduce(
     folder: RunFolder,
-    runs: Annotated[Path, typer.Option(help="folder for the new Run")] = Path("reproduced"),
+    runs: Annotated[Path, typer.Option(parser=_folder, help="folder for the new Run")] = Path("reproduced"),
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; that of the Run if not given")] = None,
 ) -> None:
     """Train the Config of a Run again elsewhere, and compare weights and numbers; status 1 if they differ."""
@@ -369,7 +399,9 @@ def reproduce(
 @app.command()
 def explore(
     folder: RunFolder,
-    output: Annotated[Path | None, typer.Option(help="the page to write; RUN/explorer.html if not given")] = None,
+    output: Annotated[
+        Path | None, typer.Option(parser=_file(), help="the page to write; RUN/explorer.html if not given")
+    ] = None,
 ) -> None:
     """Write one page of a Run (images, codes, usage) that needs no Python and no server."""
     from vqlab.report import write_run_page

@@ -133,3 +133,62 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (ValueError, RecursionError):
         raise InputError(f"{path}: is not valid JSON; remove this file or the Run's folder, and train again") from None
+
+
+def output_folder(text: str, *, writable: bool = True) -> Path:
+    """Check that a folder can be written, before the work whose results go there.
+
+    Args:
+        text: the path as it was given; the folder need not exist.
+        writable: whether it must be writable. Default True; False for a folder that may be read only.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if the path is empty, leads through a file, or its nearest existing folder cannot be written.
+
+    Example:
+        >>> output_folder("")
+        Traceback (most recent call last):
+        ...
+        vqlab.errors.InputError: is empty; give a folder, "." for this one
+    """
+    if not text.strip():
+        raise InputError('is empty; give a folder, "." for this one')
+    path = Path(text)
+    nearest = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise InputError(f"{path}: {nearest} is no folder; give another path")
+    if writable and not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: {nearest} is not writable; give another path, or change its permissions")
+    return path
+
+
+def output_file(text: str) -> Path:
+    """Check that a file can be written, before the work whose result it holds.
+
+    Args:
+        text: the path as it was given; an existing file is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if the path is empty or a folder, or its folder does not exist or cannot be written.
+
+    Example:
+        >>> output_file("missing/table.csv")
+        Traceback (most recent call last):
+        ...
+        vqlab.errors.InputError: missing/table.csv: the folder missing does not exist; create it
+    """
+    if not text.strip():
+        raise InputError("is empty; give the path of a file")
+    path = Path(text)
+    if not path.parent.exists():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it")
+    output_folder(str(path.parent))
+    if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"{path}: is a folder or not writable; give another path")
+    return path
