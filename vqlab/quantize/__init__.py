@@ -8,19 +8,13 @@ import vqlab.quantize.backward_transports  # noqa: F401
 import vqlab.quantize.forward_transports  # noqa: F401
 import vqlab.quantize.rules  # noqa: F401
 from vqlab.quantize.binary import BinarySphericalQuantizer, LookupFreeQuantizer
-from vqlab.quantize.codebook_rules import (
-    CodebookRule,
-    RuleBatch,
-    RuleStep,
-    get_rule,
-    register_rule,
-    rule_names,
-)
+from vqlab.quantize.codebook_rules import CodebookRule, get_rule, register_rule, rule_names
 from vqlab.quantize.finite_scalar import FiniteScalarQuantizer
 from vqlab.quantize.multi_head import MultiHeadQuantizer
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.residual import ResidualQuantizer
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.sim_vq import SimVQ
 from vqlab.quantize.transports import (
     Transport,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vqlab.errors import InputError
 from vqlab.quantize.assignment import Assignment, SeenRows, assign, assign_by_kernels, see_rows
 from vqlab.quantize.codebook import Codebook
-from vqlab.quantize.codebook_rules import NO_RULE, CodebookRule, RuleBatch, RuleStep, build_rule, check_rule
+from vqlab.quantize.codebook_rules import NO_RULE, CodebookRule, build_rule, check_rule
 from vqlab.quantize.display import summary_html
 from vqlab.quantize.gumbel import gumbel_softmax
 from vqlab.quantize.kernels import kernels_for
@@ -28,6 +28,7 @@ from vqlab.quantize.row_layout import (
     is_recomputed,
     memory_format,
 )
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
 from vqlab.quantize.transports import code_groups, get_transport, transport

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqlab.quantize.codebook import Codebook
-from vqlab.quantize.codebook_rules import CodebookRule, Needs, RuleBatch, RuleStep, register_rule
+from vqlab.quantize.codebook_rules import CodebookRule, Needs, register_rule
 from vqlab.quantize.ranks import smallest_over_ranks
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.search import nearest_codes
 
 _STEEPNESS, _OFFSET = 10.0, 1e-3

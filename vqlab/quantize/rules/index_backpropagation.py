@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vqlab.quantize.codebook_rules import Choice, CodebookRule, Needs, RuleBatch, RuleStep, counted_mean, register_rule
+from vqlab.quantize.codebook_rules import Choice, CodebookRule, Needs, counted_mean, register_rule
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.search import similarities
 
 

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqlab.quantize.codebook_rules import Choice, CodebookRule, Needs, RuleBatch, RuleStep, counted_mean, register_rule
+from vqlab.quantize.codebook_rules import Choice, CodebookRule, Needs, counted_mean, register_rule
 from vqlab.quantize.gumbel import gumbel_softmax
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.search import similarities
 
 # The released configuration for CIFAR-10 starts at 20 with 64 channels, and advises more for more channels.

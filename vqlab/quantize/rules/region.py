@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqlab.quantize.codebook import Codebook
-from vqlab.quantize.codebook_rules import CodebookRule, Needs, RuleBatch, RuleStep, register_rule
+from vqlab.quantize.codebook_rules import CodebookRule, Needs, register_rule
 from vqlab.quantize.ranks import sum_over_ranks
 from vqlab.quantize.row_layout import reads_are_free
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 
 # Elements of a block of distances between codes.
 _BLOCK = 1 << 22

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqlab.quantize.codebook_rules import Choice, CodebookRule, Needs, RuleStep, register_rule
+from vqlab.quantize.codebook_rules import Choice, CodebookRule, Needs, register_rule
 from vqlab.quantize.ranks import logsumexp_over_ranks, sum_over_ranks
+from vqlab.quantize.rule_batch import RuleStep
 
 _SHARPNESS, _ITERATIONS, _FLOOR = 10.0, 5, 1e-6
 

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqlab.quantize.codebook import Codebook
-from vqlab.quantize.codebook_rules import CodebookRule, Needs, RuleBatch, RuleStep, register_rule
+from vqlab.quantize.codebook_rules import CodebookRule, Needs, register_rule
 from vqlab.quantize.ranks import sum_over_ranks
+from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 
 _RIDGE, _EIGENVALUE_FLOOR, _SQUARE_FLOOR = 1e-6, 1e-8, 1e-10
 
