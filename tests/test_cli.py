@@ -37,6 +37,7 @@ def test_help_names_the_commands() -> None:
         (["bench", "--table", "nodir/x.csv"], "the folder nodir does not exist"),
         (["study", "reconstruction", "--table", "x.txt"], "must end in .csv or .md"),
         (["sample", "nowhere", "--output", "/"], "is a folder"),
+        (["study", "reconstruction", "--seeds", "1000000000", "--so-far"], "less than or equal to 1000"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(words: list[str], told: str, tmp_path: Path) -> None:

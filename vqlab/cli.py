@@ -90,6 +90,7 @@ Profile = Annotated[
 ]
 Data = Annotated[str, typer.Option(help="photos, cifar10 or folder:PATH (a folder, archive or list of images)")]
 Seed = Annotated[int, typer.Option(help="seed of every random generator")]
+Seeds = Annotated[int | None, typer.Option(min=1, max=1000, help="number of seeds from --seed on; quick 2, else 3")]
 Runs = Annotated[Path, typer.Option(parser=_runs_folder, help="folder of the Run folders")]
 Changes = Annotated[
     list[str] | None,
@@ -264,7 +265,7 @@ def study(
         ),
     ],
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0,
-    seeds: Annotated[int | None, typer.Option(min=1, help="number of seeds from --seed on; quick 2, else 3")] = None,
+    seeds: Seeds = None,
     runs: Runs = Path("runs"), device: Device = None, change: Changes = None, so_far: SoFar = False,
     table: Table = None, test_data: TestData = None,
 ) -> None:  # fmt: skip

@@ -420,7 +420,7 @@ class EvaluationConfig(ConfigSection):
 
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints; each epoch ends with one, too")
-    batch_size: int = Field(256, ge=1, description="images in a step of evaluation")
+    batch_size: int = Field(256, ge=1, le=65_536, description="images in a step of evaluation")
     samples: int | None = Field(None, ge=2, description="samples to compare; null: as many as test images")
 
 
