@@ -14,7 +14,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from torch import Tensor, nn
 
-from vqlab import InputError, MultiHeadQuantizer, VectorQuantizer
+from vqlab import InputError, MultiHeadQuantizer, ResidualQuantizer, VectorQuantizer
+from vqlab.quantize import Quantizer
 from vqlab.quantize.loss_terms import code_entropies, non_orthogonality
 
 
@@ -74,6 +75,25 @@ def test_vectors_that_are_masked_or_not_finite_take_no_part_in_the_terms() -> No
     loss.backward()
     assert padded.grad[:25].isfinite().all()
     assert (padded.grad[25:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VectorQuantizer(8, 6, channel_dim=-1, init="normal"),
+        lambda: VectorQuantizer(8, 6, channel_dim=-1, init="normal", code_dim=4),
+        lambda: MultiHeadQuantizer(8, 6, 2, channel_dim=-1, init="normal", code_dim=4),
+        lambda: ResidualQuantizer(8, 6, 2, channel_dim=-1, init="normal", code_dim=4),
+    ],
+)
+def test_padding_that_is_not_finite_reaches_no_gradient(make: Callable[[], Quantizer]) -> None:
+    layer, z_e, mask = make(), vectors(40, 6), torch.arange(40) < 25
+    padded = torch.where(mask[:, None], z_e, float("nan")).requires_grad_()
+    out = layer(padded, mask=mask)
+    (out.z_q.square().sum() + out.loss).backward()
+    assert (padded.grad[25:] == 0).all()
+    assert padded.grad[:25].isfinite().all()
+    assert all(weight.grad.isfinite().all() for weight in layer.parameters() if weight.grad is not None)
 
 
 @pytest.mark.parametrize(

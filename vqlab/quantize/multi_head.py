@@ -15,7 +15,7 @@ from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.residual import ResidualQuantizer
-from vqlab.quantize.row_layout import channels_back, memory_format
+from vqlab.quantize.row_layout import channels_back, memory_format, without_padding
 from vqlab.quantize.validation import check_mask, check_sizes
 from vqlab.quantize.vector_quantizer import VectorQuantizer
 
@@ -132,7 +132,7 @@ class MultiHeadQuantizer(Quantizer):
         vectors = self._vectors(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
         with torch.autocast(z_e.device.type, enabled=False):
-            e = project(self.project_in, vectors.to(working_dtype(vectors, self.codebooks)))
+            e = project(self.project_in, without_padding(vectors, mask).to(working_dtype(vectors, self.codebooks)))
             out = self._quantize(e.unflatten(-1, (self.heads, -1)), mask)
             z_q = project(self.project_out, out.z_q.flatten(-2)).to(z_e.dtype)
         if mask is not None:

@@ -13,7 +13,7 @@ from vqlab.quantize.codebook_rules import NO_RULE
 from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections, working_dtype
 from vqlab.quantize.quantizer import Quantizer
-from vqlab.quantize.row_layout import channels_back, is_recomputed, mean_over, memory_format
+from vqlab.quantize.row_layout import channels_back, is_recomputed, mean_over, memory_format, without_padding
 from vqlab.quantize.transports import code_groups, get_transport, transport
 from vqlab.quantize.validation import check_mask, check_sizes
 from vqlab.quantize.vector_quantizer import VectorQuantizer
@@ -170,7 +170,7 @@ class ResidualQuantizer(Quantizer):
         vectors = self._vectors(z_e)
         check_mask(mask, tuple(vectors.shape[:-1]))
         with torch.autocast(z_e.device.type, enabled=False):
-            e = project(self.project_in, vectors.to(working_dtype(vectors, self.books[0].codes)))
+            e = project(self.project_in, without_padding(vectors, mask).to(working_dtype(vectors, self.books[0].codes)))
             kept = self._kept_levels(e, mask)
             chosen = self._beam_search(e) if self.beam > 1 and not self.training else None
             outputs = self._quantize(e, kept, chosen)

@@ -136,6 +136,23 @@ def channels_back(z_q: Tensor, channel_dim: int, layout: torch.memory_format = t
     return z_q if channel_dim == -1 else z_q.movedim(z_q.dim() - 1, 1).contiguous(memory_format=layout)
 
 
+def without_padding(vectors: Float[Tensor, "*shape D"], mask: Bool[Tensor, " *shape"] | None) -> Tensor:
+    """Set padded vectors to 0: they may hold NaN, and 0 · NaN would reach gradients.
+
+    Args:
+        vectors: Vectors, (…, D).
+        mask: False where a vector is padding, (…). None: no vector is.
+
+    Returns:
+        The vectors, (…, D).
+
+    Example:
+        >>> without_padding(torch.tensor([[torch.nan], [1.0]]), torch.tensor([False, True])).tolist()
+        [[0.0], [1.0]]
+    """
+    return vectors if mask is None else torch.where(mask[..., None], vectors, 0)
+
+
 def in_blocks(function: Callable[..., Tensor], *tensors: Shaped[Tensor, "N ..."]) -> Tensor:
     """Apply a function of rows to blocks of rows, so that what it computes on the way stays in a CPU's cache.
 

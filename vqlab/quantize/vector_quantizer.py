@@ -27,6 +27,7 @@ from vqlab.quantize.row_layout import (
     channels_back,
     is_recomputed,
     memory_format,
+    without_padding,
 )
 from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
@@ -351,7 +352,7 @@ class VectorQuantizer(Quantizer):
         check_given_indices(indices, tuple(vectors.shape[:-1]))
         recomputed = self.training and is_recomputed()
         with torch.autocast(z_e.device.type, enabled=False):
-            e = project(self.project_in, self._rows(vectors))
+            e = project(self.project_in, self._rows(without_padding(vectors, mask)))
             unmasked = None if mask is None else mask.reshape(-1)
             kernels = kernels_for(e) if self._codes_are_constant() else None
             rule = self._rule(recomputed)
