@@ -10,6 +10,8 @@ from test_cli import vqlab
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError
+from vqlab.config import PROFILES
+from vqlab.quantize import get_rule, rule_names
 from vqlab.studies import (
     CODEBOOKS,
     STUDY_NAMES,
@@ -148,3 +150,23 @@ def test_markdown_escapes_separators_and_rounds_numbers() -> None:
     table = pd.DataFrame({"a|b": ["x|y"], "PSNR (dB)": [23.45678], "K": [1024]}, index=["RRT"])
     assert to_markdown(table).splitlines()[2] == r"| RRT | x\|y | 23.46 | 1024 |"
     assert to_markdown(table, index=False).count("\n") == 2
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_families_have_equal_bits_and_one_recipe(profile: str) -> None:
+    configs = {arm: config for arm, _, config in named_study("families", profile, (0,)).configs()}
+    assert {config.quantizer.bits for config in configs.values()} == {8.0 if profile == "quick" else 10.0}
+    assert {config.quantizer.family for config in configs.values()} == {
+        "vq", "product", "residual", "fsq", "lfq", "bsq", "simvq",
+    }  # fmt: skip
+    rest = [config.model_dump(exclude={"quantizer"}) for config in configs.values()]
+    assert all(other == rest[0] for other in rest)
+
+
+def test_every_rule_is_compared_under_each_transport_that_it_allows() -> None:
+    configs = {arm: config for arm, _, config in named_study("rules", "best", (0,)).configs()}
+    for name in set(rule_names()) - {"none"}:
+        arms = [config for config in configs.values() if config.quantizer.rule == name]
+        needs = get_rule(name).needs
+        assert len(arms) == (1 if "transport" in needs else 2)
+    assert {config.quantizer.transport for config in configs.values()} == {"straight_through", "rotation"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vqlab.config import Config
 from vqlab.data.validation import with_validation
 from vqlab.errors import InputError
+from vqlab.studies.families import family_arms, rule_arms
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
 from vqlab.studies.ingredients import recipe_arms, recipe_budget
@@ -145,6 +146,8 @@ _STUDIES = {
     "factors": _NamedStudy(_factor_arms, _factor_budget, held_out=True),
     "rotation": _NamedStudy(_rotation_arms, _smaller_if_quick),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
+    "families": _NamedStudy(family_arms, _smaller_if_quick),
+    "rules": _NamedStudy(rule_arms, _smaller_if_quick),
 }
 STUDY_NAMES = tuple(_STUDIES)
 
@@ -159,8 +162,9 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
             priors), ``perceptual`` (weights of the classifier's feature loss, paper §4.4.3, and the adversarial term
             of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, each of its two factors
             alone, and a rotation by part of the way, on validation images), ``rotation`` (the same with all training
-            images, on the test images, with Fréchet distances) or ``recipe`` (what each ingredient of the
-            profile ``best`` is worth, on validation images).
+            images, on the test images, with Fréchet distances), ``recipe`` (what each ingredient of the
+            profile ``best`` is worth, on validation images), ``families`` (families of quantizers at equal bits) or
+            ``rules`` (codebook rules under two transports).
         profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.
