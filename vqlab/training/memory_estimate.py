@@ -15,6 +15,8 @@ from vqlab.errors import InputError
 from vqlab.models import build_model
 
 _FLOAT_BYTES = 4
+# Families without a codebook; their number of codes follows from other fields.
+_FIXED_CODES = ("fsq", "lfq", "bsq")
 # Python and torch without a model, resident.
 _LIBRARIES = 500 << 20
 # Outputs of modules and of what is between them (activation functions, sums), and their gradients.
@@ -66,7 +68,7 @@ def estimate_memory(config: Config, device: str, images: int, evaluated: int, pi
         The parts.
     """
     # The codes of a VQ-VAE are drawn in memory, whatever the device: one stands for all.
-    drawn = config.kind == "vqvae"
+    drawn = config.kind == "vqvae" and config.quantizer.family not in _FIXED_CODES
     small = config.replace(**{"quantizer.num_codes": 1}) if drawn else config
     with torch.device("meta"), torch.no_grad():
         model = build_model(small, 0).eval()
@@ -75,9 +77,9 @@ def estimate_memory(config: Config, device: str, images: int, evaluated: int, pi
         outputs = _outputs(model, config)
     # Value, gradient, two moments and an average; a checkpoint copies all but the gradient.
     copies = 7 + 2 * (config.optim.ema > 0)
-    codebook = sum(tensor.numel() for name, tensor in model.state_dict().items() if "quantizer." in name)
+    codebook = sum(tensor.numel() for name, tensor in model.state_dict().items() if ".book." in name)
     codebook *= config.quantizer.num_codes if drawn else 1
-    weights = sum(tensor.numel() for name, tensor in model.state_dict().items() if "quantizer." not in name)
+    weights = sum(tensor.numel() for name, tensor in model.state_dict().items() if ".book." not in name)
     # The codes and their averages, once more in a checkpoint and while they change.
     codebook_copies = copies if config.quantizer.update == "gradient" else 3
     on_cpu = torch.device(device).type == "cpu"

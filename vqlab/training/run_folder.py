@@ -181,7 +181,8 @@ class RunFolder:
         path = self.require_kind("vqvae").folder / "codebook.npz"
         if not path.is_file():
             raise InputError(f"run {self.folder}: has no codebook.npz; finish an epoch with `vqlab train`")
-        return read_codebook(path, self.config.quantizer.num_codes)
+        settings = self.config.quantizer
+        return read_codebook(path, settings.num_codes, settings.codes_per_vector)
 
     def last_epoch_metrics(self) -> dict[str, Any]:
         """Read the metrics of the test images that the training loop logged after the last epoch.

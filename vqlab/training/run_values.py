@@ -101,15 +101,17 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_codebook(path: Path, num_codes: int) -> dict[str, np.ndarray]:
+def read_codebook(path: Path, num_codes: int, codes_per_vector: int = 1) -> dict[str, np.ndarray]:
     """Read ``codebook.npz``.
 
     Args:
         path: an existing file.
         num_codes: K, columns of its arrays.
+        codes_per_vector: p, number of indices for one vector. Default 1.
 
     Returns:
-        The arrays: ``usage``, int64 (epochs, K), and ``windows``, int64 (windows, K), if the file has it.
+        The arrays: ``usage``, int64 (epochs, K), and ``windows``, int64 (windows, K), if the file has it; with
+        p above 1 (epochs, p, K) and (windows, p, K).
 
     Raises:
         InputError: if the file is damaged or that of another Run.
@@ -120,12 +122,13 @@ def read_codebook(path: Path, num_codes: int) -> dict[str, np.ndarray]:
         raise _damaged(path, str(error).removeprefix(f"{path}: ")) from None
     if "usage" not in arrays:
         raise _damaged(path, "has no array usage")
+    shape = (num_codes,) if codes_per_vector == 1 else (codes_per_vector, num_codes)
     for name in ("usage", "windows"):
         array = arrays.get(name)
         if array is None:
             continue
-        if array.dtype != np.int64 or array.ndim != 2 or array.shape[1] != num_codes or not len(array):
-            raise _damaged(path, f"{name} is {array.dtype} {array.shape}, must be int64 (n, {num_codes})")
+        if array.dtype != np.int64 or array.ndim == 0 or array.shape[1:] != shape or not len(array):
+            raise _damaged(path, f"{name} is {array.dtype} {array.shape}, must be int64 (n, {str(shape).strip('(),')})")
         if array.min() < 0 or array.max() >= 2**53:
             raise _damaged(path, f"{name} has counts below 0 or above all images")
     return arrays
