@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import annotation_checks
@@ -11,6 +12,10 @@ from jaxtyping import install_import_hook
 
 # Not collected for doctests: pytest cannot import two files of one name that way.
 collect_ignore = ["conftest.py", "browser/conftest.py"]
+
+# A shell starts commands in the background with Ctrl-C ignored, and the processes of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if os.environ.get("VQLAB_UNCHECKED") != "1":
     install_import_hook("vqlab", "annotation_checks.check_lazily")

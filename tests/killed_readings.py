@@ -18,14 +18,8 @@ from pathlib import Path
 from vqlab.config import DataConfig
 from vqlab.data import decoding, load_data, spool
 
-source, cache, changes = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-os.environ |= {"VQLAB_CACHE": str(cache), "VQLAB_DATA_MEMORY": "0"}
-config = DataConfig(source=f"folder:{source}", **changes)
-# Small batches, each of which goes to the disk.
-decoding._MAX_FILES, spool._SYNC_BYTES = 7, 0
 
-
-def in_process(kill_at: int) -> str:
+def in_process(config: DataConfig, cache: Path, kill_at: int) -> str:
     """Lines on standard error of a process that reads the source; it is killed at one of its writes to the disk."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
@@ -58,20 +52,38 @@ def in_process(kill_at: int) -> str:
     return lines_read
 
 
-def entry() -> dict[str, str]:
+def entry(cache: Path) -> dict[str, str]:
     """Digest of each file of the only finished entry; empty if there is none."""
     folders = [path for path in (cache / "images").glob("*") if path.is_dir() and path.suffix != ".part"]
     assert len(folders) <= 1
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.iterdir()}
 
 
-moment, killed = 0, True
-while killed:
-    moment += 1
-    shutil.rmtree(cache, ignore_errors=True)
-    killed = "are stored in" not in in_process(kill_at=moment)
-    half = entry()
-    lines = in_process(kill_at=-1)
-    left = [path.name for path in (cache / "images").iterdir() if path.is_dir()]
-    result = {"moment": moment, "killed": killed, "half": half, "lines": lines, "entry": entry(), "folder": left}
-    print(json.dumps(result), flush=True)
+def main(source: str, folder: str, changes: str) -> None:
+    """Print what each killed reading and the one after it left."""
+    cache = Path(folder)
+    os.environ |= {"VQLAB_CACHE": folder, "VQLAB_DATA_MEMORY": "0"}
+    config = DataConfig(source=f"folder:{source}", **json.loads(changes))
+    # Small batches, each of which goes to the disk.
+    decoding._MAX_FILES, spool._SYNC_BYTES = 7, 0
+    moment, killed = 0, True
+    while killed:
+        moment += 1
+        shutil.rmtree(cache, ignore_errors=True)
+        killed = "are stored in" not in in_process(config, cache, kill_at=moment)
+        half = entry(cache)
+        lines = in_process(config, cache, kill_at=-1)
+        left = [path.name for path in (cache / "images").iterdir() if path.is_dir()]
+        result = {
+            "moment": moment,
+            "killed": killed,
+            "half": half,
+            "lines": lines,
+            "entry": entry(cache),
+            "folder": left,
+        }
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
