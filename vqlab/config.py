@@ -265,7 +265,7 @@ class QuantizerConfig(ConfigSection):
             raise ValueError(f"assignment={self.assignment}: needs family=vq, not {self.family}; set nearest")
         if self.family not in ("vq", "product") and self.rule != "none":
             raise ValueError(f"rule={self.rule}: needs a codebook and one code for each vector; set family=vq, or none")
-        if self.family in _FIXED_CODES:
+        if self.family in FIXED_CODES:
             self._check_fixed_codes()
         if self.family == "simvq" and self.start_after:
             raise ValueError(f"start_after={self.start_after}: the codes of family=simvq are fixed; set 0")
@@ -316,7 +316,8 @@ class QuantizerConfig(ConfigSection):
         return self.codes_per_vector * math.log2(self.num_codes)
 
 
-_FIXED_CODES = ("fsq", "lfq", "bsq")
+# Families whose codes follow from a rule: no codebook is trained.
+FIXED_CODES = ("fsq", "lfq", "bsq")
 # What usage is counted in, and written with the codes.
 _MOST_FIXED_CODES = 1 << 16
 # Fields that only some families read; the last one is the family that a message names.

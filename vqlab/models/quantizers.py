@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vqlab.config import QuantizerConfig
+from vqlab.config import FIXED_CODES, QuantizerConfig
 from vqlab.quantize import (
     BinarySphericalQuantizer,
     FiniteScalarQuantizer,
@@ -39,7 +39,7 @@ def build_quantizer(config: QuantizerConfig, seed: int = 0) -> Quantizer:
         >>> build_quantizer(QuantizerConfig(family="residual", levels=4, num_codes=16)).bits
         16.0
     """
-    if config.family in ("fsq", "lfq", "bsq"):
+    if config.family in FIXED_CODES:
         return _fixed_codes(config)
     if config.family == "simvq":
         fields = {"num_codes", "dim", "code_dim", "distance", "beta", *_TRANSPORT}

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vqlab.config import Config
+from vqlab.config import FIXED_CODES, Config
 from vqlab.data import ImageData
 from vqlab.data.memory import memory_budget, total_memory
 from vqlab.errors import InputError
 from vqlab.models import build_model
 
 _FLOAT_BYTES = 4
-# Families without a codebook; their number of codes follows from other fields.
-_FIXED_CODES = ("fsq", "lfq", "bsq")
 # Python and torch without a model, resident.
 _LIBRARIES = 500 << 20
 # Outputs of modules and of what is between them (activation functions, sums), and their gradients.
@@ -68,7 +66,7 @@ def estimate_memory(config: Config, device: str, images: int, evaluated: int, pi
         The parts.
     """
     # The codes of a VQ-VAE are drawn in memory, whatever the device: one stands for all.
-    drawn = config.kind == "vqvae" and config.quantizer.family not in _FIXED_CODES
+    drawn = config.kind == "vqvae" and config.quantizer.family not in FIXED_CODES
     small = config.replace(**{"quantizer.num_codes": 1}) if drawn else config
     with torch.device("meta"), torch.no_grad():
         model = build_model(small, 0).eval()

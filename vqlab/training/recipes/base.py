@@ -246,11 +246,12 @@ class Recipe(ABC):
         for optimizer in optimizers.values():
             clear_gradients(optimizer)
         loss.backward()
-        groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-        weights = [weight for group in groups for weight in group["params"]]
-        if self.guard is not None:
-            self.guard.observe(loss, weights)
-        if self.config.optim.clip_norm:
-            nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
+        if self.guard is not None or self.config.optim.clip_norm:
+            groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+            weights = [weight for group in groups for weight in group["params"]]
+            if self.guard is not None:
+                self.guard.observe(loss, weights)
+            if self.config.optim.clip_norm:
+                nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
         for optimizer in optimizers.values():
             optimizer.step()
