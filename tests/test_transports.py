@@ -141,6 +141,18 @@ def test_the_gradient_is_that_of_the_definition(kind: str, dtype: torch.dtype, t
     torch.testing.assert_close(gradient.double(), expected, rtol=tolerance, atol=tolerance)
 
 
+def test_the_gradient_of_many_vectors_is_that_of_the_definition(kind: str) -> None:
+    g, e, q, noise = rows(1, count=8_200, dim=64, dtype=torch.float32)
+    # Undefined for a rotation, for a reflection, and nearly undefined.
+    e[0], e[1], e[2] = -q[0], 2 * q[1], -q[2] + 0.05 * g[2]
+    gradient = transport_gradient(g, e, q, kind, noise)
+    for row in (*range(4), 4_095, 4_096, 8_191, 8_192, 8_199):
+        of_one = transport_gradient(
+            *(tensor[row : row + 1].double() for tensor in (g, e, q)), kind, noise[[row]].double()
+        )
+        torch.testing.assert_close(gradient[[row]].double(), of_one, rtol=2e-4, atol=2e-4)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_backward_has_the_gradient_of_transport_gradient(kind: str, dtype: torch.dtype) -> None:
     g, e, q, noise = rows(2, dtype=dtype)

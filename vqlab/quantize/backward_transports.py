@@ -119,11 +119,28 @@ def straight_through(g: Rows, e: Rows, q: Rows) -> Rows:
     return g
 
 
+def _rotate_back_in_place(g: Rows, e: Rows, q: Rows) -> Rows:
+    """λRᵀg as a sum of g, e and q with a coefficient for each row, with one tensor of memory for all steps.
+
+    It passes over memory 11 times, ``rotation`` 16 times. Rounding differs.
+    """
+    e_norm, q_norm = (norm.clamp_min(NORM_FLOOR) for norm in _norms(e, q))
+    rescale, place = q_norm / e_norm, torch.empty_like(g)
+    total = torch.mul(e, 1 / e_norm, out=place).addcmul_(q, 1 / q_norm)
+    one_plus_cos = (torch.linalg.vector_norm(total, dim=1, keepdim=True).square() / 2).clamp_min(DIRECTION_FLOOR / 2)
+    e_g = torch.mul(e, g, out=place).sum(dim=1, keepdim=True) / e_norm
+    q_g = torch.mul(q, g, out=place).sum(dim=1, keepdim=True) / q_norm
+    along_total = (e_g + q_g) / one_plus_cos
+    turned = torch.mul(g, rescale, out=place).addcmul_(e, rescale * (2 * q_g - along_total) / e_norm)
+    return turned.addcmul_(q, -rescale * along_total / q_norm)
+
+
 @register_backward(
     "rotation",
     undefined=rotation_undefined,
     suspect=_nearly_opposite,
     kernel="rotation_by_kernel",
+    in_place=_rotate_back_in_place,
     source="Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2024",
 )
 def rotation(g: Rows, e: Rows, q: Rows) -> Rows:

@@ -10,7 +10,7 @@ from torch import Tensor
 from vqlab.quantize.near_ties import Rounding, lowest_codes, nearest_of_pairs
 
 # Elements of a block of scores, which stays in the cache, and of the maxima that are held at once.
-_SCORES = 1 << 18
+_SCORES = 1 << 20
 _MAXIMA = 1 << 19
 # Minimum vectors of a block: with fewer, reading a large codebook takes longer than the products.
 _MIN_VECTORS = 64

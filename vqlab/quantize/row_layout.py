@@ -12,7 +12,7 @@ from torch import Tensor
 from vqlab.quantize.signatures import with_signature
 
 # Elements of a block of rows: several temporary tensors of it fit into a CPU's last cache.
-_CACHED = 1 << 18
+_CACHED = 1 << 19
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:

@@ -60,6 +60,7 @@ class Transport:
         by_code: Whether the backward rule also receives the groups of rows with the same code, (N,).
         suspect: Function of ``RowLengths``, True at least where ``undefined`` is, or None.
         kernel: Name of the function of ``triton_kernels`` that computes the backward rule, or None.
+        in_place: The backward rule in fewer passes over memory, for large tensors on a CPU, or None.
     """
 
     name: str
@@ -70,9 +71,12 @@ class Transport:
     by_code: bool = False
     suspect: LengthsMask | None = None
     kernel: str | None = None
+    in_place: BackwardRule | None = None
 
 
 _REGISTRY: dict[str, Transport] = {}
+# Elements of tensors whose passes over memory are served by a CPU's cache.
+_IN_CACHE = 1 << 18
 
 
 def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
@@ -81,7 +85,7 @@ def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 def register_backward(
     name: str, *, undefined: RowMask = _defined_everywhere, source: str = "", by_code: bool = False,
-    suspect: LengthsMask | None = None, kernel: str | None = None,
+    suspect: LengthsMask | None = None, kernel: str | None = None, in_place: BackwardRule | None = None,
 ) -> Callable[[BackwardRule], BackwardRule]:  # fmt: skip
     """Register a backward rule as a gradient transport; use as a decorator.
 
@@ -101,6 +105,8 @@ def register_backward(
         suspect: Function of the lengths of e, q and e − q, (N,) each, that is True at least where ``undefined`` is;
             only for speed: on a CPU, ``undefined`` then sees these rows alone. Default None: it sees every row.
         kernel: Name of a function of ``vqlab.quantize.triton_kernels`` that computes the rule on CUDA. Default None.
+        in_place: Function ``(g, e, q) -> grad_e`` that computes the rule with other rounding in fewer passes over
+            memory, for large float32 tensors on a CPU without a graph. Default None.
 
     Returns:
         A decorator that registers the function and returns it unchanged.
@@ -116,7 +122,7 @@ def register_backward(
 
     def add(rule: BackwardRule) -> BackwardRule:
         _REGISTRY[name] = Transport(
-            name, source, undefined, backward=rule, by_code=by_code, suspect=suspect, kernel=kernel
+            name, source, undefined, backward=rule, by_code=by_code, suspect=suspect, kernel=kernel, in_place=in_place
         )
         return rule
 
@@ -360,6 +366,9 @@ def _backward_rule(
     plain = torch.is_grad_enabled() or fraction != 1 or g.dtype != torch.float32
     if entry.kernel and undefined is not None and not plain and (kernels := kernels_for(e)):
         return getattr(kernels, entry.kernel)(g, e, q, undefined)
+    if entry.in_place and not plain and reads_are_free(g) and g.numel() > _IN_CACHE:
+        grad_e = entry.in_place(g, e, q)
+        return grad_e if undefined is None else torch.where(undefined[:, None], g, grad_e)
     masks = () if undefined is None else (undefined,)
     return rule(g, e, q, *masks) if entry.by_code else in_blocks(rule, g, e, q, *masks)
 
