@@ -248,6 +248,9 @@ def test_other_modes_have_their_colours() -> None:
         assert abs(pixels_of(content)[4, 4].astype(int) - (200, 30, 40)).max() <= 2
     assert pixels_of(encoded(Image.new("1", (8, 8), 1), "PNG"))[0, 0].tolist() == [255] * 3
     assert pixels_of(encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"))[0, 0].tolist() == [128] * 3
+    for mode in "LI":
+        assert pixels_of(encoded(Image.new("L", (8, 8), 200).convert(mode), "TIFF"))[0, 0].tolist() == [200] * 3
+    assert pixels_of(encoded(Image.new("I", (8, 8), 51_400), "TIFF"))[0, 0].tolist() == [200] * 3
     assert pixels_of(encoded(Image.new("RGBA", (8, 8), (200, 30, 40, 0)), "PNG"))[0, 0].tolist() == [255] * 3
 
 
@@ -286,7 +289,7 @@ def test_the_command_data_tells_what_would_be_read(tmp_path: Path) -> None:
     for text in (
         "train: 19 images, classes: a 10, b 9", "test: 2 images, classes: a 1, b 1",
         "sizes found: 32x32 (20), 40x30 (1)", "modes found: RGB (20), L (1)", "2 of 21 images were drawn",
-        "skipped, 1 unreadable: a/broken.png",
+        "skipped, 1 unreadable:\n  a/broken.png: ",
     ):  # fmt: skip
         assert text in told.stdout
     with Image.open(sheet) as image:

@@ -153,6 +153,7 @@ class ImageData:
         modes: number of image files by Pillow's mode, likewise.
         mapped: folder of the file from which the pixels are mapped; None if they are in memory.
         known_fingerprint: the fingerprint, if it is stored with the images; None computes it.
+        skip_reasons: each of ``skipped`` with what is wrong with it.
     """
 
     name: str
@@ -166,6 +167,7 @@ class ImageData:
     modes: Mapping[str, int] = field(default_factory=dict)
     mapped: Path | None = None
     known_fingerprint: str | None = None
+    skip_reasons: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> Images:

@@ -100,7 +100,7 @@ class StoredImages:
         return ImageData(
             name, parts["train"], parts["test"], tuple(self.class_names), tuple(name for name, _ in self.skipped),
             parts["validation"] if len(parts["validation"]) else None, tuple(self.notes),
-            self.sizes, self.modes, self.folder, self.fingerprint,
+            self.sizes, self.modes, self.folder, self.fingerprint, tuple(message for _, message in self.skipped),
         )  # fmt: skip
 
     def _part(self, part: str, pixels: UInt8[Tensor, "N C H W"], start: int, stop: int) -> Images:

@@ -28,7 +28,7 @@ class DataSummary:
         parts: number of images by part and class; parts without images are left out.
         sizes: number of image files by ``WIDTHxHEIGHT``, most frequent first; empty for the sources of the package.
         modes: number of image files by Pillow's mode, likewise.
-        skipped: names of unreadable files.
+        skipped: unreadable files, each with what is wrong with it.
         notes: what was decided, a sentence each.
         memory_mib: memory of the pixels, MiB.
         fingerprint: of all pixels and labels, as Runs store it.
@@ -74,7 +74,8 @@ class DataSummary:
             lines.append("in training: a random part of each image, data.random_crop=True")
         lines += self.notes
         if self.skipped:
-            lines.append(f"skipped, {len(self.skipped)} unreadable: {', '.join(self.skipped[:_SHOWN])}")
+            more = f", the first {_SHOWN}" if len(self.skipped) > _SHOWN else ""
+            lines += [f"skipped, {len(self.skipped)} unreadable{more}:", *(f"  {file}" for file in self.skipped[:_SHOWN])]
         return "\n".join(lines)
 
 
@@ -99,7 +100,7 @@ def summarise_data(config: DataConfig) -> tuple[DataSummary, ImageData]:
     summary = DataSummary(
         data.name, config.shape, config.fit,
         {part: _by_class(images, data.class_names) for part, images in parts.items() if images is not None},
-        dict(data.sizes), dict(data.modes), data.skipped, (*data.notes, *notes),
+        dict(data.sizes), dict(data.modes), data.skip_reasons, (*data.notes, *notes),
         sum(images.nbytes for images in parts.values() if images is not None) / 2**20, data.fingerprint,
         str(data.mapped) if data.mapped else None, config.random_crop,
     )  # fmt: skip
