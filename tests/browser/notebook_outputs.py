@@ -14,13 +14,15 @@ OUTPUTS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map((ce
   return shown;
 })"""
 # Printed by the kernel: for each of the lists of models in ``displayed``, the elements on the page by their selectors
-# and the charts by their content; then all charts that have data.
+# and the charts by their content; then all charts that have data. A training in a thread changes its charts until it
+# has ended.
 PARTS = """
 import collections as _collections, json as _json, warnings as _warnings
 import ipywidgets as _widgets
 from vqlab.widgets.chart import Chart as _Chart
 from vqlab.widgets.code_grid import CodeGrid as _CodeGrid
 from vqlab.widgets.components import CodePatches as _CodePatches, UsageBars as _UsageBars
+from vqlab.widgets.live import _running
 from vqlab.widgets.plane_canvas import PlaneCanvas as _PlaneCanvas
 _selectors = {{_Chart: ".vqlab-chart", _UsageBars: ".vqlab-usage-bars", _CodeGrid: ".vqlab-codes",
               _CodePatches: ".vqlab-code-patches", _PlaneCanvas: "svg.vqlab-plane", _widgets.Image: "img.widget-image"}}
@@ -40,6 +42,8 @@ def _parts(models):
     return {{"elements": _collections.Counter(kinds), "charts": _charts(found)}}
 with _warnings.catch_warnings(action="ignore"):  # the registry of widgets is deprecated and has no successor
     _all = dict(_widgets.Widget.widgets)
+for _training in list(_running):
+    _training.wait()
 print(_json.dumps([[_parts(models) for models in {displayed!r}], [c for c in _charts(_all.values()) if c[1]]]))
 """
 # Whether the last cell is on the page and ends in view: JupyterLab adds the cells of an opened notebook while the page
