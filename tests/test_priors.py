@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from test_training import same_weights, tiny
 
 from vqlab import InputError, Run, train
+from vqlab.data.batches import seeded_generator
 from vqlab.models import CodeTransformer, LatentDiffusion, sample_codes
 from vqlab.models.sampling import UNKNOWN, filter_logits
 from vqlab.training import load_code_grids, open_prior
@@ -241,3 +243,130 @@ def test_a_prior_run_consists_of_json_and_safetensors_files(run: Run) -> None:
     assert {path.suffix for path in run.folder.rglob("*") if path.is_file() and "events" not in path.parts} <= {
         ".json", ".jsonl", ".safetensors",
     }  # fmt: skip
+
+
+SEVERAL = {
+    "residual": {"quantizer.family": "residual", "quantizer.levels": 3},
+    "product": {"quantizer.family": "product", "quantizer.heads": 2},
+    "residual of heads": {"quantizer.family": "residual", "quantizer.levels": 2, "quantizer.heads": 2},
+}
+
+
+def untrained(family: str) -> CodeTransformer:
+    """A prior over 4·4 cells of several codes, with weights that tell codes apart."""
+    prior = CodeTransformer(prior_config("transformer", **{**SEVERAL[family], "data.image_size": 16}), 4).eval()
+    with torch.no_grad():
+        prior.code.weight.mul_(50)
+    return prior
+
+
+def random_grids(prior: CodeTransformer, count: int = 2) -> torch.Tensor:
+    return torch.randint(16, (count, *prior.grid, prior.codes_per_vector), generator=generator())
+
+
+@pytest.mark.parametrize("family", SEVERAL)
+def test_a_code_of_several_codes_depends_on_those_before_it_only(family: str) -> None:
+    prior = untrained(family)
+    codes = random_grids(prior, 1)
+    logits, places = prior(codes), prior.codes_per_vector
+    assert logits.shape == (1, 16 * places, 16)
+    for token in range(0, 16 * places - 1, 5):
+        other = codes.clone().view(1, -1)
+        other[0, token] = 15 - other[0, token]
+        same = (logits == prior(other.view_as(codes))).all(-1)[0]
+        assert same[: token + 1].all()
+        assert not same[token + 1 :].any()
+
+
+@pytest.mark.parametrize("family", SEVERAL)
+def test_logits_of_several_codes_are_those_of_the_written_out_sequence(family: str) -> None:
+    """Cell by cell and place by place: embeddings and last layer of the place, against loops."""
+    prior = untrained(family)
+    codes, places = random_grids(prior), prior.codes_per_vector
+    norm, linear = prior.head
+    tokens = [prior.label(torch.tensor([4, 4]))]
+    for cell in range(16):
+        of_cell = codes[:, cell // 4, cell % 4]
+        tokens += [prior.code.weight[16 * place + of_cell[:, place]] for place in range(places)]
+    x = torch.stack(tokens[:-1], dim=1)
+    x = x + torch.stack([prior.place.weight[t // places] + prior.depth.weight[t % places] for t in range(16 * places)])
+    for block in prior.blocks:
+        x, _ = block(x)
+    rows = [slice(16 * (t % places), 16 * (t % places) + 16) for t in range(16 * places)]
+    expected = [norm(x)[:, t] @ linear.weight[rows[t]].T + linear.bias[rows[t]] for t in range(16 * places)]
+    torch.testing.assert_close(prior(codes), torch.stack(expected, dim=1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", SEVERAL)
+def test_cached_sampling_of_several_codes_equals_uncached(family: str) -> None:
+    prior = untrained(family)
+    settings = {"label": 1, "temperature": 0.8}
+    cached, uncached = (
+        sample_codes(prior, 3, generator=generator(), use_cache=use_cache, **settings) for use_cache in (True, False)
+    )
+    assert cached.shape == (3, 4, 4, prior.codes_per_vector)
+    assert torch.equal(cached, uncached)
+
+
+def test_known_levels_are_kept_and_the_others_sampled() -> None:
+    prior = untrained("residual")
+    known_codes = torch.full((4, 4, 3), UNKNOWN)
+    known_codes[..., 0] = torch.arange(16).view(4, 4)
+    codes = sample_codes(prior, 5, known_codes=known_codes, generator=generator())
+    assert (codes[..., 0] == known_codes[..., 0]).all()
+    assert not torch.equal(codes[0, ..., 1:], codes[1, ..., 1:])
+    with pytest.raises(InputError, match=r"\(4, 4, 3\)"):
+        sample_codes(prior, 1, known_codes=known_codes[..., 0])
+
+
+@pytest.mark.parametrize("family", SEVERAL)
+def test_the_loss_of_an_untrained_prior_is_that_of_uniform_codes(family: str) -> None:
+    """The mean over the levels of ln K; the last layer's small weights add little to it."""
+    prior = CodeTransformer(prior_config("transformer", **SEVERAL[family]), 4)
+    codes = random_grids(prior, 8)
+    losses = torch.nn.functional.cross_entropy(prior(codes).flatten(0, 1), codes.flatten(), reduction="none")
+    by_place = losses.view(-1, prior.codes_per_vector).mean(dim=0)
+    assert by_place.tolist() == pytest.approx([math.log(16)] * prior.codes_per_vector, rel=0.12)
+    with torch.no_grad():
+        prior.head[1].weight.zero_(), prior.head[1].bias.zero_()
+        even = torch.nn.functional.cross_entropy(prior(codes).flatten(0, 1), codes.flatten())
+    assert float(even) == pytest.approx(sum(math.log(16) for _ in by_place) / len(by_place), rel=1e-6)
+
+
+FAMILIES_OF_PRIORS = {
+    "residual": SEVERAL["residual"],
+    "product": SEVERAL["product"],
+    "fsq": {"quantizer.family": "fsq", "quantizer.fsq_levels": [4, 4]},
+    "lfq": {"quantizer.family": "lfq"},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_PRIORS)
+def test_a_prior_on_a_family_trains_and_its_samples_are_images(family: str, root: Path) -> None:
+    config = prior_config("transformer", **FAMILIES_OF_PRIORS[family], **{"prior.epochs": 6})
+    run = train(config, root, "cpu")
+    codes = run.model().sample(3, seeded_generator(1, 0), label=1)
+    assert codes.shape == (3, *config.code_shape)
+    assert not torch.equal(codes[0], codes[1])
+    images = next(run.samples(3, seed=1, label=1))
+    assert images.shape == (3, 3, 32, 32)
+    assert torch.equal(images, run.codec().model().decode(codes))
+    nats = run.metrics()["nats_a_code"].dropna()
+    assert nats.iloc[-1] < min(nats.iloc[0], math.log(16))
+    grids = load_code_grids(run.codec()).test
+    model = run.model()
+    with torch.no_grad():
+        expected = torch.nn.functional.cross_entropy(model(grids).flatten(0, 1), grids.flatten())
+    assert run.last_epoch_metrics()["nats_a_code"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_stopped_and_resumed_prior_of_several_codes_has_the_same_weights(root: Path, tmp_path: Path) -> None:
+    config = prior_config("transformer", **SEVERAL["residual"])
+    run = train(config, root, "cpu")
+    assert not train(config, tmp_path, "cpu", stop_after_steps=5).finished
+    assert same_weights(run, train(config, tmp_path, "cpu"))
+
+
+def test_a_diffusion_prior_of_several_codes_is_refused() -> None:
+    with pytest.raises(InputError, match=r"prior\.kind=diffusion: needs one code for each vector, not 3"):
+        prior_config("diffusion", **SEVERAL["residual"])

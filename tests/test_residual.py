@@ -12,6 +12,8 @@ from vector_quantize_pytorch import ResidualVQ
 
 from vqlab import InputError, MultiHeadQuantizer, ResidualQuantizer
 from vqlab.quantize import rowwise_transport_names, transport_gradient
+from vqlab.quantize.near_ties import EqualCodes
+from vqlab.quantize.search import nearest_codes
 from vqlab.quantize.transports import get_transport
 
 BACKWARD_RULES = [name for name in rowwise_transport_names() if get_transport(name).backward is not None]
@@ -235,3 +237,47 @@ def test_codes_can_be_fitted_to_vectors(heads: int) -> None:
     e = vectors(2000, 6)
     layer.fit_codes(e)
     assert float(layer.eval()(e).stats["relative_error"]) < 0.35
+
+
+def test_a_step_of_eight_levels_of_1024_codes_holds_no_table_of_all_vectors_and_codes() -> None:
+    layer = ResidualQuantizer(1024, 64, 8, channel_dim=-1)
+    z_e = torch.randn(8192, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    peaks = []
+    for _ in range(2):  # with the first fill of the codes, and without
+        with torch.profiler.profile(profile_memory=True) as profile:
+            out = layer(z_e)
+            (out.z_q.sum() + out.loss).backward()
+        del out
+        events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+        held = peak = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            held += event.nbytes()
+            peak = max(peak, held)
+        peaks.append(peak)
+    print(f"residual, 8 x 1024 codes, N = 8192: {', '.join(f'{peak / 2**20:.0f} MiB' for peak in peaks)}")
+    # Distances to all codes of all levels would take 256 MiB.
+    assert max(peaks) < 200e6, peaks
+
+
+def test_many_equal_codes_are_one_candidate_of_the_search() -> None:
+    """Residuals that are 0 are near to all codes that are 0; the lowest of them is the nearest."""
+    generator = torch.Generator().manual_seed(0)
+    for num_codes in (256, 5000):
+        codes = torch.randn(num_codes, 16, generator=generator)
+        codes[20::2] = 0
+        x = torch.randn(600, 16, generator=generator)
+        x[::3] = 0
+        expected = torch.cdist(x.double(), codes.double()).argmin(dim=1)
+        expected[::3] = 20
+        assert torch.equal(nearest_codes(x, codes), expected)
+
+
+@pytest.mark.parametrize("num_codes", [300, 1 << 18])
+def test_pairs_of_a_row_with_equal_codes_are_one_pair(num_codes: int) -> None:
+    """Else the first fill of eight levels with 1,024 codes takes minutes for 8,192 vectors."""
+    codes = torch.zeros(num_codes, 4)
+    codes[:7] = torch.arange(28).view(7, 4)
+    row, code = torch.arange(100).repeat_interleave(290), torch.arange(290).repeat(100)
+    rows, kept = EqualCodes(codes).distinct(row, code, 100)
+    assert rows.tolist() == torch.arange(100).repeat_interleave(8).tolist()
+    assert kept.tolist() == [0, 1, 2, 3, 4, 5, 6, 7] * 100

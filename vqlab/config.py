@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -311,6 +312,16 @@ class QuantizerConfig(ConfigSection):
         return self.heads * self.levels
 
     @property
+    def place_names(self) -> list[str]:
+        """Names of the indices of a vector in their order, as "level 1" or "head 1, level 1"; empty for one index."""
+        parts = [
+            [f"{name} {number + 1}" for number in range(count)]
+            for name, count in (("head", self.heads), ("level", self.levels))
+            if count > 1
+        ]
+        return [", ".join(names) for names in itertools.product(*parts)] if parts else []
+
+    @property
     def bits(self) -> float:
         """Bits of the indices of one vector."""
         return self.codes_per_vector * math.log2(self.num_codes)
@@ -471,10 +482,10 @@ class Config(ConfigSection):
     def _check_kind(self) -> Config:
         if self.prior.kind != "none" and self.model.kind != "vqvae":
             raise ValueError(f"prior.kind={self.prior.kind}: needs model.kind=vqvae; set it, or prior.kind=none")
-        if self.prior.kind != "none" and self.quantizer.codes_per_vector > 1:
+        if self.prior.kind == "diffusion" and self.quantizer.codes_per_vector > 1:
             raise ValueError(
-                f"prior.kind={self.prior.kind}: needs one code for each vector, not {self.quantizer.codes_per_vector}; "
-                "set quantizer.family=vq, or prior.kind=none"
+                f"prior.kind=diffusion: needs one code for each vector, not {self.quantizer.codes_per_vector}; "
+                "set prior.kind=transformer, or quantizer.family=vq"
             )
         if self.prior.width % self.prior.heads:
             raise ValueError(f"prior.width={self.prior.width}: must be a multiple of prior.heads={self.prior.heads}")
@@ -510,6 +521,12 @@ class Config(ConfigSection):
         """Height and width of the code grid."""
         _, height, width = self.data.shape
         return height >> self.model.downsample, width >> self.model.downsample
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of the codes of an image: ``grid``, with a last axis of n for n codes a vector."""
+        places = self.quantizer.codes_per_vector
+        return self.grid if places == 1 else (*self.grid, places)
 
     def without_memory(self) -> Config:
         """This Config without ``data.memory``, as Runs store it.

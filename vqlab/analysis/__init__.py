@@ -8,7 +8,7 @@ from vqlab.analysis.reproduction import Reproduction, reproduce
 from vqlab.analysis.samples import interpolate, nearest_training_images
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.analysis.transport_probe import probe_medians, probe_transports
-from vqlab.analysis.wrong_codes import wrong_code_scores
+from vqlab.analysis.wrong_codes import place_ablation, wrong_code_scores
 
 __all__ = [
     "Plane",
@@ -18,6 +18,7 @@ __all__ = [
     "interpolate",
     "layer_statistics",
     "nearest_training_images",
+    "place_ablation",
     "prior_measures",
     "probe_medians",
     "probe_transports",

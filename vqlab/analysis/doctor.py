@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqlab.analysis.doctor_rules import RULES, Finding
-from vqlab.analysis.run_logs import RunLogs
+import numpy as np
+
+from vqlab.analysis.doctor_rules import RULES, Finding, rules_left_out
+from vqlab.analysis.run_logs import RunLogs, counts_by_codebook
 from vqlab.data.validation import with_validation
 from vqlab.errors import InputError
 from vqlab.training import Run, train
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def diagnose(run: Run) -> list[Finding]:
-    """Check the logs of a Run with every rule.
+    """Check the logs of a Run with every rule that has a meaning for its quantizer.
+
+    Vectors of several codes are checked place by place; the evidence names the level or head.
 
     Args:
         run: a Run of a VQ-VAE with at least one logged step.
@@ -29,8 +33,8 @@ def diagnose(run: Run) -> list[Finding]:
     Raises:
         InputError: if the Run is not a VQ-VAE or has no logged step.
     """
-    logs = RunLogs.from_run(run)
-    return [finding for rule in RULES if (finding := rule(logs))]
+    logs, left_out = RunLogs.from_run(run), rules_left_out(run.config.quantizer)
+    return [finding for rule in RULES if rule not in left_out and (finding := rule(logs))]
 
 
 def diagnosis_text(run: Run) -> str:
@@ -41,7 +45,7 @@ def diagnosis_text(run: Run) -> str:
 
     Returns:
         One paragraph for each finding, or a line that no symptom was found; then a line if some symptoms could not be
-        checked.
+        checked, and one for each symptom without a meaning for the family of the quantizer, with the reason.
 
     Raises:
         InputError: if the Run is not a VQ-VAE or has no logged step.
@@ -50,6 +54,11 @@ def diagnosis_text(run: Run) -> str:
     missing = missing_columns(run)
     if missing:
         paragraphs.append(f"not checked, because the logs of this Run lack {', '.join(missing)}: norm drift, beta")
+    reasons = rules_left_out(run.config.quantizer)
+    paragraphs += [
+        f"not checked with quantizer.family={run.config.quantizer.family}: {RULES[rule]}: {reason}"
+        for rule, reason in reasons.items()
+    ]
     return "\n".join(paragraphs)
 
 
@@ -101,12 +110,14 @@ class Comparison:
 
 
 def _summarise(run: Run) -> dict[str, Any]:
-    metrics, counts = run.last_epoch_metrics(), run.usage()[-1]
+    metrics, places = run.last_epoch_metrics(), range(run.config.quantizer.codes_per_vector)
+    counts = np.stack([run.usage(place)[-1] for place in places])
+    codebooks = np.stack(list(counts_by_codebook(run.config, counts).values()))
     return {
         "PSNR (dB)": round(metrics["psnr"], 2),
         "SSIM": round(metrics["ssim"], 3),
         f"perplexity (window: {metrics.get('part', 'test')} set)": round(metrics["perplexity"], 1),
-        "dead codes (last epoch)": f"{(counts == 0).sum()} of {len(counts)}",
+        "dead codes (last epoch)": f"{(codebooks == 0).sum()} of {codebooks.size}",
         "symptoms": ", ".join(finding.rule for finding in diagnose(run)) or "none",
     }
 

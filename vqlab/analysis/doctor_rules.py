@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from vqlab.analysis.run_logs import RunLogs
-from vqlab.config import QuantizerConfig
-from vqlab.quantize.usage import uniform_perplexity
+from vqlab.config import FIXED_CODES, QuantizerConfig
+from vqlab.quantize.usage import perplexity, uniform_perplexity
 
 MAX_NORM_GROWTH = 10.0
 MAX_DEAD_SHARE = 0.5
@@ -19,6 +21,11 @@ MIN_EMA_TOKENS = 10.0
 MAX_RELATIVE_ERROR = 0.25
 COMMITMENT_RANGE = (0.02, 0.35)
 MIN_PERPLEXITY_SHARE = 0.5
+MIN_PLACE_BITS = 0.25
+_COLLAPSED = "collapsed level or head"
+# Families whose codes have no values of their own to train.
+_UNTRAINED_CODES = (*FIXED_CODES, "simvq")
+_FEWEST_FSQ_LEVELS = 3
 # The commitment share grows far more slowly than β, because a large β also reduces the distance to the codes.
 _BETA_DIVISOR = 40
 
@@ -43,22 +50,31 @@ class Finding:
 def check_dead_codes(logs: RunLogs) -> Finding | None:
     """Check whether more than ``MAX_DEAD_SHARE`` of the codes have no token in the last quarter of the training.
 
+    The codebooks of several levels or heads are checked one by one.
+
     Args:
         logs: logs of a VQ-VAE.
 
     Returns:
         The finding, or None.
     """
-    counts = logs.last_quarter_counts
-    if logs.dead_share <= MAX_DEAD_SHARE:
+    codebooks = logs.codebook_counts
+    ill = {name: counts for name, counts in codebooks.items() if (counts == 0).mean() > MAX_DEAD_SHARE}
+    if not ill:
         return None
-    cause, changes = _explain_dead_codes(logs.config.quantizer, logs.last_step, int((counts > 0).sum()))
-    dead = int((counts == 0).sum())
-    evidence = f"{dead} of {len(counts)} codes have none of the {counts.sum():,} tokens in the last quarter of training"
-    return Finding("dead codes", evidence, cause, changes)
+    used_codes = max(int((counts > 0).sum()) for counts in codebooks.values())
+    cause, changes = _explain_dead_codes(logs.config.quantizer, logs.last_step, used_codes)
+    parts = [
+        f"{name and name + ': '}{(counts == 0).sum()} of {len(counts)} codes have none of the {counts.sum():,} tokens"
+        for name, counts in ill.items()
+    ]
+    return Finding("dead codes", f"{'; '.join(parts)} in the last quarter of training", cause, changes)
 
 
 def _explain_dead_codes(quantizer: QuantizerConfig, steps: int, used_codes: int) -> tuple[str, dict[str, Any]]:
+    fewer = min(quantizer.num_codes // 2, 1 << (2 * used_codes - 1).bit_length())
+    if quantizer.family in _UNTRAINED_CODES:
+        return "there are more codes than this model uses on these data", _fewer_codes(quantizer, fewer)
     init = {"quantizer.init": "kmeans"} if quantizer.init in ("normal", "uniform") else {}
     every = max(1, min(20, steps // 4))
     if not quantizer.restart_every:
@@ -67,8 +83,57 @@ def _explain_dead_codes(quantizer: QuantizerConfig, steps: int, used_codes: int)
     if quantizer.restart_every > steps:
         cause = f"restart_every={quantizer.restart_every} is more than the {steps} steps of training: no restart"
         return cause, {**init, "quantizer.restart_every": every}
-    fewer = min(quantizer.num_codes // 2, 1 << (2 * used_codes - 1).bit_length())
     return "there are more codes than this model uses on these data", {"quantizer.num_codes": fewer}
+
+
+def _fewer_codes(quantizer: QuantizerConfig, count: int) -> dict[str, Any]:
+    """At most ``count`` codes, as far as the family allows."""
+    levels = list(quantizer.fsq_levels)
+    if not levels:
+        return {"quantizer.num_codes": count}
+    while math.prod(levels) > count and max(levels) > _FEWEST_FSQ_LEVELS:
+        levels[levels.index(max(levels))] -= 1
+    while math.prod(levels) > count and len(levels) > 1:
+        levels.pop()
+    return {"quantizer.fsq_levels": levels, "quantizer.num_codes": math.prod(levels)}
+
+
+def check_collapsed_places(logs: RunLogs) -> Finding | None:
+    """Check whether a level or head of vectors with several codes tells almost nothing.
+
+    Args:
+        logs: logs of a VQ-VAE.
+
+    Returns:
+        A finding that names the places whose entropy log₂ perplexity in the last quarter of the training is below
+        ``MIN_PLACE_BITS`` of log₂ K, or None.
+    """
+    quantizer, names = logs.config.quantizer, logs.config.quantizer.place_names
+    entropies = {
+        name: math.log2(float(perplexity(torch.from_numpy(counts))))
+        for name, counts in zip(names, logs.last_quarter_counts, strict=False)
+    }
+    bits = math.log2(quantizer.num_codes)
+    low = {name: entropy for name, entropy in entropies.items() if entropy < MIN_PLACE_BITS * bits}
+    if not low:
+        return None
+    shown = "; ".join(f"{name}: perplexity {2**entropy:.1f}" for name, entropy in low.items())
+    evidence = f"{shown} of {quantizer.num_codes} codes in the last quarter of training"
+    if not quantizer.restart_every:
+        cause = "codes that no vector is near are not restarted"
+        return Finding(_COLLAPSED, evidence, cause, {"quantizer.restart_every": max(1, min(20, logs.last_step // 4))})
+    if quantizer.levels > 1:
+        kept = max(2, quantizer.levels - len({name.rpartition("level")[2] for name in low}))
+        cause = "what the levels before leave is nearly the same for all vectors: there are more levels than needed"
+        return Finding(_COLLAPSED, evidence, cause, _fewer_levels(quantizer, kept))
+    cause = "the channels of this head hardly vary"
+    return Finding(_COLLAPSED, evidence, cause, {"quantizer.num_codes": max(2, quantizer.num_codes // 2)})
+
+
+def _fewer_levels(quantizer: QuantizerConfig, kept: int) -> dict[str, Any]:
+    if kept < quantizer.levels:
+        return {"quantizer.levels": kept}
+    return {"quantizer.num_codes": max(2, quantizer.num_codes // 2)}
 
 
 def check_norm_drift(logs: RunLogs) -> Finding | None:
@@ -248,7 +313,42 @@ def _decay_for_window(steps: float) -> float:
     return float(f"{1 - 1 / min(max(steps, 2), 1000):.3g}")
 
 
-RULES: tuple[Callable[[RunLogs], Finding | None], ...] = (
-    check_dead_codes, check_norm_drift, check_restart_threshold, check_ema_window, check_small_beta, check_large_beta,
-    check_perplexity_window,
-)  # fmt: skip
+Rule = Callable[[RunLogs], Finding | None]
+
+# Every rule, with the name of what it checks.
+RULES: dict[Rule, str] = {
+    check_dead_codes: "dead codes",
+    check_collapsed_places: "collapsed level or head",
+    check_norm_drift: "norm drift",
+    check_restart_threshold: "restart threshold",
+    check_ema_window: "EMA decay",
+    check_small_beta: "beta too small",
+    check_large_beta: "beta too large",
+    check_perplexity_window: "batch too small for its perplexity",
+}
+
+
+def rules_left_out(quantizer: QuantizerConfig) -> dict[Rule, str]:
+    """Tell which rules have no meaning for a quantizer.
+
+    Args:
+        quantizer: the quantizer of a Config.
+
+    Returns:
+        The reason of each rule that is left out.
+
+    Example:
+        >>> list(rules_left_out(QuantizerConfig(family="simvq")).values())[0]
+        'the codes are fixed, so none is restarted'
+    """
+    reasons: dict[Rule, str] = {}
+    if quantizer.family in _UNTRAINED_CODES:
+        reasons[check_restart_threshold] = "the codes are fixed, so none is restarted"
+        reasons[check_ema_window] = "the codes are fixed, so they follow no average"
+    if quantizer.family in ("fsq", "bsq"):
+        reasons[check_norm_drift] = "the scalars are bounded before they are quantized"
+    if quantizer.family in FIXED_CODES:
+        none = quantizer.family == "fsq"
+        reason = "there is no commitment term" if none else "the loss has terms of entropy beside the commitment term"
+        reasons |= dict.fromkeys((check_small_beta, check_large_beta), reason)
+    return reasons

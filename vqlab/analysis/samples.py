@@ -82,7 +82,8 @@ def neighbour_distances(run: Run, samples: Float[Tensor, "N C H W"]) -> dict[str
 def interpolate(run: Run, images: Float[Tensor, "2 C H W"], steps: int = 9) -> Float[Tensor, "steps C H W"]:
     """Interpolate between two images in the code space of a VQ-VAE.
 
-    z_q is interpolated linearly, each vector is replaced by its nearest code, and the codes are decoded.
+    z_q is interpolated linearly, each vector is replaced by its nearest code, and the codes are decoded. With several
+    codes for a vector z_e is interpolated instead, and quantized as that of an image.
 
     Args:
         run: a Run of a VQ-VAE.
@@ -98,8 +99,12 @@ def interpolate(run: Run, images: Float[Tensor, "2 C H W"], steps: int = 9) -> F
     if steps < 2:
         raise InputError(f"steps={steps}: must be at least 2 (both ends are included)")
     model = run.require_kind("vqvae").model()
+    weights = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)
+    if run.config.quantizer.codes_per_vector > 1:
+        # No table of all values of a vector exists, in which a value between two could be looked up.
+        first, last = model.encoder(images)
+        return model.decode(model.quantizer((1 - weights) * first + weights * last).indices)
     codes = code_vectors(model)
     first, last = codes[model.encode(images)]
-    weights = torch.linspace(0, 1, steps).view(-1, 1, 1, 1)
     path = (1 - weights) * first + weights * last
     return model.decode(nearest_codes(path.flatten(0, 2), codes, "euclidean").view(path.shape[:3]))

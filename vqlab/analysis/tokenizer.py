@@ -14,10 +14,12 @@ from vqlab.analysis.pictures import to_uint8
 from vqlab.data import ImageData
 from vqlab.errors import InputError
 from vqlab.metrics import psnr, ssim
+from vqlab.quantize import TokenLayout
 from vqlab.training import Run
 
 Image = Float[Tensor, "C H W"]
-CodeGrid = Int[Tensor, "h w"]
+# With several codes for a vector, the last axis is theirs.
+CodeGrid = Int[Tensor, "h w *codes"]
 
 _MAX_TOKEN_IMAGES = 512
 _UNIFORM_GRID_SIZE = 4
@@ -28,7 +30,10 @@ _GREY = 128
 class Tokenizer:
     """Encode and decode images with the model of a Run, on the CPU in eval mode.
 
-    Costly attributes are computed when they are first read.
+    A code grid is (h, w), or with n codes for a vector (h, w, n): the heads of a product, the levels of a residual
+    quantizer, or all levels of the first head, then those of the next. ``tokens`` writes it as the sequence that a
+    language model reads. What is about single codes needs vectors of one code. Costly attributes are computed when
+    they are first read.
 
     Args:
         run: a finished Run of a VQ-VAE.
@@ -37,13 +42,12 @@ class Tokenizer:
     Attributes:
         run: the Run.
         model: its model.
-        usage: tokens of each code in each epoch of the training, (epochs, K).
         num_codes: number of codes K.
+        layout: how a code grid becomes tokens.
         patch_size: pixels along a side of the image patch that one code describes.
 
     Raises:
-        InputError: if the folder of the Run does not exist, or the Run is not a VQ-VAE, not finished or damaged,
-            or its vectors have several codes.
+        InputError: if the folder of the Run does not exist, or the Run is not a VQ-VAE, not finished or damaged.
     """
 
     def __init__(self, run: Run, data: ImageData | None = None) -> None:
@@ -51,11 +55,16 @@ class Tokenizer:
             raise InputError(f"run {run.folder}: the folder does not exist; train it again or use another run")
         if run.config.kind != "vqvae":
             raise InputError(f"run {run.folder}: is a {run.config.kind}, which has no codebook; give a VQ-VAE's Run")
-        self.usage: Int64[np.ndarray, "epochs K"] = run.usage()
         self.run, self.model = run, run.model()
         self.num_codes = run.config.quantizer.num_codes
+        self.layout = TokenLayout(self.num_codes, run.config.quantizer.codes_per_vector)
         self.patch_size = 1 << run.config.model.downsample
         self._data = data
+
+    @cached_property
+    def usage(self) -> Int64[np.ndarray, "epochs K"]:
+        """Tokens of each code in each epoch of the training."""
+        return self.run.usage()
 
     @cached_property
     def data(self) -> ImageData:
@@ -70,7 +79,7 @@ class Tokenizer:
             image: pixels in [0, 1].
 
         Returns:
-            The code grid: indices 0…K−1.
+            The code grid: indices 0…K−1, (h, w), or (h, w, n) with n codes for a vector.
         """
         return self.model.encode(image[None])[0]
 
@@ -79,7 +88,8 @@ class Tokenizer:
         """Decode one code grid.
 
         Args:
-            grid: indices 0…K−1.
+            grid: indices 0…K−1, as ``encode`` returns them. With several codes for a vector, −1 leaves one out: its
+                level adds nothing, and the channels of its head are 0.
 
         Returns:
             The image in [0, 1].
@@ -89,9 +99,36 @@ class Tokenizer:
         """
         return self.model.decode(grid[None])[0]
 
+    def tokens(self, image: Image) -> Int64[Tensor, " tokens"]:
+        """Encode one image as a sequence of tokens: row by row, all codes of a vector before the next vector.
+
+        Args:
+            image: pixels in [0, 1].
+
+        Returns:
+            Tokens in 0…``layout.vocabulary``−1; ``TokenLayout`` describes their order. Equal tokens of different places
+            of a vector are different codes, unless the places share a codebook.
+        """
+        return self.layout.tokens(self.encode(image), 2)
+
+    def decode_tokens(self, tokens: Int[Tensor, " tokens"]) -> Image:
+        """Decode a sequence of tokens.
+
+        Args:
+            tokens: tokens as ``tokens`` returns them.
+
+        Returns:
+            The image in [0, 1], that of ``decode`` for the code grid of the tokens.
+
+        Raises:
+            InputError: if there are more or fewer tokens than those of a grid, or one is outside the vocabulary.
+        """
+        return self.decode(self.layout.indices(tokens, self.run.config.grid))
+
     @cached_property
     def code_patches(self) -> UInt8[Tensor, "K C p p"]:
         """Decoded patch of each code, 0…255: the middle patch of a small grid that has only this code."""
+        self._check_one_code()
         middle = _UNIFORM_GRID_SIZE // 2 * self.patch_size
         window = slice(middle, middle + self.patch_size)
         parts = []
@@ -138,6 +175,7 @@ class Tokenizer:
     @cached_property
     def _tokens(self) -> tuple[Int64[Tensor, "N h w"], Float[Tensor, "N h w"]]:
         """Code and squared distance ‖e − q‖² of each token of the first test images."""
+        self._check_one_code()
         indices, distances = [], []
         with torch.no_grad():
             for pixels in self.data.test.pixels[: self.num_token_images].split(128):
@@ -146,6 +184,13 @@ class Tokenizer:
                 indices.append(out.indices)
                 distances.append((z_e - out.z_q).square().sum(dim=1))
         return torch.cat(indices), torch.cat(distances)
+
+    def _check_one_code(self) -> None:
+        if (places := self.layout.codes_per_vector) > 1:
+            raise InputError(
+                f"run {self.run.folder}: its vectors have {places} codes each, so one code has no patch; use encode, "
+                "decode and tokens, or a run with quantizer.family=vq"
+            )
 
 
 def image_metrics(image: Image, reconstruction: Image) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Code grids sampled from an autoregressive prior, cell by cell."""
+"""Code grids sampled from an autoregressive prior, code by code."""
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -23,11 +24,13 @@ class CodePrior(Protocol):
     Attributes:
         grid: height and width of the code grids.
         num_codes: K; codes are 0…K−1.
+        codes_per_vector: n, number of codes of a cell, which follow each other.
         num_classes: labels are 0…num_classes−1; the label num_classes means no class.
     """
 
     grid: tuple[int, int]
     num_codes: int
+    codes_per_vector: int
     num_classes: int
 
     @property
@@ -40,7 +43,7 @@ class CodePrior(Protocol):
     def logits(
         self, codes: Int[Tensor, "B T"], labels: Int[Tensor, " B"], cache: KeyValueCache | None = None
     ) -> tuple[Float[Tensor, "B N K"], KeyValueCache]:
-        """Compute the logits of the cells 0…T, or with ``cache`` of cell T only, and the new cache."""
+        """Compute the logits of the codes 0…T, or with ``cache`` of code T only, and the new cache."""
 
 
 @torch.no_grad()
@@ -52,11 +55,11 @@ def sample_codes(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    known_codes: Int[Tensor, "h w"] | None = None,
+    known_codes: Int[Tensor, "h w *codes"] | None = None,
     generator: torch.Generator | None = None,
     use_cache: bool = True,
-) -> Int[Tensor, "count h w"]:
-    """Sample code grids cell by cell in raster order.
+) -> Int[Tensor, "count h w *codes"]:
+    """Sample code grids cell by cell in raster order, and in a cell of several codes place by place.
 
     Args:
         prior: a ``CodeTransformer``, or another object with the attributes and methods of ``CodePrior``.
@@ -65,24 +68,24 @@ def sample_codes(
         temperature: see ``filter_logits``.
         top_k: see ``filter_logits``.
         top_p: see ``filter_logits``.
-        known_codes: codes to keep, and UNKNOWN (−1) for the cells to sample. A sampled cell depends only on the
-            cells before it, known or sampled. None: sample all cells.
+        known_codes: codes to keep, and UNKNOWN (−1) for those to sample, of the shape of one grid. A sampled code
+            depends only on the codes before it, known or sampled. None: sample all.
         generator: source of the random numbers, on the prior's device; None for one with seed 0.
         use_cache: keep the keys and values of each block instead of computing them again for every cell. The codes
             are the same; False needs less memory.
 
     Returns:
-        The codes, int64.
+        The codes, int64, (count, h, w), or (count, h, w, n) with n codes for a cell.
 
     Raises:
         InputError: if ``count``, ``label``, a known code or a setting of ``filter_logits`` is out of range, or if
             ``known_codes`` has another shape than the grid.
     """
-    (height, width), device = prior.grid, prior.device
+    shape, device = _grid_shape(prior), prior.device
     _check(prior, count, label, known_codes)
     generator = generator or torch.Generator(device).manual_seed(0)
     labels = prior.labels_or_null(None if label is None else torch.full((count,), label, device=device), count)
-    known = [UNKNOWN] * (height * width) if known_codes is None else known_codes.flatten().tolist()
+    known = [UNKNOWN] * math.prod(shape) if known_codes is None else known_codes.flatten().tolist()
     codes = torch.empty(count, 0, dtype=torch.long, device=device)
     cache: KeyValueCache | None = None
     for code in known:
@@ -91,7 +94,7 @@ def sample_codes(
         probabilities = filter_logits(logits[:, -1].float(), temperature, top_k, top_p).softmax(1)
         sampled = torch.multinomial(probabilities, 1, generator=generator)
         codes = torch.cat([codes, sampled if code == UNKNOWN else torch.full_like(sampled, code)], dim=1)
-    return codes.view(count, height, width)
+    return codes.view(count, *shape)
 
 
 def filter_logits(
@@ -137,6 +140,11 @@ def filter_logits(
     return logits
 
 
+def _grid_shape(prior: CodePrior) -> tuple[int, ...]:
+    """Shape of one code grid."""
+    return prior.grid if prior.codes_per_vector == 1 else (*prior.grid, prior.codes_per_vector)
+
+
 def _check(prior: CodePrior, count: int, label: int | None, known_codes: Tensor | None) -> None:
     if count < 1:
         raise InputError(f"count={count}: must be at least 1")
@@ -144,9 +152,9 @@ def _check(prior: CodePrior, count: int, label: int | None, known_codes: Tensor 
         raise InputError(f"label={label}: must be in 0…{prior.num_classes - 1}, or None for no class")
     if known_codes is None:
         return
-    if tuple(known_codes.shape) != prior.grid:
+    if tuple(known_codes.shape) != _grid_shape(prior):
         raise InputError(
-            f"known_codes has shape {tuple(known_codes.shape)}: must be {prior.grid}, the grid of the prior"
+            f"known_codes has shape {tuple(known_codes.shape)}: must be {_grid_shape(prior)}, the grid of the prior"
         )
     if not UNKNOWN <= int(known_codes.min()) <= int(known_codes.max()) < prior.num_codes:
         raise InputError(

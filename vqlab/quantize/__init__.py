@@ -16,6 +16,7 @@ from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.residual import ResidualQuantizer
 from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.sim_vq import SimVQ
+from vqlab.quantize.tokens import TokenLayout
 from vqlab.quantize.transports import (
     Transport,
     get_transport,
@@ -40,6 +41,7 @@ __all__ = [
     "RuleBatch",
     "RuleStep",
     "SimVQ",
+    "TokenLayout",
     "Transport",
     "VectorQuantizer",
     "get_rule",

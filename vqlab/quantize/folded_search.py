@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vqlab.quantize.near_ties import Rounding, lowest_codes, nearest_of_pairs
+from vqlab.quantize.near_ties import EqualCodes, Rounding, lowest_codes, nearest_of_pairs
 
 # Elements of a block of scores, which stays in the cache, and of the maxima that are held at once.
 _SCORES = 1 << 20
@@ -49,6 +49,7 @@ def nearest_by_folding(
     found = [folded.largest(part if centre is None else part - centre) for part in x.split(folded.vectors)]
     indices, gaps = (torch.cat(parts) for parts in zip(*found, strict=True))
     # NaN is not greater.
+    equal = EqualCodes(codes)
     close = (~(gaps > (0 if rounding is None else rounding.largest))).nonzero()[:, 0]
     for places in close.split(folded.block):
         given = x[places]
@@ -58,7 +59,7 @@ def nearest_by_folding(
         least = scores.amax(dim=1) - torch.where(bounds < torch.inf, bounds, 0)
         row, code = (scores >= least[:, None]).nonzero().unbind(1)
         nearest = (
-            nearest_of_pairs(row, code, given, codes, distance)
+            nearest_of_pairs(row, code, given, equal, distance)
             if exact
             else lowest_codes(row, code, len(given), len(codes))
         )

@@ -9,6 +9,9 @@ from torch import Tensor
 
 # Elements of the pairs that are compared at once.
 _BLOCK = 1 << 18
+# Pairs of a row from which on equal codes are taken together, and the largest table that marks them.
+_MANY_PAIRS = 8
+_MARKS = 1 << 24
 
 
 class Rounding:
@@ -45,8 +48,49 @@ class Rounding:
         return self._unit * self._longest * (2 * length + self._longest)
 
 
+class EqualCodes:
+    """The codes of a codebook without repetition, so that a row which is near to many equal codes has one pair.
+
+    Many codes are equal where k-means starts at rows of which many are 0, as residuals are.
+
+    Args:
+        codes: The codebook, (K, D).
+    """
+
+    def __init__(self, codes: Float[Tensor, "K D"]):
+        self.codes = codes
+        self._first: Tensor | None = None
+
+    def distinct(
+        self, row: Int[Tensor, " P"], code: Int[Tensor, " P"], num_rows: int
+    ) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+        """Replace codes by the lowest code that is equal, if rows have many pairs.
+
+        Args:
+            row: The row of each pair, (P,).
+            code: A code of it, (P,).
+            num_rows: Number of rows.
+
+        Returns:
+            Rows and codes without repeated pairs, or those given if there are few.
+        """
+        if len(row) <= _MANY_PAIRS * num_rows:
+            return row, code
+        if self._first is None:
+            groups = torch.unique(self.codes, dim=0, return_inverse=True)[1]
+            self._first = lowest_codes(groups, torch.arange(len(self.codes)), len(self.codes), len(self.codes))[groups]
+        code = self._first[code]
+        if num_rows * len(self.codes) > _MARKS:
+            pairs = torch.unique(row * len(self.codes) + code)
+            return pairs // len(self.codes), pairs % len(self.codes)
+        marks = torch.zeros(num_rows, len(self.codes), dtype=torch.bool)
+        marks[row, code] = True
+        row, code = marks.nonzero().unbind(1)
+        return row, code
+
+
 def nearest_of_pairs(
-    row: Int[Tensor, " P"], code: Int[Tensor, " P"], x: Float[Tensor, "n D"], codes: Float[Tensor, "K D"], distance: str
+    row: Int[Tensor, " P"], code: Int[Tensor, " P"], x: Float[Tensor, "n D"], codes: EqualCodes, distance: str
 ) -> Int[Tensor, " n"]:
     """Find the nearest of some codes of each row, by differences in float64.
 
@@ -54,19 +98,20 @@ def nearest_of_pairs(
         row: The row of each pair, (P,).
         code: A code that may be the row's nearest, (P,).
         x: Vectors, (n, D).
-        codes: The codebook, (K, D).
+        codes: The codebook of K codes.
         distance: ``"euclidean"`` or ``"cosine"``.
 
     Returns:
         Indices of codes, (n,), the lowest of equal ones; K for a row without a pair.
     """
-    pairs = max(1, _BLOCK // max(x.shape[1], 1))
+    pairs, table = max(1, _BLOCK // max(x.shape[1], 1)), codes.codes
+    row, code = codes.distinct(row, code, len(x))
     squares = [
-        _wide_squares(x[r], codes[c], distance) for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
+        _wide_squares(x[r], table[c], distance) for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
     ]
     joined = torch.cat(squares)
     least = joined.new_full((len(x),), torch.inf).scatter_reduce(0, row, joined, "amin")
-    return lowest_codes(row, torch.where(joined == least[row], code, len(codes)), len(x), len(codes))
+    return lowest_codes(row, torch.where(joined == least[row], code, len(table)), len(x), len(table))
 
 
 def lowest_codes(row: Int[Tensor, " P"], code: Int[Tensor, " P"], num_rows: int, num_codes: int) -> Int[Tensor, " n"]:

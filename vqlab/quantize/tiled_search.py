@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vqlab.quantize.near_ties import Rounding, lowest_codes, nearest_of_pairs
+from vqlab.quantize.near_ties import EqualCodes, Rounding, lowest_codes, nearest_of_pairs
 
 # Codes of a tile, rows of a product, and rows whose maxima are held at once.
 TILE = 4096
@@ -45,13 +45,14 @@ def nearest_of_many_codes(
         Indices of codes, (N,); 0 for a row with NaN.
     """
     groups, rounding = _Groups(table, bias), Rounding(x, centre, table) if exact else None
+    equal = EqualCodes(codes)
     indices = []
     for given in x.split(_MANY_ROWS):
         rows = given if centre is None else given - centre
         bounds = torch.zeros_like(rows[:, 0]) if rounding is None else rounding.of(rows)
         row, code = groups.candidates(rows, torch.where(bounds < torch.inf, bounds, 0))
         if exact:
-            found = nearest_of_pairs(row, code, given, codes, distance)
+            found = nearest_of_pairs(row, code, given, equal, distance)
         else:
             found = lowest_codes(row, code, len(rows), len(codes))
         indices.append(torch.where(found < len(codes), found, 0))

@@ -111,6 +111,32 @@ def bits_per_index(num_codes: float) -> float:
     return math.log2(num_codes)
 
 
+def joint_entropy_bits(indices: Int[Tensor, "N n"], num_codes: int) -> float:
+    """Compute the entropy of whole vectors of several codes, −Σ p log₂ p over the combinations that occur.
+
+    It is at most the sum of the entropies of the places, and equal to it if they are independent (Shannon, "A
+    mathematical theory of communication", 1948). N vectors show at most log₂ N bits, whatever the codes are. Memory and
+    time do not depend on the number of possible combinations.
+
+    Args:
+        indices: Indices of N vectors in n places, 0…K−1, at least one vector.
+        num_codes: K, the number of codes of each place.
+
+    Returns:
+        Bits of a vector.
+
+    Example:
+        >>> joint_entropy_bits(torch.tensor([[0, 0], [1, 1], [0, 0], [1, 1]]), 2)
+        1.0
+    """
+    combination = torch.zeros_like(indices[:, 0], dtype=torch.int64)
+    for place in indices.unbind(dim=1):
+        # The number of a combination stays below N, so no product of all K is needed.
+        combination = torch.unique(combination * num_codes + place, return_inverse=True)[1]
+    share = torch.bincount(combination).double() / len(indices)
+    return float(torch.special.entr(share).sum()) / math.log(2)
+
+
 def uniform_perplexity(tokens: int, num_codes: int) -> float:
     """Approximate the perplexity of a window in which tokens choose codes uniformly at random.
 

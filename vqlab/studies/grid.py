@@ -185,17 +185,19 @@ def _measure_row(trial: FrozenTrial | None, config: Config) -> dict[str, Any]:
             "run again"
         )
     measured = {name: stored[name] for name in (*MEASURES, "run", "data") if name in stored}
-    return {**row, **measured, **bit_rates(config, stored["perplexity"]), "error": ""}
+    entropy = stored.get("entropy_bits_a_vector")
+    return {**row, **measured, **bit_rates(config, stored["perplexity"], entropy), "error": ""}
 
 
-def bit_rates(config: Config, perplexity: float) -> dict[str, float]:
+def bit_rates(config: Config, perplexity: float, entropy: float | None = None) -> dict[str, float]:
     """Bits for the codes of one image, at fixed length and at the entropy of the codes.
 
     n · log₂ K and n · log₂ perplexity for n codes per image (Shannon, "A mathematical theory of communication", 1948).
 
     Args:
         config: the Config of a VQ-VAE.
-        perplexity: perplexity of the codes on the measured images, 1…K.
+        perplexity: perplexity of the codes on the measured images, 1…K; for several codes a vector, their mean.
+        entropy: entropy of the codes of a vector, bits. Default None: that of the perplexity.
 
     Returns:
         ``fixed_bits`` and ``entropy_bits``, in bits per image.
@@ -205,9 +207,9 @@ def bit_rates(config: Config, perplexity: float) -> dict[str, float]:
         >>> bit_rates(Config.profile("paper"), perplexity=512.0)
         {'fixed_bits': 640.0, 'entropy_bits': 576.0}
     """
-    codes = math.prod(config.grid)
-    fixed, entropy = bits_per_index(config.quantizer.num_codes), bits_per_index(perplexity)
-    return {"fixed_bits": codes * fixed, "entropy_bits": codes * entropy}
+    cells, quantizer = math.prod(config.grid), config.quantizer
+    entropy = quantizer.codes_per_vector * bits_per_index(perplexity) if entropy is None else entropy
+    return {"fixed_bits": cells * quantizer.bits, "entropy_bits": cells * entropy}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from vqlab.config import Config
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -18,6 +20,16 @@ MEASURES = {
     "utilisation": "utilisation",
     "wall_seconds": "wall time (s)",
     "peak_memory_mib": "peak memory (MiB)",
+}
+# What tells families of quantizers apart, by key: how well the codes are used, what they cost, and their speed.
+CODE_MEASURES = {
+    "cvu": "CVU (perplexity / K)",
+    "bits_a_vector": "bits a vector",
+    "entropy_bits_a_vector": "entropy bits a vector (sum over places)",
+    "joint_entropy_bits_a_vector": "entropy bits a vector (joint)",
+    "bits_an_image": "bits an image",
+    "parameters": "parameters",
+    "tokens_a_second": "tokens a second",
 }
 PSNR_LEVELS = (22, 24, 25)
 # Of ``time_to_psnr``, by key: what it took until the training batches reached a PSNR.
@@ -61,6 +73,32 @@ def time_to_psnr(rows: pd.DataFrame, batch_size: int, total_images: int, wall_se
         times[f"images_to_{level}"] = images
         times[f"seconds_to_{level}"] = images / total_images * wall_seconds
     return times
+
+
+def code_measures(config: Config, steps: int, wall_seconds: float) -> dict[str, float]:
+    """Compute the bits of the codes of a VQ-VAE at fixed length, and the speed of its training.
+
+    Args:
+        config: the Config.
+        steps: training steps.
+        wall_seconds: wall time of the training, with its evaluations.
+
+    Returns:
+        ``bits_a_vector``, ``bits_an_image``, and ``tokens_a_second``: all indices of the training images divided by the
+        wall time, so n for each vector of n codes.
+
+    Example:
+        >>> from vqlab.config import Config
+        >>> code_measures(Config.profile("paper"), steps=100, wall_seconds=80.0)
+        {'bits_a_vector': 10.0, 'bits_an_image': 640.0, 'tokens_a_second': 10240.0}
+    """
+    bits = config.quantizer.bits
+    tokens = steps * config.optim.batch_size * math.prod(config.code_shape)
+    return {
+        "bits_a_vector": bits,
+        "bits_an_image": bits * math.prod(config.grid),
+        "tokens_a_second": tokens / wall_seconds,
+    }
 
 
 def confidence_interval(values: pd.Series) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from vqlab.studies.families import family_arms, rule_arms
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
 from vqlab.studies.ingredients import recipe_arms, recipe_budget
-from vqlab.studies.measures import MEASURES
+from vqlab.studies.measures import CODE_MEASURES, MEASURES
 from vqlab.studies.quick_scale import QUICK_CHANGES
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
@@ -196,7 +196,7 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
     Returns:
         One row for each arm: means with 95 % confidence intervals; columns without any value are left out. Where
         arms have two seeds or more, columns have the changes of PSNR and rFD-classifier, as in
-        ``describe_differences``.
+        ``describe_differences``. The study ``families`` has the columns of ``CODE_MEASURES``, too.
 
     Raises:
         InputError: if no row is finished.
@@ -204,12 +204,14 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
     if name == "generation":
         table = generation_table(study)
         return table.loc[:, (~table.isin(["", MISSING])).any()]
-    return perceptual_table(study) if name == "perceptual" else _with_changes(study)
+    if name == "perceptual":
+        return perceptual_table(study)
+    return _with_changes(study, (*MEASURES, *CODE_MEASURES) if name == "families" else tuple(MEASURES))
 
 
-def _with_changes(study: StudyTable) -> pd.DataFrame:
+def _with_changes(study: StudyTable, measures: Sequence[str]) -> pd.DataFrame:
     """The formatted table with the changes of PSNR and of rFD-classifier of each arm, paired by seed."""
-    table = study.formatted()
+    table = study.formatted(measures)
     bases = _bases([str(arm) for arm in table.index])
     for measure in ("psnr", "rfd_classifier"):
         changes = {arm: _change(study, arm, base, measure) for arm, base in bases.items()}

@@ -10,10 +10,12 @@ from typing import Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
-from vqlab.studies.measures import MEASURES, SPEED_MEASURES, time_to_psnr
+from vqlab.studies.measures import CODE_MEASURES, MEASURES, SPEED_MEASURES, code_measures, time_to_psnr
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
 from vqlab.training.retraining import find_run
+
+_COLUMNS = (*MEASURES, *SPEED_MEASURES, *CODE_MEASURES)
 
 
 @dataclass(frozen=True)
@@ -144,14 +146,19 @@ def _measure_row(
     arm: str, seed: int, config: Config, get_run: Callable[[Config], Run], evaluate: Callable[[Run], dict[str, Any]]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"arm": arm, "seed": seed, "run": config.id, "error": ""}
-    row |= dict.fromkeys([*MEASURES, *SPEED_MEASURES], math.nan)
+    row |= dict.fromkeys(_COLUMNS, math.nan)
     try:
         run = get_run(config)
-        values = {**evaluate(run), **run.provenance, **_time_to_psnr(run)}
+        values = {**evaluate(run), **run.provenance, **_time_to_psnr(run), **_code_measures(run)}
     except Exception as error:
         return {**row, "error": f"{type(error).__name__}: {error}"}
-    measured = {name: values[name] for name in [*MEASURES, *SPEED_MEASURES] if values.get(name) is not None}
+    measured = {name: values[name] for name in _COLUMNS if values.get(name) is not None}
     return {**row, "data": values["data"], **measured}
+
+
+def _code_measures(run: Run) -> dict[str, float]:
+    seconds = run.provenance["wall_seconds"]
+    return code_measures(run.config, run.provenance["step"], seconds) if run.config.kind == "vqvae" and seconds else {}
 
 
 def _time_to_psnr(run: Run) -> dict[str, float]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from vqlab.errors import InputError
 from vqlab.studies.display import count_finished, finished_values, table_html
-from vqlab.studies.measures import MEASURES, SPEED_MEASURES, confidence_interval, format_interval
+from vqlab.studies.measures import CODE_MEASURES, MEASURES, SPEED_MEASURES, confidence_interval, format_interval
 from vqlab.training import Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LABELS = {**MEASURES, **SPEED_MEASURES}
+_LABELS = {**MEASURES, **SPEED_MEASURES, **CODE_MEASURES}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StudyTable:
     Attributes:
         rows: one row for each arm and seed, with the columns ``arm``, ``seed``, ``run`` (id of the Run), ``error``
             (empty for a finished row, else the reason), ``data`` (name of the data set) and one column for each
-            key of ``MEASURES`` and ``SPEED_MEASURES``; NaN where a value was not measured.
+            key of ``MEASURES``, ``SPEED_MEASURES`` and ``CODE_MEASURES``; NaN where a value was not measured.
         root: the folder that holds the Runs.
     """
 
@@ -99,7 +99,7 @@ class StudyTable:
         """Mean and 95 % confidence interval of each measure over the seeds of each arm.
 
         Args:
-            measures: keys of ``MEASURES`` or ``SPEED_MEASURES``.
+            measures: keys of ``MEASURES``, ``SPEED_MEASURES`` or ``CODE_MEASURES``.
 
         Returns:
             One row for each arm with a finished row. Columns have two levels: (measure, ``mean``), (measure,
@@ -127,7 +127,8 @@ class StudyTable:
         """Format ``summary`` as text, for display.
 
         Args:
-            measures: keys of ``MEASURES`` or ``SPEED_MEASURES``; a measure that no arm has is left out.
+            measures: keys of ``MEASURES``, ``SPEED_MEASURES`` or ``CODE_MEASURES``; a measure that no arm has is left
+                out.
 
         Returns:
             One row for each arm: the number of seeds, then ``mean [low, high]`` of each measure under its label.
@@ -167,7 +168,7 @@ class StudyTable:
         Args:
             one: name of an arm.
             other: name of the arm that is subtracted.
-            measures: keys of ``MEASURES`` or ``SPEED_MEASURES``.
+            measures: keys of ``MEASURES``, ``SPEED_MEASURES`` or ``CODE_MEASURES``.
 
         Returns:
             One row for each measure, by label: ``mean difference``, ``low`` and ``high`` (95 % confidence interval),
@@ -198,7 +199,7 @@ class StudyTable:
         Args:
             one: name of an arm.
             other: name of the arm that is subtracted.
-            measure: a key of ``MEASURES`` or ``SPEED_MEASURES``.
+            measure: a key of ``MEASURES``, ``SPEED_MEASURES`` or ``CODE_MEASURES``.
 
         Returns:
             Whether the arms differ, the mean difference with its interval, and the number of seeds.

@@ -158,8 +158,8 @@ def read_measures(run: Run) -> dict[str, Any]:
         run: a finished Run.
 
     Returns:
-        Values by key of ``MEASURES``, without those that the training does not measure, and ``data``: the name of
-        the data set.
+        Values by key of ``MEASURES``, without those that the training does not measure, ``data``: the name of the data
+        set, and ``entropy_bits_a_vector``, if the version that trained the Run measured it.
 
     Raises:
         InputError: if the model is not a VQ-VAE, so that it has no PSNR or no perplexity.
@@ -170,7 +170,8 @@ def read_measures(run: Run) -> dict[str, Any]:
             f"model: is a {run.config.kind}, without a PSNR or a perplexity to compare; use model.kind=vqvae and "
             "prior.kind=none"
         )
-    return {name: values[name] for name in (*MEASURES, "data") if values.get(name) is not None}
+    names = (*MEASURES, "data", "entropy_bits_a_vector")
+    return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def short_field_name(field: str) -> str:

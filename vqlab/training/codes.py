@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,12 +30,12 @@ class CodeGrids:
     """Code indices of all images, in the order of the images.
 
     Attributes:
-        train: code indices of the training images, int64 (N, h, w).
-        test: code indices of the test images, int64 (M, h, w).
+        train: code indices of the training images, int64 (N, h, w), or (N, h, w, n) with n codes for a vector.
+        test: code indices of the test images, int64 (M, h, w) or (M, h, w, n).
     """
 
-    train: Int[Tensor, "N h w"]
-    test: Int[Tensor, "M h w"]
+    train: Int[Tensor, "N h w *codes"]
+    test: Int[Tensor, "M h w *codes"]
 
 
 def load_code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
@@ -42,7 +43,8 @@ def load_code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
 
     The first call encodes the images and writes ``codes.npz`` into the folder of the Run, with the Run's id, the
     codebook's digest and the data's fingerprint. Later calls read the file. A file that is unreadable, or that
-    belongs to other weights or images, is replaced.
+    belongs to other weights or images, is replaced. Its arrays ``train`` and ``test`` are int32 (N, h, w); with n codes
+    for a vector they have a last axis of n levels, heads, or levels of each head.
 
     Args:
         run: the finished Run of a VQ-VAE.
@@ -58,24 +60,35 @@ def load_code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
     identity = [run.config.id, codebook_digest(model), data.fingerprint]
     path = run.folder / _FILE
     arrays = _read(path, identity)
-    if arrays is None:
+    shape = run.config.code_shape
+    if arrays is None or not _are_grids(arrays, {"train": (len(data.train), *shape), "test": (len(data.test), *shape)}):
         grids = {part: _encode(model, images, device) for part, images in (("train", data.train), ("test", data.test))}
         write_atomic(path, lambda temporary: _write(temporary, {_IDENTITY_KEY: np.array(identity), **grids}))
         arrays = grids
     return CodeGrids(*(torch.from_numpy(arrays[part].astype(np.int64)) for part in ("train", "test")))
 
 
-def code_vectors(model: VQVAE) -> Float[Tensor, "K D"]:
+def code_vectors(model: VQVAE, place: int = 0) -> Float[Tensor, "K D"]:
     """Decode every code index to its z_q, the vector that the decoder receives.
 
     Args:
         model: a VQ-VAE.
+        place: place of the index in vectors of several codes, from 0; the other places of a vector have no code.
+            Default 0.
 
     Returns:
         One row for each code, float (K, D), on the CPU. It differs from the codebook if the codes are projected
         (``quantizer.code_dim``).
+
+    Raises:
+        InputError: if the vectors have no such place.
     """
-    indices = torch.arange(model.quantizer.num_codes, device=next(model.parameters()).device)
+    device, places = next(model.parameters()).device, model.quantizer.codes_per_vector
+    if not 0 <= place < places:
+        raise InputError(f"place={place}: must be in 0…{places - 1}, the places of a vector's codes")
+    indices = torch.arange(model.quantizer.num_codes, device=device)
+    if places > 1:
+        indices = F.pad(indices[:, None], (place, places - 1 - place), value=-1)
     return model.quantizer.decode(indices[None, :, None])[0, :, :, 0].T.detach().cpu().contiguous()
 
 
@@ -86,9 +99,12 @@ def codebook_digest(model: VQVAE) -> str:
         model: a VQ-VAE.
 
     Returns:
-        The first twelve hex digits of the SHA-256.
+        The first twelve hex digits of the SHA-256; of the code vectors of all places, for vectors of several codes.
     """
-    return hashlib.sha256(code_vectors(model).numpy().tobytes()).hexdigest()[:12]
+    digest = hashlib.sha256()
+    for place in range(model.quantizer.codes_per_vector):
+        digest.update(code_vectors(model, place).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def check_codebook(prior: RunFolder, codec: RunFolder) -> None:
@@ -127,6 +143,14 @@ def _read(path: Path, identity: list[str]) -> dict[str, np.ndarray] | None:
         return stored if stored[_IDENTITY_KEY].tolist() == identity else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _are_grids(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether the arrays of a file are integers of these shapes."""
+    return all(
+        part in arrays and arrays[part].dtype.kind in "iu" and arrays[part].shape == shape
+        for part, shape in shapes.items()
+    )
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

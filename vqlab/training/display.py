@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from vqlab.files import read_json
 from vqlab.quantize.display import bar_chart_svg, summary_html
 from vqlab.training.logs import read_rows
@@ -116,7 +118,9 @@ def _formatted_numbers(kind: str, columns: Mapping[str, Any]) -> dict[str, str]:
 
 def _usage_chart(run: RunFolder) -> str:
     # The epochs that an unfinished training has not reached count 0.
-    epochs = [counts for counts in run.usage() if counts.sum()]
+    places = range(run.config.quantizer.codes_per_vector)
+    usage = np.concatenate([run.usage(place) for place in places], axis=1)
+    epochs = [counts for counts in usage if counts.sum()]
     if not epochs:
         return ""
     return bar_chart_svg(sorted(epochs[-1].tolist(), reverse=True), "tokens per code in the last epoch, sorted")

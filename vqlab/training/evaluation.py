@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from vqlab.data import ImageData, ordered_batches
 from vqlab.metrics.distances import reconstruction_distances, sample_distances
 from vqlab.metrics.pixels import mse, pooled_psnr, psnr, ssim
 from vqlab.models import VAE, VQVAE
-from vqlab.quantize.usage import count_codes, perplexity, utilisation
+from vqlab.quantize.usage import count_codes, joint_entropy_bits, perplexity, utilisation
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.sampling import draw_samples
 
@@ -81,19 +82,23 @@ def pixel_metrics(
         ``data``, the measured ``part`` (``test`` or ``validation``), the number of ``images``, and the means over
         images of ``mse``, ``psnr`` (dB) and ``ssim``, each with its standard error ``…_error``; and ``psnr_pooled``,
         −10·log₁₀ of the mean of ``mse`` (dB). For a VQ-VAE also ``perplexity`` and ``utilisation`` over all tokens of
-        the part (``perplexity_window`` is ``data set``) and the number of ``tokens``; for vectors of several codes the
-        means over their places, and the tokens of all places.
+        the part (``perplexity_window`` is ``data set``), the columns of ``usage_columns`` and the number of ``tokens``;
+        for vectors of several codes the means over their places, and the tokens of all places.
     """
     part = data.held_out if held_out else data.test
     codes = (config.quantizer.num_codes, config.quantizer.codes_per_vector)
     counts = torch.zeros(codes[::-1], device=device)
+    vectors: list[Tensor] = []
     values: dict[str, list[Tensor]] = {"mse": [], "psnr": [], "ssim": []}
     for images, _ in ordered_batches(part, config.evaluation.batch_size, device):
         output = model(images)
         for name, metric in (("mse", mse), ("psnr", psnr), ("ssim", ssim)):
             values[name].append(metric(output.reconstruction, images).double().cpu())
         if isinstance(model, VQVAE):
-            counts += count_codes(output.quantized.indices, *codes)
+            indices = output.quantized.indices
+            counts += count_codes(indices, *codes)
+            if codes[1] > 1:
+                vectors.append(indices.flatten(0, -2).to("cpu", torch.int32))
     name_of_part = "test" if part is data.test else "validation"
     columns: dict[str, Any] = {"data": data.name, "part": name_of_part, "images": len(part)}
     for name, parts in values.items():
@@ -102,15 +107,44 @@ def pixel_metrics(
         if len(per_image) > 1:
             columns[f"{name}_error"] = float(per_image.std() / len(per_image) ** 0.5)
     columns["psnr_pooled"] = pooled_psnr(columns["mse"])
-    return {**columns, **_usage_metrics(counts)} if isinstance(model, VQVAE) else columns
+    if not isinstance(model, VQVAE):
+        return columns
+    joint_bits = joint_entropy_bits(torch.cat(vectors), codes[0]) if vectors else None
+    return {**columns, **_usage_metrics(counts, joint_bits)}
 
 
-def _usage_metrics(counts: Tensor) -> dict[str, Any]:
+def usage_columns(perplexities: Sequence[float], num_codes: int, joint_bits: float | None = None) -> dict[str, float]:
+    """Compute how well a codebook is used, from the perplexity of each place of the index in a vector.
+
+    Args:
+        perplexities: perplexity of each place, 1…K.
+        num_codes: K.
+        joint_bits: entropy of whole vectors, bits; None for vectors of one code, whose entropy it is.
+
+    Returns:
+        ``cvu``, the mean over the places of perplexity / K, in 0…1; ``entropy_bits_a_vector``, the sum over the places
+        of log₂ perplexity; ``joint_entropy_bits_a_vector``, that of whole vectors.
+
+    Example:
+        >>> usage_columns([8.0], 16)
+        {'cvu': 0.5, 'entropy_bits_a_vector': 3.0, 'joint_entropy_bits_a_vector': 3.0}
+    """
+    entropy = sum(map(math.log2, perplexities))
     return {
-        "perplexity": float(torch.stack([perplexity(place) for place in counts]).mean()),
+        "cvu": sum(perplexities) / len(perplexities) / num_codes,
+        "entropy_bits_a_vector": entropy,
+        "joint_entropy_bits_a_vector": entropy if joint_bits is None else joint_bits,
+    }
+
+
+def _usage_metrics(counts: Tensor, joint_bits: float | None) -> dict[str, Any]:
+    perplexities = [float(perplexity(place)) for place in counts]
+    return {
+        "perplexity": float(torch.tensor(perplexities).mean()),
         "perplexity_window": "data set",
         "tokens": int(counts.sum()),
         "utilisation": float(torch.stack([utilisation(place) for place in counts]).mean()),
+        **usage_columns(perplexities, counts.shape[1], joint_bits),
     }
 
 

@@ -84,7 +84,7 @@ def estimate_memory(config: Config, device: str, images: int, evaluated: int, pi
     evaluation = max(outputs, default=0) * min(config.evaluation.batch_size, evaluated) * _COPIES_IN_EVALUATION
     return MemoryEstimate(
         libraries=_LIBRARIES if on_cpu else 0,
-        images=pixels + (images + evaluated) * math.prod(config.grid) * 8 * prior if on_cpu else 0,
+        images=pixels + (images + evaluated) * math.prod(config.code_shape) * 8 * prior if on_cpu else 0,
         codebook=codebook * codebook_copies * _FLOAT_BYTES,
         network=weights * copies * _FLOAT_BYTES,
         training=math.ceil(sum(outputs) * batch * _COPIES_OF_ACTIVATIONS * _FLOAT_BYTES),
@@ -139,7 +139,7 @@ def _outputs(model: nn.Module, config: Config) -> list[int]:
             layer.register_forward_hook(note)
     height, width = config.grid
     image = torch.zeros(1, *config.data.shape)
-    grid = torch.zeros(1, height, width, dtype=torch.int64)
+    grid = torch.zeros(1, *config.code_shape, dtype=torch.int64)
     if config.kind == "vqvae":
         model.get_submodule("decoder")(model.get_submodule("encoder")(image))
     elif config.kind == "vae":

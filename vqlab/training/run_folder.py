@@ -165,6 +165,18 @@ class RunFolder:
         """
         return self._usage("windows", place)
 
+    def usage_windows_of_places(self) -> Int64[np.ndarray, "windows n K"]:
+        """Read how often each code was used in each window, for every place of the index in a vector.
+
+        Returns:
+            Number of tokens, int64 (windows, n, K), n = 1 for vectors of one code.
+
+        Raises:
+            InputError: if the Run is not that of a VQ-VAE, or has not finished an epoch.
+        """
+        places = range(self.config.quantizer.codes_per_vector)
+        return np.stack([self.usage_windows(place) for place in places], axis=1)
+
     def _usage(self, name: str, place: int | None) -> np.ndarray:
         stored, places = self._codebook_file(), self.config.quantizer.codes_per_vector
         if place is None and places > 1:

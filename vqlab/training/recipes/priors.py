@@ -50,7 +50,7 @@ class PriorRecipe(Recipe):
         return math.ceil(len(self.data.train) / self.config.prior.batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Iterate over code grids (B, h, w) and labels (B,), in the shuffled order of the epoch."""
+        """Iterate over code grids (B, h, w), or (B, h, w, n), and labels (B,), in the shuffled order of the epoch."""
         order = torch.randperm(len(self.grids.train), generator=seeded_generator(self.config.seed, epoch))
         for indices in order.split(self.config.prior.batch_size)[start:]:
             yield self.grids.train[indices].to(self.device), self.data.train.labels[indices].to(self.device)
@@ -79,7 +79,7 @@ class PriorRecipe(Recipe):
         for group in self.optimizers["adam"].param_groups:
             group["lr"] = self.config.prior.learning_rate * (1 - context.step / context.total_steps)
 
-    def test_batches(self) -> Iterator[Int64[Tensor, "B h w"]]:
+    def test_batches(self) -> Iterator[Int64[Tensor, "B h w *codes"]]:
         """Iterate over the code grids of the test images, in their order.
 
         Yields:
