@@ -163,6 +163,16 @@ def test_families_have_equal_bits_and_one_recipe(profile: str) -> None:
     assert all(other == rest[0] for other in rest)
 
 
+@pytest.mark.parametrize("profile", ["quick", "paper", "best"])
+def test_every_codebook_of_the_study_of_health_is_trained_with_both_transports(profile: str) -> None:
+    configs = {arm: config for arm, _, config in named_study("health", profile, (0,)).configs()}
+    pairs = [(config, configs[f"{arm} + RRT"]) for arm, config in configs.items() if not arm.endswith("RRT")]
+    assert len(pairs) == len(configs) / 2 == 9
+    for straight_through, rrt in pairs:
+        assert straight_through.replace(**{"quantizer.transport": "rotation"}) == rrt
+    assert len({config.id for config in configs.values()}) == len(configs)
+
+
 def test_every_rule_is_compared_under_each_transport_that_it_allows() -> None:
     configs = {arm: config for arm, _, config in named_study("rules", "best", (0,)).configs()}
     for name in set(rule_names()) - {"none"}:

@@ -260,7 +260,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="reconstruction, transports, collapsing, generation, perceptual, factors, rotation or recipe",
+            help="reconstruction, transports, collapsing, generation, perceptual, factors, rotation, recipe, families, "
+            "rules or health",
             autocompletion=_complete_study,
         ),
     ],

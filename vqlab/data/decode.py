@@ -178,7 +178,7 @@ def _to_channels(image: Image.Image, channels: int, steps: list[str]) -> Image.I
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 or 32 bits or floating point as 8 bits: the range is that of 8 or 16 bits, 0…1, or the image's."""
+    """Grey values of 16 or 32 bits or floating point as 8 bits: the range is 0…255, 0…65535, 0…1, or the image's."""
     stored = np.asarray(image)
     bounds = [(float(rows.min(initial=0)), float(rows.max(initial=0))) for rows in _in_float64(stored)]
     low, high = min((low for low, _ in bounds), default=0.0), max((high for _, high in bounds), default=0.0)

@@ -75,7 +75,10 @@ class DataSummary:
         lines += self.notes
         if self.skipped:
             more = f", the first {_SHOWN}" if len(self.skipped) > _SHOWN else ""
-            lines += [f"skipped, {len(self.skipped)} unreadable{more}:", *(f"  {file}" for file in self.skipped[:_SHOWN])]
+            lines += [
+                f"skipped, {len(self.skipped)} unreadable{more}:",
+                *(f"  {file}" for file in self.skipped[:_SHOWN]),
+            ]
         return "\n".join(lines)
 
 

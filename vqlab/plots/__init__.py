@@ -7,6 +7,7 @@ otherwise. Colours are those of colour-blind palettes.
 from vqlab.plots.codebook import code_patches, codebook_projection
 from vqlab.plots.gradients import angle_preservation, angles_over_training, gradient_by_angle, token_histogram
 from vqlab.plots.grids import grid_heatmaps, heatmap_explorer, rate_distortion
+from vqlab.plots.health import rotation_benefit
 from vqlab.plots.layer_cost import layer_costs
 from vqlab.plots.panels import code_grid_panels, code_panels, sample_panels, training_panels
 from vqlab.plots.perceptual import perceptual_tradeoff
@@ -73,6 +74,7 @@ __all__ = [
     "rank_frequency",
     "rate_distortion",
     "reconstructions",
+    "rotation_benefit",
     "rule_usage",
     "sample_grids",
     "sample_panels",

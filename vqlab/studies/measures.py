@@ -30,6 +30,7 @@ CODE_MEASURES = {
     "bits_an_image": "bits an image",
     "parameters": "parameters",
     "tokens_a_second": "tokens a second",
+    "quantization_error": "quantization error |z_e − z_q|² / |z_e|²",
 }
 PSNR_LEVELS = (22, 24, 25)
 # Of ``time_to_psnr``, by key: what it took until the training batches reached a PSNR.
@@ -99,6 +100,27 @@ def code_measures(config: Config, steps: int, wall_seconds: float) -> dict[str, 
         "bits_an_image": bits * math.prod(config.grid),
         "tokens_a_second": tokens / wall_seconds,
     }
+
+
+def quantization_error(rows: pd.DataFrame) -> float:
+    """Compute the quantization error at the end of a training: mean of ‖z_e − z_q‖²/‖z_e‖² over its last quarter.
+
+    Args:
+        rows: ``run.metrics()``; rows of kind ``train`` with ``step`` and ``relative_error`` are used.
+
+    Returns:
+        The mean over the logged batches; NaN for a model without a quantizer.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = pd.DataFrame({"kind": "train", "step": [1, 2, 3, 4], "relative_error": [4.0, 3.0, 2.0, 1.0]})
+        >>> quantization_error(rows)
+        1.0
+    """
+    if "relative_error" not in rows:
+        return math.nan
+    logged = rows[rows["kind"] == "train"]
+    return float(logged["relative_error"][logged["step"] > 0.75 * logged["step"].max()].mean())
 
 
 def confidence_interval(values: pd.Series) -> tuple[float, float, float]:

@@ -12,6 +12,7 @@ from vqlab.errors import InputError
 from vqlab.studies.families import family_arms, rule_arms
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
+from vqlab.studies.health import health_arms
 from vqlab.studies.ingredients import recipe_arms, recipe_budget
 from vqlab.studies.measures import CODE_MEASURES, MEASURES
 from vqlab.studies.quick_scale import QUICK_CHANGES
@@ -148,6 +149,7 @@ _STUDIES = {
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
     "families": _NamedStudy(family_arms, _smaller_if_quick),
     "rules": _NamedStudy(rule_arms, _smaller_if_quick),
+    "health": _NamedStudy(health_arms, _smaller_if_quick),
 }
 STUDY_NAMES = tuple(_STUDIES)
 
@@ -163,8 +165,9 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
             of VQGAN, Esser et al., 2021), ``factors`` (straight-through, the rotation, each of its two factors
             alone, and a rotation by part of the way, on validation images), ``rotation`` (the same with all training
             images, on the test images, with Fréchet distances), ``recipe`` (what each ingredient of the
-            profile ``best`` is worth, on validation images), ``families`` (families of quantizers at equal bits) or
-            ``rules`` (codebook rules under two transports).
+            profile ``best`` is worth, on validation images), ``families`` (families of quantizers at equal bits),
+            ``rules`` (codebook rules under two transports) or ``health`` (RRT and straight-through under codebooks from
+            healthy to collapsed).
         profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.

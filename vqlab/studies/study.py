@@ -10,7 +10,14 @@ from typing import Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
-from vqlab.studies.measures import CODE_MEASURES, MEASURES, SPEED_MEASURES, code_measures, time_to_psnr
+from vqlab.studies.measures import (
+    CODE_MEASURES,
+    MEASURES,
+    SPEED_MEASURES,
+    code_measures,
+    quantization_error,
+    time_to_psnr,
+)
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
 from vqlab.training.retraining import find_run
@@ -158,7 +165,10 @@ def _measure_row(
 
 def _code_measures(run: Run) -> dict[str, float]:
     seconds = run.provenance["wall_seconds"]
-    return code_measures(run.config, run.provenance["step"], seconds) if run.config.kind == "vqvae" and seconds else {}
+    if run.config.kind != "vqvae" or not seconds:
+        return {}
+    measured = code_measures(run.config, run.provenance["step"], seconds)
+    return {**measured, "quantization_error": quantization_error(run.metrics())}
 
 
 def _time_to_psnr(run: Run) -> dict[str, float]:
