@@ -135,6 +135,35 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: is not valid JSON; remove this file or the Run's folder, and train again") from None
 
 
+def check_format(name: str, found: object, known: int, remedy: str) -> None:
+    """Refuse what a newer version of vqlab has written.
+
+    Args:
+        name: name of the file, which begins the message.
+        found: the format version that is stored there; None in what version 0.1 wrote without one.
+        known: the newest format version that can be read.
+        remedy: what to do instead of upgrading.
+
+    Raises:
+        InputError: if the version is newer, or no version at all.
+
+    Example:
+        >>> check_format("studies.journal", 2, known=1, remedy="move it away")
+        Traceback (most recent call last):
+        ...
+        vqlab.errors.InputError: studies.journal: was written by a newer vqlab (format 2; this version reads up to 1); \
+upgrade vqlab, or move it away
+    """
+    if found is None or (type(found) is int and 0 < found <= known):
+        return
+    if type(found) is int and found > known:
+        raise InputError(
+            f"{name}: was written by a newer vqlab (format {str(found)[:20]}; this version reads up to {known}); "
+            f"upgrade vqlab, or {remedy}"
+        )
+    raise InputError(f"{name}: is damaged (format is {str(found)[:20]!r}, must be 1…{known}); {remedy}")
+
+
 def output_folder(text: str, *, writable: bool = True) -> Path:
     """Check that a folder can be written, before the work whose results go there.
 

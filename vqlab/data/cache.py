@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+
+from vqlab.files import check_format, write_atomic
+
+FORMAT_VERSION = 1
+# The comment of the zip file, which other readers pass over, ends in the version.
+_FORMAT = b"vqlab format "
 
 
 def cache_folder() -> Path:
@@ -58,17 +65,31 @@ def cached_arrays(key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dic
 
     Returns:
         The arrays by name.
+
+    Raises:
+        InputError: if a newer version of vqlab stored them.
     """
     path = cache_folder() / f"{key}.npz"
     try:
-        return read_arrays(path)
+        arrays, version = read_arrays(path), _format_version(path)
     except (OSError, ValueError):
         arrays = compute()
-    temporary = path.with_name(f"{key}.{os.getpid()}.part.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, lambda temporary: _write(temporary, arrays))
+        return arrays
+    check_format(str(path), version, FORMAT_VERSION, "remove the file")
     return arrays
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"%s%d" % (_FORMAT, FORMAT_VERSION)
+
+
+def _format_version(path: Path) -> int | None:
+    with zipfile.ZipFile(path) as archive:
+        prefix, _, version = archive.comment.rpartition(b" ")
+    return int(version) if prefix + b" " == _FORMAT else None

@@ -20,10 +20,12 @@ from vqlab.data.cache import cache_folder
 from vqlab.data.spool import PIXELS, PROGRESS, SPOOLED, UNCROPPED
 from vqlab.data.stored_images import PARTS, Order, StoredImages
 from vqlab.data.uncropped import UncroppedImages
-from vqlab.files import TEMPORARY_ENDING, acquire_lock, synchronize
+from vqlab.files import TEMPORARY_ENDING, acquire_lock, check_format, synchronize
 
 # Part of every key; to be raised when the same files give other pixels.
 VERSION = 3
+# Of the files of an entry, stored in its index.
+FORMAT_VERSION = 1
 _LABELS, _PLACES, _INDEX = "labels.npy", "places.npy", "index.json"
 _ORDERED = "ordered-"
 _CHUNK_BYTES = 16 << 20
@@ -74,9 +76,17 @@ class CacheEntry:
 
         Returns:
             The images; None if there is no whole entry.
+
+        Raises:
+            InputError: if a newer version of vqlab wrote it.
         """
         try:
             index = json.loads((self.folder / _INDEX).read_text())
+            found = index.get("format")
+        except (OSError, ValueError, AttributeError):
+            return None
+        check_format(str(self.folder / _INDEX), found, FORMAT_VERSION, "remove it with `vqlab data --clear`")
+        try:
             shape = tuple(index.pop("shape"))
             sizes = {PIXELS: int(np.prod(shape)), **({UNCROPPED: index["uncropped"]} if "uncropped" in index else {})}
             if any((self.folder / name).stat().st_size != size for name, size in sizes.items()):
@@ -192,7 +202,7 @@ class CacheEntry:
             starts[part] = [position, position + len(order[part])]
             position += len(order[part])
         np.save(self.unfinished / _LABELS, np.concatenate(labels), allow_pickle=False)
-        index = {**stored.index(), "parts": {part: starts[part] for part in PARTS}}
+        index = {"format": FORMAT_VERSION, **stored.index(), "parts": {part: starts[part] for part in PARTS}}
         pixels = _read_bytes(path, mapped=True).reshape(shape)
         written = StoredImages.from_index(pixels, np.concatenate(labels), index, None, stored.uncropped)
         index["fingerprint"] = written.to_data("").fingerprint

@@ -103,6 +103,19 @@ def convert_storage_errors(url: str | None = None) -> Iterator[None]:
         ) from None
 
 
+def storage_name(root: Path, url: str | None) -> str:
+    """Name the storage in a message.
+
+    Args:
+        root: the folder of the Runs.
+        url: URL of a database; None for the journal under ``root``.
+
+    Returns:
+        The path of the journal, or the URL without its password.
+    """
+    return str(root / JOURNAL) if url is None else f"storage {_display_name(url)}"
+
+
 def _display_name(url: str | None) -> str:
     """The URL without its password, or the name of the journal."""
     import sqlalchemy

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
+from vqlab.files import check_format
 from vqlab.studies.leases import TrialLeases
 from vqlab.studies.measures import MEASURES
-from vqlab.studies.storage import open_storage
+from vqlab.studies.storage import open_storage, storage_name
 from vqlab.training import Run, train
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from vqlab.studies.leases import Lease
 
+# Of what the trials of a study hold, stored as an attribute of the study.
+_FORMAT_KEY, FORMAT_VERSION = "format", 1
 _POLL_SECONDS = 1.0
 
 
@@ -53,6 +56,7 @@ class Worker:
             storage=opened, study_name=study_name, load_if_exists=True, direction="maximize",
             pruner=optuna.pruners.NopPruner(),
         )  # fmt: skip
+        _check_format(self.study, storage_name(root, storage))
         self.leases = TrialLeases(self.study, opened)
 
     def enqueue_points(self) -> None:
@@ -125,6 +129,15 @@ class Worker:
         done = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.leases.trials())
         params = ", ".join(f"{short_field_name(field)}={_format_value(value)}" for field, value in trial.params.items())
         self.log(f"[{done}/{self.num_points}] {params}: {outcome}")
+
+
+def _check_format(study: Study, storage: str) -> None:
+    """Refuse a study that a newer version of vqlab wrote, and note the version in one that has none."""
+    found = study.user_attrs.get(_FORMAT_KEY)
+    remedy = "give another --runs or --storage"
+    check_format(f"{storage}: study {study.study_name}", found, FORMAT_VERSION, remedy)
+    if found is None:
+        study.set_user_attr(_FORMAT_KEY, FORMAT_VERSION)
 
 
 class _TrialReporter:

@@ -13,7 +13,7 @@ from vqlab.config import Config
 from vqlab.data import ImageData, load_data
 from vqlab.data.folder import source_key
 from vqlab.errors import ChangedDataError, InputError
-from vqlab.files import read_json, write_json
+from vqlab.files import check_format, read_json, write_json
 from vqlab.models import build_model
 from vqlab.training.files import differing_tensor, read_tensors
 from vqlab.training.logs import read_rows
@@ -22,6 +22,7 @@ from vqlab.training.run_values import read_codebook, read_log, read_object, read
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of all files of a Run, stored in config.json.
 FORMAT_VERSION = 1
 
 
@@ -61,14 +62,10 @@ class RunFolder:
             raise InputError(f"run {folder}: has no config.json; give the folder that `vqlab train` printed")
         try:
             stored = read_object(path)
-            version, values = stored["format"], stored["config"]
+            values = stored["config"]
         except (InputError, KeyError):
             raise InputError(f"run {folder}: config.json is unreadable; train the Config again") from None
-        if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise InputError(
-                f"run {folder}: config.json was written by a newer vqlab (format {str(version)[:20]}; this version "
-                f"reads up to {FORMAT_VERSION}); upgrade vqlab"
-            )
+        check_format(f"run {folder}: config.json", stored.get("format"), FORMAT_VERSION, "train the Config again")
         try:
             return cls(folder, Config.parse(values, as_stored=True))
         except InputError as error:
