@@ -38,6 +38,21 @@ def test_no_file_is_unpickled() -> None:
             assert call not in ("pd.read_pickle", "yaml.load", "os.system"), f"{name}:{node.lineno}"
 
 
+def test_only_one_function_uses_the_network() -> None:
+    """No other file of the package opens an address, or lets a library download something."""
+    network = {"urllib.request", "urllib", "http.client", "requests", "httpx", "aiohttp", "pooch"}
+    downloading = ("urlopen", "urlretrieve", "load_state_dict_from_url", "download_url", "download_and_extract_archive")
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {getattr(node, "module", None) or "", *(alias.name for alias in node.names)}
+                assert not modules & network or name == "data/download.py", f"{name}:{node.lineno}"
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func).rpartition(".")[2] not in downloading or name == "data/download.py", name
+                assert not any(word.arg == "download" for word in node.keywords), f"{name}:{node.lineno}"
+
+
 @pytest.mark.parametrize(
     "options",
     [

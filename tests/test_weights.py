@@ -12,8 +12,9 @@ from test_training import tiny
 from torchvision.models.vgg import cfgs, make_layers
 
 from vqlab import InputError, train
+from vqlab.data.download import PublishedFile, fetch
 from vqlab.metrics import pretrained
-from vqlab.metrics.weights import INCEPTION, LPIPS, VGG16, WeightsFile, fetch_weights, load_weights
+from vqlab.metrics.weights import INCEPTION, LPIPS, VGG16, load_weights
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +31,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def local_file(tmp_path: Path, tensors: dict[str, torch.Tensor], like: WeightsFile = LPIPS) -> WeightsFile:
+def local_file(tmp_path: Path, tensors: dict[str, torch.Tensor], like: PublishedFile = LPIPS) -> PublishedFile:
     """A weights file on this machine in place of the published one."""
     tmp_path.mkdir(exist_ok=True)
     source = tmp_path / "published.pth"
     torch.save(tensors, source)
-    return replace(like, url=source.as_uri(), sha256=hashlib.sha256(source.read_bytes()).hexdigest())
+    return replace(like, url=source.as_uri(), checksum=f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}")
 
 
 @pytest.mark.usefixtures("no_network")
@@ -44,7 +45,7 @@ def test_without_network_the_message_names_the_file_and_the_folder(build: object
     with pytest.raises(InputError, match=r"could not be downloaded.*VQLAB_CACHE") as error:
         build()  # type: ignore[operator]
     assert "\n" not in str(error.value)
-    assert not list((tmp_path / "cache" / "weights").iterdir())
+    assert all(path.suffix == ".lock" for path in (tmp_path / "cache" / "weights").iterdir())
 
 
 def test_a_file_is_downloaded_once(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_file_is_downloaded_once(tmp_path: Path) -> None:
 )
 def test_an_incomplete_or_altered_file_is_refused_by_name(tmp_path: Path, damage: object) -> None:
     file = local_file(tmp_path, {"a": torch.arange(300)})
-    path = fetch_weights(file)
+    path = fetch(file)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(InputError, match=r"lpips_vgg\.pth: incomplete or altered"):
         load_weights(file)

@@ -1,14 +1,25 @@
-"""CIFAR-10 through torchvision, which downloads it once and verifies its checksum."""
+"""CIFAR-10 from its archive, which is downloaded once; torchvision reads its files after comparing their checksums."""
 
 from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from vqlab.data.cache import cache_folder
+from vqlab.data.download import PublishedFile, fetch, one_process
 from vqlab.data.images import ImageData, Images
 from vqlab.errors import InputError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+_FOLDER = "cifar10"
+_MAX_BYTES = 192 << 20
 
 
 def load_cifar10() -> ImageData:
@@ -22,19 +33,40 @@ def load_cifar10() -> ImageData:
     Raises:
         InputError: if the images are not in the cache folder and cannot be downloaded.
     """
-    from torchvision.datasets import CIFAR10
-
-    root = cache_folder() / "cifar10"
+    folder = cache_folder() / _FOLDER
     try:
-        train, test = (CIFAR10(root, train=is_train, download=True) for is_train in (True, False))
-    except (OSError, RuntimeError):
+        train, test = _read(folder) or _extract(folder)
+    except InputError as error:
         raise InputError(
-            "data.source=cifar10: could not be downloaded; put cifar-10-python.tar.gz into the folder cifar10 of "
-            "$VQLAB_CACHE (default ~/.cache/vqlab), or use --data folder:PATH with train/ and test/ class folders"
+            f"data.source=cifar10: {error}, or use --data folder:PATH with train/ and test/ class folders"
         ) from None
     return ImageData(
         "CIFAR-10", _images(train.data, train.targets), _images(test.data, test.targets), tuple(train.classes)
     )
+
+
+def _read(folder: Path) -> tuple[CIFAR10, CIFAR10] | None:
+    """Training and test part; None if a file is missing or has another checksum."""
+    from torchvision.datasets import CIFAR10
+
+    with suppress(RuntimeError):
+        return CIFAR10(folder, train=True), CIFAR10(folder, train=False)
+    return None
+
+
+def _extract(folder: Path) -> tuple[CIFAR10, CIFAR10]:
+    """Download and extract the archive, unless another process has done so."""
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import extract_archive
+
+    archive = fetch(PublishedFile(CIFAR10.filename, _FOLDER, CIFAR10.url, f"md5:{CIFAR10.tgz_md5}", _MAX_BYTES))
+    with one_process(folder / CIFAR10.base_folder, f"{archive.name}: is being extracted by another process; waiting"):
+        if (parts := _read(folder)) is None:
+            extract_archive(str(archive), str(folder))
+            parts = _read(folder)
+    if parts is None:
+        raise InputError(f"{folder}: its files differ from those of {archive.name}; remove the folder and try again")
+    return parts
 
 
 def _images(pixels: UInt8[np.ndarray, "N H W 3"], targets: list[int]) -> Images:

@@ -1,4 +1,4 @@
-"""Progress of reading images, on standard error: a bar on a terminal, a few lines elsewhere."""
+"""Progress of reading images and of downloads, on standard error: a bar on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ class Report(Protocol):
         """Show the state.
 
         Args:
-            done: number of images read.
+            done: number of images read, or of what is counted.
             share: share of the source that is read, 0…1.
         """
 
 
 @contextmanager
-def reading_progress(name: str) -> Iterator[Report]:
+def reading_progress(name: str, counted: str = "images read") -> Iterator[Report]:
     """Open a progress display with the time left; reading that takes less than a second shows nothing.
 
     Args:
         name: name of the source.
+        counted: what the number counts.
 
     Yields:
         A function to call with the number of images and the share that is read.
     """
-    display = _Display(name)
+    display = _Display(name, counted)
     try:
         yield display
     finally:
@@ -41,8 +42,8 @@ def reading_progress(name: str) -> Iterator[Report]:
 
 
 class _Display:
-    def __init__(self, name: str) -> None:
-        self.name, self.start = name, time.monotonic()
+    def __init__(self, name: str, counted: str) -> None:
+        self.name, self.counted, self.start = name, counted, time.monotonic()
         self.next_line = self.start + _LINE_SECONDS
         self.terminal = sys.stderr.isatty()
         self._bar: Any = None
@@ -55,7 +56,9 @@ class _Display:
             self.next_line = now + _LINE_SECONDS
             left = (now - self.start) * (1 - share) / share if share > 0 else 0
             print(
-                f"{self.name}: {done:,} images read, {share:.0%}, {_duration(left)} left", file=sys.stderr, flush=True
+                f"{self.name}: {done:,} {self.counted}, {share:.0%}, {_duration(left)} left",
+                file=sys.stderr,
+                flush=True,
             )
 
     def _update_bar(self, done: int, share: float) -> None:
@@ -67,7 +70,7 @@ class _Display:
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._bar.add_task("", total=1.0)
-        self._bar.update(self._bar.task_ids[0], completed=share, description=f"{self.name}: {done:,} images read")
+        self._bar.update(self._bar.task_ids[0], completed=share, description=f"{self.name}: {done:,} {self.counted}")
 
     def close(self) -> None:
         if self._bar is not None:
