@@ -1,7 +1,7 @@
 """Commands of vqlab in real processes that start in a moment, to which tests send signals.
 
-A server process imports torch and vqlab once and forks a process for each command. A process may be told to kill
-itself at an exact place: see ``Kill``.
+A server process imports torch and vqlab once and forks a process for each command, with the folder and the environment
+of the test. A process may be told to kill itself at an exact place: see ``Kill``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -42,6 +44,15 @@ class Kill(NamedTuple):
     number: int
 
 
+def vqlab(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as ``subprocess.run`` does with ``python -m vqlab``."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        command = Command(list(words), output, errors=errors)
+        status = command.wait()
+        return subprocess.CompletedProcess(words, status, *(path.read_text() for path in (output, errors)))
+
+
 def settings(values: dict[str, Any]) -> list[str]:
     """Options of the command for changes of a Config."""
     return [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
@@ -50,9 +61,13 @@ def settings(values: dict[str, Any]) -> list[str]:
 class Command:
     """A command that runs in a process of its own; its output is in the file ``output``."""
 
-    def __init__(self, words: list[str], output: Path, kill: Kill | None = None, counts: Path | None = None) -> None:
+    def __init__(
+        self, words: list[str], output: Path, kill: Kill | None = None, counts: Path | None = None,
+        errors: Path | None = None,
+    ) -> None:  # fmt: skip
         self.output = output
-        self.process = _CONTEXT.Process(target=_run, args=(words, output, kill, counts))
+        environment = dict(os.environ)
+        self.process = _CONTEXT.Process(target=_run, args=(words, environment, output, errors, kill, counts))
         self.process.start()
 
     def send(self, number: int) -> None:
@@ -78,10 +93,15 @@ class Command:
         return self.output.read_text(errors="replace")
 
 
-def _run(words: list[str], output: Path, kill: Kill | None, counts: Path | None) -> None:
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for standard in (1, 2):
-        os.dup2(descriptor, standard)
+def _run(
+    words: list[str], environment: dict[str, str], output: Path, errors: Path | None, kill: Kill | None,
+    counts: Path | None,
+) -> None:  # fmt: skip
+    os.environ.clear()
+    os.environ.update(environment)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    os.dup2(os.open(output, flags), 1)
+    os.dup2(1 if errors is None else os.open(errors, flags), 2)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     if kill or counts:

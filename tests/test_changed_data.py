@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_processes import vqlab
 from PIL import Image
-from test_cli import vqlab
 from test_training import same_weights, tiny
 
 from vqlab import Config, Run, train

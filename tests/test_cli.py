@@ -5,17 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-
-
-def vqlab(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "vqlab", *words], capture_output=True, text=True, timeout=120, check=False
-    )
+from command_processes import vqlab
 
 
 def test_help_names_the_commands() -> None:
-    text = vqlab("--help").stdout
-    assert all(name in text for name in ("run", "train", "evaluate", "lab"))
+    done = subprocess.run([sys.executable, "-m", "vqlab", "--help"], capture_output=True, text=True, check=True)
+    assert all(name in done.stdout for name in ("run", "train", "evaluate", "lab"))
 
 
 @pytest.mark.parametrize(

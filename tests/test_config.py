@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from test_cli import vqlab
+from command_processes import vqlab
 from typer.main import get_command
 
 from vqlab import Config, InputError

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_processes import vqlab
 from PIL import Image
 from test_baselines import BASELINES
-from test_cli import vqlab
 from test_training import tiny
 from torch import nn
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_processes import vqlab
 from filelock import FileLock
 from PIL import Image
-from test_cli import vqlab
 from test_training import tiny
 
 from vqlab import Config, InputError, Run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_cli import vqlab
+from command_processes import vqlab
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_processes import vqlab
 from PIL import Image
-from test_cli import vqlab
 from test_training import tiny
 
 from vqlab import InputError

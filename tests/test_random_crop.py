@@ -13,8 +13,8 @@ import annotation_checks
 import numpy as np
 import pytest
 import torch
+from command_processes import vqlab
 from PIL import Image
-from test_cli import vqlab
 from test_training import tiny
 
 from vqlab import Config, InputError
