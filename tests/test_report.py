@@ -146,10 +146,12 @@ def test_pages_are_small_and_load_nothing_from_a_server(tmp_path: Path) -> None:
 def test_the_page_of_a_run_shows_codes_and_usage_of_the_run(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path, "cpu")
     data = run_page_data(Tokenizer(run), num_images=4)
-    assert data["usage"] == run.usage().tolist()
+    (place,) = data["places"]
+    assert (place["name"], place["codes"], data["levels"]) == ("", 16, [1])
+    assert place["usage"] == run.usage().tolist()
     model, pixels = run.model(), run.data().test.pixels
     for image in data["images"]:
-        assert image["grid"] == model.encode(pixels[image["index"]][None].float() / 255)[0].tolist()
+        assert image["grids"] == [model.encode(pixels[image["index"]][None].float() / 255)[0].tolist()]
     page = write_run_page(run, tmp_path / "new" / "page.html").read_text()
     assert run.config.id in page
     assert len(page) < 5e6

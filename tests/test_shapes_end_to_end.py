@@ -122,9 +122,10 @@ def test_the_page_of_a_run_has_pictures_of_its_shape(lab: Lab, tmp_path: Path) -
     assert found
     data = json.loads(found[1])
     for image in data["images"]:
-        assert np.array(image["grid"]).shape == lab.run.config.grid
-        for name in ("original", "reconstruction", "error"):
-            assert picture_of(image[name]).size == (width, height)
+        assert np.array(image["grids"]).shape == (1, *lab.run.config.grid)
+        (decoded,) = image["decoded"]
+        for url in (image["original"], decoded["reconstruction"], decoded["error"]):
+            assert picture_of(url).size == (width, height)
         assert picture_of(image["original"]).mode == {1: "L", 3: "RGB"}[channels]
     original = np.asarray(picture_of(data["images"][0]["original"]).convert("RGB"))
     expected = lab.run.data().test.pixels[data["images"][0]["index"]].expand(3, -1, -1).permute(1, 2, 0)

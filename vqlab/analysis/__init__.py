@@ -1,5 +1,7 @@
 """Analysis of one trained Run, or of one layer."""
 
+from vqlab.analysis.code_place import CodePlace
+from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.codebook_rules import rule_statistics
 from vqlab.analysis.layer_identities import fraction_maps, layer_statistics, transport_identities
 from vqlab.analysis.plane import Plane
@@ -11,6 +13,8 @@ from vqlab.analysis.transport_probe import probe_medians, probe_transports
 from vqlab.analysis.wrong_codes import place_ablation, wrong_code_scores
 
 __all__ = [
+    "CodePlace",
+    "CodePlaces",
     "Plane",
     "Reproduction",
     "Tokenizer",

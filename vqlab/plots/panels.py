@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from vqlab.analysis.code_place import CodePlace
 from vqlab.analysis.pictures import LARGEST_ERROR, channels_last, error_map, tile_images, to_uint8
-from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.analysis.tokenizer import image_metrics
 from vqlab.plots.style import colours, make_axes
 
 if TYPE_CHECKING:
@@ -23,35 +24,37 @@ _MAX_NUMBERED = 16
 
 
 def code_grid_panels(
-    tokenizer: Tokenizer, image: Float[Tensor, "C H W"], grid: Int[Tensor, "h w"], title: str
+    place: CodePlace,
+    image: Float[Tensor, "C H W"],
+    reconstruction: Float[Tensor, "C H W"],
+    grid: Int[Tensor, "h w"],
+    title: str,
 ) -> Figure:
     """Draw an image, the reconstruction from a code grid, the absolute error, and the code grid (matplotlib).
 
     Args:
-        tokenizer: decodes the grid.
+        place: the place of the codes that the grid shows.
         image: the original image, in [0, 1].
-        grid: code indices, 0…K−1; those of the image or edited ones.
+        reconstruction: the image decoded from the codes of all places, in [0, 1].
+        grid: values of the place; those of the image or edited ones.
         title: title of the figure.
 
     Returns:
         Four panels. The reconstruction has its PSNR and SSIM in the title; the error is the mean over colour
         channels; the code grid shows the patch of each code, and its index if there are at most 16 columns.
-
-    Raises:
-        InputError: if an index is outside the codebook.
     """
-    reconstruction = tokenizer.decode(grid)
     scores = image_metrics(image, reconstruction)
     figure, panels = make_axes(4, title, width=2.9, height=3.1)
     panels[0].imshow(channels_last(image))
     panels[1].imshow(channels_last(reconstruction))
     error = panels[2].imshow(error_map(image, reconstruction), cmap="cividis", vmin=0, vmax=LARGEST_ERROR)
     figure.colorbar(error, ax=panels[2], label="pixels in [0, 1]", shrink=0.7, extend="max")
-    panels[3].imshow(_join_patches(tokenizer.code_patches, grid))
+    panels[3].imshow(_join_patches(place.patches, grid))
     if grid.shape[1] <= _MAX_NUMBERED:
-        _write_indices(panels[3], grid, tokenizer.patch_size)
+        _write_indices(panels[3], grid, place.tokenizer.patch_size)
     caption = f"reconstruction\nPSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
-    names = ("original", caption, "absolute error\n(mean over channels)", "code grid")
+    grid_name = f"code grid, {place.name}" if place.name else "code grid"
+    names = ("original", caption, "absolute error\n(mean over channels)", grid_name)
     for panel, name in zip(panels, names, strict=True):
         panel.set_title(name, fontsize=10)
         panel.set_axis_off()
@@ -71,11 +74,11 @@ def _join_patches(patches: UInt8[Tensor, "K C p p"], grid: Int[Tensor, "h w"]) -
     return channels_last(torch.cat(rows, dim=1))
 
 
-def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) -> Figure:
+def code_panels(place: CodePlace, epoch: int, code: int, count: int = 24) -> Figure:
     """Draw the usage of all codes in an epoch, and one code with the image patches nearest to it (matplotlib).
 
     Args:
-        tokenizer: of a finished Run.
+        place: the place of the codes, in a finished Run.
         epoch: epoch of the usage, from 1.
         code: index of the code, 0…K−1.
         count: number of image patches at most.
@@ -85,18 +88,19 @@ def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
         code; the patches of test images whose encoder vectors are assigned to the code, the nearest first, with the
         pixels around them.
     """
-    counts = tokenizer.usage[epoch - 1]
+    counts = place.usage[epoch - 1]
     order = (-counts).argsort(kind="stable")
     rank = int((order == code).argmax())
-    title = f"Code {code} of {tokenizer.num_codes}, epoch {epoch}"
+    of_place = f" of {place.name}" if place.name else ""
+    title = f"Code {code} of {place.size}{of_place}, epoch {epoch}"
     figure, (usage, decoded, nearest) = make_axes(3, title, width=3.6, height=3)
     usage.bar(range(len(order)), counts[order], width=1, color=colours(1)[0], linewidth=0)
     usage.axvline(rank, color=colours(4)[3])
     usage.set(xlabel="rank of the code (0: most used)", ylabel="tokens in the epoch")
     usage.set_title(f"{(counts > 0).sum()} codes used\n(line: code {code})", fontsize=10)
-    decoded.imshow(channels_last(tokenizer.code_patches[code]))
+    decoded.imshow(channels_last(place.patches[code]))
     decoded.set_title("decoded patch of the code", fontsize=10)
-    patches = tokenizer.nearest_patches(code, count)
+    patches = place.nearest_patches(code, count)
     if len(patches):
         nearest.imshow(channels_last(tile_images(patches, 6, gap=2)))
     nearest.set_title(f"{len(patches)} nearest test image patches\n(with the pixels around them)", fontsize=10)
@@ -106,7 +110,7 @@ def code_panels(tokenizer: Tokenizer, epoch: int, code: int, count: int = 24) ->
 
 
 def sample_panels(
-    tokenizer: Tokenizer,
+    place: CodePlace,
     image: Float[Tensor, "C H W"],
     known_codes: Int[Tensor, "h w"],
     samples: Float[Tensor, "n C H W"],
@@ -115,9 +119,9 @@ def sample_panels(
     """Draw an image, its codes that a prior was given, and the samples that complete them (matplotlib).
 
     Args:
-        tokenizer: of the VQ-VAE under the prior.
+        place: the place of the codes that are shown, of the VQ-VAE under the prior.
         image: the image that the known codes come from, in [0, 1].
-        known_codes: code indices, 0…K−1; −1 for a sampled cell, which is drawn grey.
+        known_codes: values of the place; −1 for a sampled cell, which is drawn grey.
         samples: decoded samples of the prior, in [0, 1].
         title: title of the figure.
 
@@ -127,9 +131,9 @@ def sample_panels(
     figure, (left, middle, right) = make_axes(3, title, width=3.4, height=2.9)
     left.imshow(channels_last(image))
     left.set_title("test image", fontsize=10)
-    grey = torch.full((1, *tokenizer.code_patches.shape[1:]), _GREY, dtype=torch.uint8)
-    patches = torch.cat([tokenizer.code_patches, grey])
-    grid = torch.where(known_codes < 0, tokenizer.num_codes, known_codes)
+    grey = torch.full((1, *place.patches.shape[1:]), _GREY, dtype=torch.uint8)
+    patches = torch.cat([place.patches, grey])
+    grid = torch.where(known_codes < 0, place.size, known_codes)
     middle.imshow(_join_patches(patches, grid))
     middle.set_title(f"{int((known_codes >= 0).sum())} known codes (grey: sampled)", fontsize=10)
     right.imshow(channels_last(tile_images(to_uint8(samples), max(1, len(samples) // 2), gap=1)))

@@ -15,7 +15,7 @@ from vqlab.probe.known_maps import map_residuals
 from vqlab.probe.module_io import find_channel_dim, find_z_e, find_z_q
 from vqlab.probe.records import COLUMNS, PerToken, Rows, token_records
 from vqlab.quantize.display import bar_chart_svg, summary_html
-from vqlab.quantize.vector_quantizer import VectorQuantizer
+from vqlab.quantize.quantizer import Quantizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ class Probe:
         rows = [self._to_rows(tensor) for tensor in (z_e, z_q, *gradients)]
         step = max(1, -(-len(rows[0]) // self.max_tokens))
         rows = [part[::step] for part in rows]
-        if isinstance(self.module, VectorQuantizer):
+        if isinstance(self.module, Quantizer):
             rows = [part for part in self.module.to_code_space(*rows) if part is not None]
         records = token_records(*rows)
         if gradients:
@@ -291,7 +291,7 @@ def probe(module: nn.Module, *, channel_dim: int | None = None, max_tokens: int 
 
     Use it in a ``with`` statement around forward and backward passes, then read ``table``, ``summary`` or ``records``.
     The recorded gradient at z_e is the one through z_q alone, without a commitment term. Training under a probe gives
-    the same gradients. For a ``vqlab.VectorQuantizer`` with ``code_dim``, the vectors, codes and gradients are those
+    the same gradients. For a quantizer of vqlab with ``code_dim``, the vectors, codes and gradients are those
     inside its projections, where the transport acts. After the ``with`` statement no hook stays on the module and no
     tensor of the model stays alive. Works under autocast, for a module that ``torch.compile`` compiles while the probe
     is open, and for a compiled quantizer as a whole.

@@ -113,6 +113,16 @@ class MultiHeadQuantizer(Quantizer):
         """
         return torch.cat([quantizer.codebooks for quantizer in self._layers()])
 
+    @property
+    def transport(self) -> str:
+        """Name of the gradient transport of all heads; can be changed between steps."""
+        return self._heads()[0].transport
+
+    @transport.setter
+    def transport(self, name: str) -> None:
+        for quantizer in self._heads():
+            quantizer.transport = name
+
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> QuantizerOutput:
         """Quantize z_e; in training mode also initialise and update the codebooks.
 
@@ -189,7 +199,10 @@ class MultiHeadQuantizer(Quantizer):
         return out._replace(indices=out.indices.flatten(-2)) if self.levels > 1 else out
 
     def _layers(self) -> list[Quantizer]:
-        return [layer for layer in self.quantizers if isinstance(layer, Quantizer)]
+        return [*self._heads()]
+
+    def _heads(self) -> list[VectorQuantizer | ResidualQuantizer]:
+        return [layer for layer in self.quantizers if isinstance(layer, VectorQuantizer | ResidualQuantizer)]
 
 
 def _join(outputs: list[QuantizerOutput]) -> QuantizerOutput:

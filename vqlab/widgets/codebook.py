@@ -9,21 +9,26 @@ from jaxtyping import Int64
 
 from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.run_sources import Runs
-from vqlab.widgets.runs_explorer import RunsExplorer
+from vqlab.widgets.runs_explorer import PlacesExplorer
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
 
 
-class CodebookExplorer(RunsExplorer):
+class CodebookExplorer(PlacesExplorer):
     """Show how often each code is used in an epoch, the decoded patch of a code and the image patches nearest to it.
+
+    For a vector with several codes these are the codes of one place, a level or head. The places of a fixed code (FSQ,
+    LFQ, BSQ) are the whole index, if it has at most 4,096 values, and its scalars or bits.
 
     Keys of ``state``:
 
     - ``run``: name of the Run.
+    - ``place``: the level, head, scalar or bit, one of ``places.names``; None if a vector has one code.
     - ``epoch``: epoch whose usage is shown, from 1; at first the last epoch.
-    - ``code``: the selected code, 0…K−1; at first the code that the test images use most.
+    - ``code``: the selected code, 0…K−1, or number of the value of a scalar or bit; at first the one that the test
+      images use most.
 
     Args:
         runs: a Run or the folder of one, a sequence of these, or a mapping of names to these. Without a mapping a
@@ -37,9 +42,11 @@ class CodebookExplorer(RunsExplorer):
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__(runs)
-        name = self._sources.names[0]
-        tokenizer = self._sources.tokenizer(name)
-        self.state = {"run": name, "epoch": len(tokenizer.usage), "code": int(tokenizer.token_counts().argmax())}
+        name = state.get("run", self._sources.names[0])
+        check_one_of("run", name, self._sources.names)
+        place = self._sources.places(name)[state.get("place")]
+        self.state = {"run": name, "place": place.name or None, "epoch": len(place.usage),
+                      "code": int(place.token_counts().argmax())}  # fmt: skip
         self.state = state
 
     def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
@@ -48,7 +55,7 @@ class CodebookExplorer(RunsExplorer):
         Returns:
             The codes, most used first, and the number of training tokens of each.
         """
-        counts = self.tokenizer.usage[self.state["epoch"] - 1]
+        counts = self.place.usage[self.state["epoch"] - 1]
         order = np.argsort(-counts, kind="stable")
         return order, counts[order]
 
@@ -66,16 +73,14 @@ class CodebookExplorer(RunsExplorer):
         """Draw the usage with the selected code marked, its patch, and the image patches nearest to it."""
         from vqlab.plots import code_panels
 
-        return code_panels(self.tokenizer, self.state["epoch"], self.state["code"])
+        return code_panels(self.place, self.state["epoch"], self.state["code"])
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         check_one_of("run", state["run"], self._sources.names)
-        epochs, codes = self._sources.tokenizer(state["run"]).usage.shape
-        if "run" in changed:
-            state["epoch"] = epochs if "epoch" not in changed else state["epoch"]
-            state["code"] = min(state["code"], codes - 1) if "code" not in changed else state["code"]
+        epochs = len(self._validate_place(state, changed).usage)
+        if "run" in changed and "epoch" not in changed:
+            state["epoch"] = epochs
         check_range("epoch", state["epoch"], 1, epochs)
-        check_range("code", state["code"], 0, codes - 1)
         return {**state, "epoch": int(state["epoch"]), "code": int(state["code"])}
 
     def _build(self) -> ipywidgets.Widget:

@@ -8,8 +8,9 @@ import ipywidgets as w
 import numpy as np
 from jaxtyping import Int64
 
+from vqlab.analysis.code_place import CodePlace
+from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.pictures import data_url, encode_png, tile_images
-from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.widgets.choices import MAX_PATCHES
 from vqlab.widgets.components import CodeLink, CodePatches, UsageBars
 from vqlab.widgets.layout import column, control_bar, panels, with_class
@@ -24,8 +25,12 @@ class CodebookState(ExplorerState, Protocol):
         """Names of the Runs."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The selected Run."""
+    def places(self) -> CodePlaces:
+        """The places of the codes of the selected Run."""
+
+    @property
+    def place(self) -> CodePlace:
+        """The selected place."""
 
     def usage(self) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
         """Codes, most used first, and their tokens."""
@@ -50,18 +55,19 @@ class CodebookView(View):
         self.bars = with_class("usage", UsageBars(link=self.link.name))
         self.patches = with_class("code", CodePatches(link=self.link.name))
         self._connect()
-        bar = control_bar(self.run, self.epoch, self.code, self.more_used, self.less_used)
+        bar = control_bar(self.run, self.place, self.epoch, self.code, self.more_used, self.less_used)
         self.box = column(bar, panels(self.bars, self.patches))
 
     def _create_controls(self) -> None:
         self.run = with_class("run", w.Dropdown(options=self.explorer.run_names, description="run"))
+        self.place = with_class("place", w.Dropdown())
         self.epoch = with_class("epoch", w.IntSlider(description="epoch", min=1, max=1))
         self.code = with_class("code-number", w.BoundedIntText(description="code", min=0))
         self.more_used, self.less_used = (w.Button(description=text) for text in ("more used", "less used"))
 
     def _connect(self) -> None:
         explorer = self.explorer
-        for control, key in ((self.run, "run"), (self.epoch, "epoch"), (self.code, "code")):
+        for control, key in ((self.run, "run"), (self.place, "place"), (self.epoch, "epoch"), (self.code, "code")):
             self.bind(control, key)
         self.on_click(self.more_used, lambda: explorer.move_rank(-1))
         self.on_click(self.less_used, lambda: explorer.move_rank(1))
@@ -69,16 +75,19 @@ class CodebookView(View):
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw the histogram, and the patches and their captions."""
-        tokenizer = self.explorer.tokenizer
-        epochs, codes = tokenizer.usage.shape
+        place = self.explorer.place
+        if "run" in changed:
+            self.show_places(self.place, self.explorer.places.names, self.explorer.places.label)
+        epochs, codes = place.usage.shape
         self.epoch.max, self.code.max = epochs, codes - 1
-        self.link.codebook, self.link.code = tokenizer.run.config.id, state["code"]
-        if changed & {"run", "epoch"}:
-            counts = tokenizer.usage[state["epoch"] - 1]
+        self.link.codebook, self.link.code = place.codebook, state["code"]
+        if changed & {"run", "place", "epoch"}:
+            counts = place.usage[state["epoch"] - 1]
             used = int((counts > 0).sum())
-            title = f"Epoch {state['epoch']}: {used} of {codes} codes used"
+            of_place = f" of {place.name}" if place.name else ""
+            title = f"Epoch {state['epoch']}: {used} of {codes} codes{of_place} used"
             self.bars.content = {"tokens": counts.tolist(), "title": title}
-        pictures = self._pictures(state["code"]) if changed & {"run", "code"} else {}
+        pictures = self._pictures(state["code"]) if changed & {"run", "place", "code"} else {}
         self.patches.content = {**self.patches.content, **pictures, "caption": self._caption(state["code"])}
 
     def _caption(self, code: int) -> list[str | int]:
@@ -88,15 +97,15 @@ class CodebookView(View):
         return [code, f", rank {rank}\n{counts[rank]} tokens ({share:.2%})\ndecoded patch"]
 
     def _pictures(self, code: int) -> dict[str, Any]:
-        tokenizer = self.explorer.tokenizer
-        patches = tokenizer.nearest_patches(code, MAX_PATCHES)
-        source = f"the first {tokenizer.num_token_images} test images"
+        place = self.explorer.place
+        patches = place.nearest_patches(code, MAX_PATCHES)
+        source = f"the first {place.tokenizer.num_token_images} test images"
         caption = [f"the {len(patches)} patches of {source} nearest to ", code,
                    "\nmiddle third: the patch, the rest: its surroundings"]  # fmt: skip
         sheet = tile_images(patches, len(patches)) if len(patches) else None
         return {
             "code": code,
-            "patch": data_url(encode_png(tokenizer.code_patches[code])),
+            "patch": data_url(encode_png(place.patches[code])),
             "count": len(patches),
             "patches": "" if sheet is None else data_url(encode_png(sheet)),
             "patchesCaption": [f"no patch of {source} is assigned to ", code] if sheet is None else caption,

@@ -7,6 +7,8 @@ import torch
 from vqlab.analysis.wrong_codes import replace_codes
 
 Grid = list[list[int]]
+# With the codes of all levels and heads of a cell in a list, if there are several.
+Codes = Grid | list[list[list[int]]]
 Cell = tuple[int, int]
 
 
@@ -64,18 +66,18 @@ def randomise_codes(grid: Grid, percent: float, num_codes: int, seed: int) -> Gr
     return replace_codes(torch.tensor(grid), percent, num_codes, seed).tolist()
 
 
-def count_differences(grid: Grid, other: Grid) -> int:
-    """Count the cells in which two grids differ.
+def count_differences(grid: Codes, other: Codes) -> int:
+    """Count the codes in which two grids differ.
 
     Args:
-        grid: h rows of w codes.
+        grid: h rows of w codes, or of w lists of n codes.
         other: a grid of the same shape.
 
     Returns:
-        The number of cells.
+        The number of codes.
 
     Example:
         >>> count_differences([[0, 1], [2, 3]], [[0, 9], [2, 9]])
         2
     """
-    return sum(a != b for codes, others in zip(grid, other, strict=True) for a, b in zip(codes, others, strict=True))
+    return int((torch.tensor(grid) != torch.tensor(other)).sum())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vqlab.config import Config
 from vqlab.errors import InputError
 from vqlab.models import VQVAE
+from vqlab.quantize.usage import count_codes
 from vqlab.training import Run, train
 from vqlab.training.logs import read_rows
 from vqlab.training.progress import training_progress
@@ -82,7 +83,8 @@ class LiveTraining(Explorer):
         images: the test images whose reconstructions are shown, (n, C, H, W) in [0, 1].
         reconstructions: their newest reconstructions, of the same shape; None until the first are computed, and for
             models other than a VQ-VAE.
-        code_counts: tokens of each code in 64 test images, (K,); None as for ``reconstructions``.
+        code_counts: tokens of each code in 64 test images, (K,), or the K of each level and head, (n·K,); None as for
+            ``reconstructions``.
 
     Raises:
         InputError: if the images cannot be read, the folder holds another Config, or a value of ``state`` is not
@@ -276,7 +278,8 @@ class LiveTraining(Explorer):
         device = next(model.parameters()).device
         self.reconstructions = model(self.images.to(device)).reconstruction.float().cpu()
         indices = model.encode(self._usage_images.to(device)).cpu()
-        self.code_counts = torch.bincount(indices.flatten(), minlength=self.config.quantizer.num_codes)
+        settings = self.config.quantizer
+        self.code_counts = count_codes(indices, settings.num_codes, settings.codes_per_vector).flatten()
 
     def _redraw(self) -> None:
         if "view" in self.__dict__:

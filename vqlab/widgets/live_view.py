@@ -24,7 +24,7 @@ class TrainingState(ExplorerState, Protocol):
         config: what is trained.
         images: test images, (n, C, H, W) in [0, 1].
         reconstructions: their newest reconstructions, or None.
-        code_counts: tokens of each code in 64 test images, (K,), or None.
+        code_counts: tokens of each code in 64 test images, (n·K,), or None.
         rows: logged rows so far.
     """
 
@@ -113,7 +113,9 @@ class LiveView(View):
                 "xaxis": "x2", "yaxis": "y2",
             })  # fmt: skip
             used = int((counts > 0).sum())
-            titles.append(chart_title(1, f"{used} of {len(counts)} codes used<br>in 64 test images"))
+            places = self.explorer.config.quantizer.codes_per_vector
+            of_places = f" of {places} places" if places > 1 else ""
+            titles.append(chart_title(1, f"{used} of {len(counts)} codes{of_places} used<br>in 64 test images"))
         self.curves.show(traces, annotations=titles, yaxis_title_text=CURVES[key])
 
 

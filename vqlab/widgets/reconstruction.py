@@ -17,9 +17,9 @@ from vqlab.data.upload import read_image
 from vqlab.errors import InputError
 from vqlab.widgets.checks import check_one_of, check_range
 from vqlab.widgets.choices import ALL_CLASSES, TOOLS
-from vqlab.widgets.grid_edits import Grid, count_differences, randomise_codes, set_code, swap_codes
+from vqlab.widgets.grid_edits import Codes, Grid, count_differences, randomise_codes, set_code, swap_codes
 from vqlab.widgets.run_sources import Runs
-from vqlab.widgets.runs_explorer import RunsExplorer
+from vqlab.widgets.runs_explorer import PlacesExplorer
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -29,8 +29,12 @@ _MAX_UNDO = 500
 _IMAGE_KEYS = {"run", "class", "index", "upload"}
 
 
-class ReconstructionExplorer(RunsExplorer):
+class ReconstructionExplorer(PlacesExplorer):
     """Show how a VQ-VAE reconstructs an image, and decode the image again after its codes are edited.
+
+    A vector with several codes, of a residual or product quantizer, has one at each place, a level or head, and edits
+    change the codes of the selected place only. The places of a fixed code (FSQ, LFQ, BSQ) are the whole index and its
+    scalars or bits.
 
     Keys of ``state``:
 
@@ -38,8 +42,12 @@ class ReconstructionExplorer(RunsExplorer):
     - ``class``: class of the test images, or ``all``.
     - ``index``: index of the image among the test images of that class, from 0.
     - ``upload``: base64 of a PNG or JPEG that is shown instead of a test image, or None.
-    - ``grid``: codes of the image, h rows of w codes in 0…K−1; a new image sets it to the encoder's codes.
-    - ``code``: the selected code, 0…K−1.
+    - ``grid``: codes of the image, h rows of w codes in 0…K−1, or of w lists with one code for each level and head; a
+      new image sets it to the encoder's codes.
+    - ``place``: the level, head, scalar or bit that is shown and edited, one of ``places.names``; None if a vector has
+      one code.
+    - ``levels``: number of levels that are decoded, from the first; None without levels.
+    - ``code``: the selected code, 0…K−1; at a scalar or bit the number of its value.
     - ``tool``: effect of a click on a cell: ``pick`` selects the code of the cell, ``brush`` writes the selected code
       into the cell, ``swap`` exchanges the selected code and the code of the cell in the whole grid.
     - ``noise``: share of the cells that ``add_noise`` changes (%), 0…100.
@@ -56,11 +64,11 @@ class ReconstructionExplorer(RunsExplorer):
 
     def __init__(self, runs: Runs, **state: Any) -> None:
         super().__init__(runs)
-        self._undo_stack: deque[Grid] = deque(maxlen=_MAX_UNDO)
+        self._undo_stack: deque[Codes] = deque(maxlen=_MAX_UNDO)
         self._undoing = False
         self._noise_count = 0
         self.state = {"run": self._sources.names[0], "class": ALL_CLASSES, "index": 0, "upload": None,
-                      "grid": None, "code": 0, "tool": "pick", "noise": 10}  # fmt: skip
+                      "grid": None, "place": None, "levels": None, "code": 0, "tool": "pick", "noise": 10}  # fmt: skip
         self.state = state
 
     @property
@@ -70,8 +78,13 @@ class ReconstructionExplorer(RunsExplorer):
 
     @property
     def reconstruction(self) -> Float[Tensor, "C H W"]:
-        """The image decoded from the codes in ``state["grid"]``, in [0, 1]."""
-        return self.tokenizer.decode(torch.tensor(self.state["grid"]))
+        """The image decoded from the first ``state["levels"]`` levels of ``state["grid"]``, in [0, 1]."""
+        return self.places.decode(torch.tensor(self.state["grid"]), self.state["levels"])
+
+    @property
+    def cells(self) -> Grid:
+        """The values of the selected place in ``state["grid"]``, h rows of w."""
+        return self.place.read(torch.tensor(self.state["grid"])).tolist()
 
     @property
     def image_name(self) -> str:
@@ -100,19 +113,21 @@ class ReconstructionExplorer(RunsExplorer):
             row: row of the cell, from 0.
             column: column of the cell, from 0.
         """
-        grid, code, tool = self.state["grid"], self.state["code"], self.state["tool"]
+        cells, code, tool = self.cells, self.state["code"], self.state["tool"]
         if tool == "pick":
-            self.state = {"code": grid[row][column]}
+            self.state = {"code": cells[row][column]}
         elif tool == "brush":
-            self.state = {"grid": set_code(grid, (row, column), code)}
+            self._edit(set_code(cells, (row, column), code))
         else:
-            self.state = {"grid": swap_codes(grid, code, grid[row][column])}
+            self._edit(swap_codes(cells, code, cells[row][column]))
 
     def add_noise(self) -> None:
-        """Replace the codes of ``state["noise"]`` % of the cells by random codes; each call draws new ones."""
+        """Replace the codes of ``state["noise"]`` % of the cells, at the selected place, by random codes.
+
+        Each call draws new ones.
+        """
         self._noise_count += 1
-        codes = self.tokenizer.num_codes
-        self.state = {"grid": randomise_codes(self.state["grid"], self.state["noise"], codes, self._noise_count)}
+        self._edit(randomise_codes(self.cells, self.state["noise"], self.place.size, self._noise_count))
 
     def undo(self) -> None:
         """Undo the last change of the code grid; does nothing if there is none."""
@@ -155,16 +170,21 @@ class ReconstructionExplorer(RunsExplorer):
         return [ALL_CLASSES, *(data.class_names[label] for label in data.test.labels.unique().tolist())]
 
     def figure(self) -> Figure:
-        """Draw original, reconstruction, error map and code grid side by side."""
+        """Draw original, reconstruction, error map and the code grid of the selected place side by side."""
         from vqlab.plots import code_grid_panels
 
         edited = count_differences(self.state["grid"], self._encode(self.state))
         title = f"{self.state['run']}: {self.image_name}" + (f", {edited} codes changed" if edited else "")
-        return code_grid_panels(self.tokenizer, self.image, torch.tensor(self.state["grid"]), title)
+        if (levels := self.state["levels"]) not in (None, self.places.levels):
+            title += f", first {levels} of {self.places.levels} levels"
+        return code_grid_panels(self.place, self.image, self.reconstruction, torch.tensor(self.cells), title)
+
+    def _edit(self, cells: Grid) -> None:
+        grid = self.place.write(torch.tensor(self.state["grid"]), torch.tensor(cells))
+        self.state = {"grid": grid.tolist()}
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         check_one_of("run", state["run"], self._sources.names)
-        tokenizer = self._sources.tokenizer(state["run"])
         check_one_of("class", state["class"], self.classes(state["run"]))
         if changed & {"class", "index"} and "upload" not in changed:
             state["upload"] = None
@@ -173,9 +193,8 @@ class ReconstructionExplorer(RunsExplorer):
             state["grid"] = self._encode(state)
         elif "grid" in changed:
             state["grid"] = self._validated_grid(state)
-        if "run" in changed and "code" not in changed:
-            state["code"] = min(state["code"], tokenizer.num_codes - 1)
-        check_range("code", state["code"], 0, tokenizer.num_codes - 1)
+        self._validate_place(state, changed)
+        self._validate_levels(state, changed)
         check_one_of("tool", state["tool"], TOOLS)
         check_range("noise", state["noise"], 0, 100)
         self._record_undo(changed)
@@ -194,14 +213,28 @@ class ReconstructionExplorer(RunsExplorer):
         check_range("index", state["index"], 0, last)
         state["index"] = int(state["index"])
 
-    def _validated_grid(self, state: dict[str, Any]) -> Grid:
+    def _validate_levels(self, state: dict[str, Any], changed: set[str]) -> None:
+        levels = self._sources.places(state["run"]).levels
+        if levels == 1:
+            if "levels" in changed and state["levels"] is not None:
+                raise InputError(f"levels={state['levels']!r}: must be None, since run {state['run']} has no levels")
+            state["levels"] = None
+            return
+        if state["levels"] is None or ("run" in changed and "levels" not in changed):
+            state["levels"] = levels
+        check_range("levels", state["levels"], 1, levels)
+        state["levels"] = int(state["levels"])
+
+    def _validated_grid(self, state: dict[str, Any]) -> Codes:
         try:
             grid = torch.tensor(state["grid"], dtype=torch.int64)
         except (TypeError, ValueError, RuntimeError):
             raise InputError("grid: must be a list of rows, each a list of equally many codes") from None
         tokenizer = self._sources.tokenizer(state["run"])
-        if grid.shape != tokenizer.run.config.grid:
-            raise InputError(f"grid: shape {tuple(grid.shape)}: must be {tokenizer.run.config.grid}")
+        codes = tokenizer.run.config.quantizer.codes_per_vector
+        shape = (*tokenizer.run.config.grid, *([codes] if codes > 1 else []))
+        if grid.shape != shape:
+            raise InputError(f"grid: shape {tuple(grid.shape)}: must be {shape}")
         low, high = int(grid.min()), int(grid.max())
         if low < 0 or high >= tokenizer.num_codes:
             raise InputError(f"grid: codes from {low} to {high}: must be from 0 to {tokenizer.num_codes - 1}")
@@ -222,7 +255,7 @@ class ReconstructionExplorer(RunsExplorer):
         data = self._sources.tokenizer(state["run"]).data
         return data.test.pixels[self._class_indices(state)[state["index"]]]
 
-    def _encode(self, state: dict[str, Any]) -> Grid:
+    def _encode(self, state: dict[str, Any]) -> Codes:
         return self._sources.tokenizer(state["run"]).encode(self._pixels(state).float() / 255).tolist()
 
     def _build(self) -> ipywidgets.Widget:

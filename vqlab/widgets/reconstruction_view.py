@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from vqlab.analysis.code_place import CodePlace
+from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.pictures import data_url, encode_error_png, encode_png, error_map, tile_images, to_uint8
-from vqlab.analysis.tokenizer import Tokenizer, image_metrics
+from vqlab.analysis.tokenizer import image_metrics
 from vqlab.widgets.choices import TOOLS
 from vqlab.widgets.code_grid import CodeGrid
 from vqlab.widgets.components import CodeCaption, CodeLink
@@ -29,8 +31,16 @@ class ReconstructionState(ExplorerState, Protocol):
         """Names of the Runs."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The selected Run."""
+    def places(self) -> CodePlaces:
+        """The places of the codes of the selected Run."""
+
+    @property
+    def place(self) -> CodePlace:
+        """The selected place."""
+
+    @property
+    def cells(self) -> list[list[int]]:
+        """The values of the selected place."""
 
     @property
     def image(self) -> Float[Tensor, "C H W"]:
@@ -85,7 +95,7 @@ class ReconstructionView(View):
         self._connect()
         self.box = column(
             two_bars(
-                control_bar(self.run, self.image_class, self.index, self.upload),
+                control_bar(self.run, self.image_class, self.index, self.upload, self.place, self.levels),
                 control_bar(self.tool, self.code, self.noise, self.add_noise, self.undo, self.reset),
             ),
             picture_row(
@@ -100,6 +110,8 @@ class ReconstructionView(View):
         self.image_class = with_class("class", w.Dropdown(description="class"))
         self.index = with_class("index", w.IntSlider(description="image", min=0, max=0))
         self.upload = with_class("upload", UploadButton())
+        self.place = with_class("place", w.Dropdown())
+        self.levels = with_class("levels", w.IntSlider(description="decoded levels", min=1, max=1))
 
     def _create_tools(self) -> None:
         self.tool = w.ToggleButtons(options=TOOLS, description="tool")
@@ -129,7 +141,8 @@ class ReconstructionView(View):
     def _connect(self) -> None:
         explorer = self.explorer
         for control, key in ((self.run, "run"), (self.image_class, "class"), (self.index, "index"),
-                             (self.tool, "tool"), (self.code, "code"), (self.noise, "noise")):  # fmt: skip
+                             (self.place, "place"), (self.levels, "levels"), (self.tool, "tool"), (self.code, "code"),
+                             (self.noise, "noise")):  # fmt: skip
             self.bind(control, key)
         self.upload.on_file(
             lambda content, name: explorer.run_action(lambda: explorer.load_upload(content, name)),
@@ -145,31 +158,45 @@ class ReconstructionView(View):
         """Draw the images before the controls, so that the delay between an edit and its reconstruction is short."""
         if "run" in changed:
             self._draw_run(state)
-        if changed & {"run", "class", "index", "upload", "grid"}:
-            self._draw_pictures(state, new_image=bool(changed - {"grid"}))
+        if changed & {"run", "place"}:
+            self._draw_place()
+        if changed & {"run", "class", "index", "upload", "grid", "levels"}:
+            self._draw_pictures(new_image=bool(changed - {"grid", "levels"}))
         if changed & {"run", "class"}:
             self.index.max = self.explorer.last_index
+        self.grid.cells = self.explorer.cells
         self.link.code = state["code"]
         self.grid.selects = state["tool"] == "pick"
-        rows, columns = len(state["grid"]), len(state["grid"][0])
-        self.grid_caption.content = {"parts": [f"code grid, {rows}×{columns}\ntool {state['tool']}, ", state["code"]]}
+        self.grid_caption.content = {"parts": [f"{self._grid_title(state)}\ntool {state['tool']}, ", state["code"]]}
+
+    def _grid_title(self, state: dict[str, Any]) -> str:
+        place, title = self.explorer.place, f"code grid, {len(state['grid'])}×{len(state['grid'][0])}"
+        if not place.name:
+            return title
+        return f"{title}, {place.name}" + (" (not decoded)" if place.level > (state["levels"] or 1) else "")
 
     def _draw_run(self, state: dict[str, Any]) -> None:
-        tokenizer = self.explorer.tokenizer
-        sprite = data_url(encode_png(tile_images(tokenizer.code_patches)))
-        order = np.argsort(-tokenizer.usage[-1], kind="stable")[:_PALETTE_CODES].tolist()
+        places = self.explorer.places
         self.image_class.options = self.explorer.classes(state["run"])
-        self.code.max = tokenizer.num_codes - 1
-        for grid in (self.grid, self.palette):
-            grid.num_codes, grid.sprite = tokenizer.num_codes, sprite
-        self.link.codebook = tokenizer.run.config.id
-        self.palette.cells = [order]
-        self.palette_caption.value = f"palette: the {len(order)} most used of {tokenizer.num_codes} codes"
+        self.show_places(self.place, places.names, places.label)
+        self.levels.max = places.levels
+        self.levels.layout.display = None if places.levels > 1 else "none"
 
-    def _draw_pictures(self, state: dict[str, Any], *, new_image: bool) -> None:
+    def _draw_place(self) -> None:
+        place = self.explorer.place
+        sprite = data_url(encode_png(tile_images(place.patches)))
+        order = np.argsort(-place.usage[-1], kind="stable")[:_PALETTE_CODES].tolist()
+        self.code.max = place.size - 1
+        for grid in (self.grid, self.palette):
+            grid.num_codes, grid.sprite = place.size, sprite
+        self.link.codebook = place.codebook
+        self.palette.cells = [order]
+        of_place = f" of {place.name}" if place.name else ""
+        self.palette_caption.value = f"palette: the {len(order)} most used of {place.size} codes{of_place}"
+
+    def _draw_pictures(self, *, new_image: bool) -> None:
         image, reconstruction = self.explorer.image, self.explorer.reconstruction
         self.reconstruction.value = encode_png(to_uint8(reconstruction))
-        self.grid.cells = state["grid"]
         scores = image_metrics(image, reconstruction)
         self.scores.value = f"reconstruction<br>PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
         self.error.value = encode_error_png(error_map(image, reconstruction))

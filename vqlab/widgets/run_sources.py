@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.config import DataConfig
 from vqlab.data import ImageData
@@ -32,6 +33,7 @@ class RunSources:
     def __init__(self, runs: Runs) -> None:
         self.runs = _runs_by_name(runs)
         self._tokenizers: dict[str, Tokenizer] = {}
+        self._places: dict[str, CodePlaces] = {}
         self._data: dict[DataConfig, ImageData] = {}
 
     @property
@@ -59,6 +61,23 @@ class RunSources:
             self._data[config] = tokenizer.data
             self._tokenizers[name] = tokenizer
         return self._tokenizers[name]
+
+    def places(self, name: str) -> CodePlaces:
+        """Return the places of the codes of a Run.
+
+        Args:
+            name: one of ``names``.
+
+        Returns:
+            The same object at each call.
+
+        Raises:
+            InputError: as ``tokenizer``.
+            ChangedDataError: as ``tokenizer``.
+        """
+        if name not in self._places:
+            self._places[name] = CodePlaces(self.tokenizer(name))
+        return self._places[name]
 
 
 def _runs_by_name(runs: Runs) -> dict[str, Run]:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqlab.analysis.code_place import CodePlace
+from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.errors import InputError
 from vqlab.models import CodeTransformer, sample_codes
@@ -33,7 +35,9 @@ class SampleExplorer(Explorer):
     - ``label``: a class of the data, or ``any`` to sample without a class.
     - ``seed``: seed of the random generator, 0…2³¹−1.
     - ``index``: index of the test image whose codes can be kept, from 0.
-    - ``known``: h rows of w values: 1 keeps the code of the image in that cell, 0 samples it.
+    - ``known``: h rows of w values: 1 keeps the codes of the image in that cell, 0 samples them.
+    - ``place``: the level, head, scalar or bit whose codes are shown, one of ``places.names``; None if a vector has one
+      code.
 
     Args:
         run: the Run of a transformer prior, or its folder; the Run of its VQ-VAE must be in the same root folder.
@@ -42,6 +46,7 @@ class SampleExplorer(Explorer):
     Attributes:
         run: the Run of the prior.
         tokenizer: the Run of its VQ-VAE, opened.
+        places: the places of its codes.
         prior: the transformer, on the CPU.
         labels: allowed values of the key ``label``.
 
@@ -59,14 +64,15 @@ class SampleExplorer(Explorer):
                 "transformer prior"
             )
         self.tokenizer = Tokenizer(self.run.codec())
+        self.places = CodePlaces(self.tokenizer)
         prior = open_prior(self.run, self.tokenizer.run)
         assert isinstance(prior, CodeTransformer)
         self.prior = prior
         self.labels = [ANY_CLASS, *self.tokenizer.data.class_names]
-        self._sampled: tuple[dict[str, Any], Int[Tensor, "n h w"]] | None = None
+        self._sampled: tuple[dict[str, Any], Int[Tensor, "n h w *codes"]] | None = None
         height, width = self.prior.grid
         self.state = {"temperature": 1.0, "top_k": 0, "label": ANY_CLASS, "seed": 0, "index": 0,
-                      "known": [[0] * width for _ in range(height)]}  # fmt: skip
+                      "known": [[0] * width for _ in range(height)], "place": None}  # fmt: skip
         self.state = state
 
     @property
@@ -74,21 +80,28 @@ class SampleExplorer(Explorer):
         """The selected test image, in [0, 1]."""
         return self.tokenizer.data.test.pixels[self.state["index"]].float() / 255
 
-    def known_codes(self) -> Int[Tensor, "h w"]:
+    @property
+    def place(self) -> CodePlace:
+        """The place whose codes are shown."""
+        return self.places[self.state["place"]]
+
+    def known_codes(self) -> Int[Tensor, "h w *codes"]:
         """Encode the selected image and keep the codes that ``state["known"]`` selects.
 
         Returns:
             The kept codes, and −1 in the cells that are sampled.
         """
-        return torch.where(torch.tensor(self.state["known"]) > 0, self.tokenizer.encode(self.image), UNKNOWN)
+        codes, kept = self.tokenizer.encode(self.image), torch.tensor(self.state["known"]) > 0
+        return torch.where(kept if codes.dim() == 2 else kept[..., None], codes, UNKNOWN)
 
-    def codes(self) -> Int[Tensor, "n h w"]:
+    def codes(self) -> Int[Tensor, "n h w *codes"]:
         """Sample eight code grids; equal states give equal grids.
 
         Returns:
             The codes, with the kept codes in their cells.
         """
-        if self._sampled is None or self._sampled[0] != self.state:
+        sampled = {key: value for key, value in self.state.items() if key != "place"}
+        if self._sampled is None or self._sampled[0] != sampled:
             state, known = self.state, self.known_codes()
             codes = sample_codes(
                 self.prior, SAMPLE_COUNT,
@@ -97,7 +110,7 @@ class SampleExplorer(Explorer):
                 known_codes=known if bool((known != UNKNOWN).any()) else None,
                 generator=torch.Generator().manual_seed(state["seed"]),
             )  # fmt: skip
-            self._sampled = (dict(state), codes)
+            self._sampled = (sampled, codes)
         return self._sampled[1]
 
     def images(self) -> Float[Tensor, "n C H W"]:
@@ -134,7 +147,8 @@ class SampleExplorer(Explorer):
 
         state = self.state
         settings = f"temperature {state['temperature']:g}, top-k {state['top_k'] or 'off'}, class {state['label']}"
-        return sample_panels(self.tokenizer, self.image, self.known_codes(), self.images(), f"Samples: {settings}")
+        cells = self.place.read(self.known_codes())
+        return sample_panels(self.place, self.image, cells, self.images(), f"Samples: {settings}")
 
     def _validated(self, state: dict[str, Any], changed: set[str]) -> dict[str, Any]:
         check_range("temperature", state["temperature"], 0.05, MAX_TEMPERATURE)
@@ -143,6 +157,7 @@ class SampleExplorer(Explorer):
         check_range("seed", state["seed"], 0, 2**31 - 1)
         check_range("index", state["index"], 0, len(self.tokenizer.data.test) - 1)
         self._check_known(state["known"])
+        state["place"] = self.places[state["place"]].name or None
         return {**state, **{name: int(state[name]) for name in ("top_k", "seed", "index")}}
 
     def _check_known(self, rows: Any) -> None:

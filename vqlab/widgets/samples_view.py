@@ -8,6 +8,8 @@ import ipywidgets as w
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vqlab.analysis.code_place import CodePlace
+from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.pictures import data_url, encode_png, tile_images, to_uint8
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.models import CodeTransformer
@@ -23,11 +25,13 @@ class SampleState(ExplorerState, Protocol):
 
     Attributes:
         tokenizer: the Run of the VQ-VAE.
+        places: the places of its codes.
         prior: the transformer.
         labels: allowed labels.
     """
 
     tokenizer: Tokenizer
+    places: CodePlaces
     prior: CodeTransformer
     labels: list[str]
 
@@ -35,7 +39,11 @@ class SampleState(ExplorerState, Protocol):
     def image(self) -> Float[Tensor, "C H W"]:
         """The selected test image."""
 
-    def known_codes(self) -> Int[Tensor, "h w"]:
+    @property
+    def place(self) -> CodePlace:
+        """The place whose codes are shown."""
+
+    def known_codes(self) -> Int[Tensor, "h w *codes"]:
         """Codes that are kept, −1 elsewhere."""
 
     def images(self) -> Float[Tensor, "n C H W"]:
@@ -65,7 +73,7 @@ class SamplesView(View):
         self.box = column(
             two_bars(
                 control_bar(self.temperature, self.top_k, self.label, self.seed),
-                control_bar(self.index, self.sample_all, self.keep_upper_half),
+                control_bar(self.index, self.place, self.sample_all, self.keep_upper_half),
             ),
             with_class("wide-samples", picture_row(
                 figure_box(self.original, w.HTML("test image")), figure_box(self.known, self.known_caption),
@@ -85,7 +93,9 @@ class SamplesView(View):
         self.index = with_class(
             "index", w.IntSlider(description="image", max=len(tokenizer.data.test) - 1, **on_release)
         )
-        for key in ("temperature", "top_k", "label", "seed", "index"):
+        self.place = with_class("place", w.Dropdown())
+        self.show_places(self.place, self.explorer.places.names, self.explorer.places.label)
+        for key in ("temperature", "top_k", "label", "seed", "index", "place"):
             self.bind(getattr(self, key), key)
         self.sample_all = w.Button(description="sample all codes")
         self.keep_upper_half = w.Button(description="keep the upper half")
@@ -96,19 +106,19 @@ class SamplesView(View):
         self.original, self.samples = picture("original"), picture("samples")
 
     def _create_known_grid(self) -> None:
-        tokenizer = self.explorer.tokenizer
         self.link = CodeLink()
-        self.link.codebook = tokenizer.run.config.id
         self.known_caption = with_class("known-caption", w.HTML())
         label = "codes of the image; choosing a cell keeps its code or samples it"
         self.known = with_class("known", CodeGrid(link=self.link.name, show_codes=True, label=label))
-        self.known.num_codes = tokenizer.num_codes
-        self.known.sprite = data_url(encode_png(tile_images(tokenizer.code_patches)))
         self.known.on_cell_chosen(lambda *cell: self.explorer.run_action(lambda: self.explorer.toggle(*cell)))
 
     def draw(self, state: dict[str, Any], changed: set[str]) -> None:
         """Draw the kept codes first: sampling takes longer."""
-        codes = self.explorer.known_codes()
+        if "place" in changed:
+            place = self.explorer.place
+            self.link.codebook, self.known.num_codes = place.codebook, place.size
+            self.known.sprite = data_url(encode_png(tile_images(place.patches)))
+        codes = self.explorer.place.read(self.explorer.known_codes())
         self.known.cells = codes.tolist()
         kept = int((codes >= 0).sum())
         self.known_caption.value = f"{kept} codes kept, {codes.numel() - kept} sampled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -91,6 +91,17 @@ class View:
         """
         raise NotImplementedError
 
+    def show_places(self, control: ipywidgets.Dropdown, names: Sequence[str], label: str) -> None:
+        """Let a control select a place of the codes; it is hidden where a vector has one code.
+
+        Args:
+            control: the control of the key ``place``.
+            names: names of the places; empty for one code.
+            label: what they name.
+        """
+        control.options, control.description = list(names), label
+        control.layout.display = None if names else "none"
+
     def _on_control_change(self, key: str, value: Any) -> None:
         if self._updating:
             return
@@ -104,4 +115,6 @@ class View:
 
     def _set_controls(self, state: dict[str, Any]) -> None:
         for control, key in self._bound:
-            control.value = state[key]
+            # A slider has a number also where its key does not apply, and then it is hidden.
+            if state[key] is not None or control.layout.display != "none":
+                control.value = state[key]
