@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 from vqlab.plots.style import colours, make_axes
@@ -10,7 +11,6 @@ from vqlab.studies.measures import CODE_MEASURES, MEASURES
 from vqlab.studies.study_table import StudyTable
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MARKS = "osD^v<>PX"
@@ -40,16 +40,13 @@ def rotation_benefit(table: StudyTable) -> Figure:
     for axis, measure in zip(panels, _PANELS, strict=True):
         for name, mark, colour in zip(names, _MARKS, colours(len(names)), strict=False):
             row = table.difference(name + WITH_RRT, name, [measure]).iloc[0]
-            _draw_change(axis, 100 * float(arms[name]), row.astype(float).to_dict(), mark, colour, name)
+            change, low, high = (float(row[column]) for column in ("mean difference", "low", "high"))
+            error = None if isnan(low) else [[change - low], [high - change]]
+            used = 100 * float(arms[name])
+            axis.errorbar([used], [change], yerr=error, fmt=mark, color=colour, capsize=3, label=name)
         axis.axhline(0, color="grey", linewidth=1)
         axis.set(
             xscale="log", xlabel="codes in use under\nstraight-through (%)", ylabel=f"change of {_LABELS[measure]}"
         )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     return figure
-
-
-def _draw_change(axis: Axes, used: float, row: dict[str, float], mark: str, colour: str, label: str) -> None:
-    change, low, high = row["mean difference"], row["low"], row["high"]
-    error = None if low != low else [[change - low], [high - change]]
-    axis.errorbar([used], [change], yerr=error, fmt=mark, color=colour, capsize=3, label=label)
