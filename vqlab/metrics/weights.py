@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vqlab.data.cache import cache_folder
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 
 _TIMEOUT_SECONDS = 20
 _CHUNK_BYTES = 1 << 20
@@ -66,12 +66,20 @@ def fetch_weights(file: WeightsFile) -> Path:
         Its path in the cache folder.
 
     Raises:
-        InputError: if the download fails, or the file is incomplete or altered.
+        WorkError: if the download fails, or the file is incomplete or altered.
     """
-    if not file.path.is_file():
-        _download(file)
-    if _sha256(file.path) != file.sha256:
-        raise InputError(
+    try:
+        if not file.path.is_file():
+            _download(file)
+        digest = _sha256(file.path)
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise WorkError(
+            f"weights {file.name}: could not be downloaded ({reason}); save {file.url} as {file.name} in the folder "
+            "weights of $VQLAB_CACHE (default ~/.cache/vqlab)"
+        ) from None
+    if digest != file.sha256:
+        raise WorkError(
             f"{file.path}: incomplete or altered (its SHA-256 must be {file.sha256[:12]}…); remove it and try again"
         )
     return file.path
@@ -87,7 +95,7 @@ def load_weights(file: WeightsFile) -> dict[str, Any]:
         Tensors by name, on the CPU.
 
     Raises:
-        InputError: if the download fails, or the file is incomplete or altered.
+        WorkError: if the download fails, or the file is incomplete or altered.
     """
     return torch.load(fetch_weights(file), map_location="cpu", weights_only=True)
 
@@ -106,11 +114,5 @@ def _download(file: WeightsFile) -> None:
             while chunk := response.read(_CHUNK_BYTES):
                 stream.write(chunk)
         os.replace(temporary, path)
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise InputError(
-            f"weights {file.name}: could not be downloaded ({reason}); save {file.url} as {file.name} in the folder "
-            "weights of $VQLAB_CACHE (default ~/.cache/vqlab)"
-        ) from None
     finally:
         temporary.unlink(missing_ok=True)
