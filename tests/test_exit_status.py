@@ -42,6 +42,7 @@ FAILING = {
     "run": (["run", "--data", "folder:cut.zip", "--output", "report"], ""),
     "train": (["train", *DIVERGES], ""),
     "train on damaged images": (["train", "--data", "folder:cut.zip"], ""),
+    "train where the system makes no folder": (["train", "--runs", "/proc/runs"], ""),
     "data": (["data", "cut.zip"], ""),
     "evaluate": (["evaluate", "DAMAGED"], "model.safetensors"),
     "sample": (["sample", "DAMAGED"], "config.json"),
