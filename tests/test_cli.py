@@ -25,7 +25,6 @@ def test_help_names_the_commands() -> None:
         (["explore", "nowhere"], "no config.json"),
         (["frobnicate"], "frobnicate"),
         (["train", "--sead", "3"], "--sead"),
-        (["train", "--runs", "/proc/runs"], "/proc/runs"),
         (["train", "--runs", ""], "'--runs': is empty"),
         (["run", "--output", ""], "'--output': is empty"),
         (["run", "--output", "/dev/null/report"], "/dev/null is no folder"),
@@ -55,7 +54,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("vqlab: ")
     (folder,) = tmp_path.iterdir()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_training import tiny
+from bad_input import run_command
+from command_processes import settings
+from test_training import TINY, tiny
 
 from vqlab import Config, InputError, train
+from vqlab.studies import Range, Tuning
 from vqlab.training.memory_estimate import estimate_memory
 
 LARGE = {
@@ -50,3 +53,68 @@ def test_every_kind_has_an_estimate(changes: dict[str, object]) -> None:
     estimate = estimate_memory(Config.profile("paper", **changes), "cpu", 128, 128, 0)
     assert 0 < estimate.network < 2**30
     assert 0 < estimate.training < 8 * 2**30
+
+
+SMALL = [*settings({**TINY, "optim.epochs": 1, "data.train_limit": 32}), "--device", "cpu", "--runs", "runs"]
+TOO_LARGE = {
+    "study": (["study", "reconstruction", "--seeds", "2", "--set", "quantizer.num_codes=1048576"], "arm RRT"),
+    "grid": (["grid", "own", "--axis", "quantizer.num_codes=[16,1048576,32]"], "num_codes=1048576"),
+    "tune": (["tune", "--trials", "2", "--over", 'quantizer.num_codes={"low":16,"high":1048576,"log":true}'],
+             "num_codes=1048576"),
+    "train": (["train", "--set", "prior.kind=transformer", "--set", "prior.width=4096", "--set", "prior.layers=64"],
+              "the prior's training"),
+}  # fmt: skip
+ENOUGH = {
+    "study": ["study", "reconstruction", "--seeds", "1"],
+    "grid": ["grid", "own", "--axis", "quantizer.num_codes=[16,32]"],
+    "tune": ["tune", "--trials", "1", "--over", "quantizer.num_codes=[16,32]"],
+    "train": ["train"],
+}
+
+
+@pytest.mark.parametrize("command", TOO_LARGE)
+def test_the_largest_training_is_named_before_the_first_one(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, named = TOO_LARGE[command]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vqlab.training.memory_estimate.total_memory", lambda: 560 << 20)
+    outcome = run_command([words[0], *SMALL, *words[1:]])
+    assert (outcome.status, outcome.error) == (2, "")
+    (line,) = outcome.lines
+    assert line.startswith(f"vqlab: {named}")
+    assert "has 0.5 GiB; lower " in line
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("studies.journal"))
+
+
+@pytest.mark.parametrize("command", ENOUGH)
+def test_force_trains_all_the_same_and_finished_runs_need_none(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [ENOUGH[command][0], *SMALL, *ENOUGH[command][1:]]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vqlab.training.memory_estimate.total_memory", lambda: 1 << 20)
+    assert run_command(words).status == 2
+    forced = run_command([*words, "--force"])
+    assert forced.status == 0, forced
+    trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    assert len(trained) == (1 if command in ("train", "tune") else 2)
+    if command != "tune":  # the other choice is not trained yet
+        assert run_command(words).status == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")} == trained
+
+
+def test_a_point_that_two_fields_make_too_large_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space = {"quantizer.num_codes": Range(16, 1 << 19, log=True), "quantizer.dim": (8, 512)}
+    monkeypatch.setattr("vqlab.training.memory_estimate.total_memory", lambda: 2 << 30)
+    with pytest.raises(InputError, match=r"^num_codes=524288, dim=512: training needs about 6\.\d GiB"):
+        Tuning("both", tiny(), space, 1).run(tmp_path, "cpu")
+
+
+def test_a_run_that_was_forced_is_reproduced_by_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqlab.training.memory_estimate.total_memory", lambda: 1 << 20)
+    run = train(tiny(), tmp_path / "runs", "cpu", force=True)
+    words = ["reproduce", str(run.folder), "--runs", str(tmp_path / "again")]
+    assert run_command(words).status == 2
+    assert run_command([*words, "--force"]).status == 0

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from vqlab.errors import InputError
-from vqlab.files import output_file, output_folder
+from vqlab.errors import FAILED, USAGE, InputError
+from vqlab.files import error_parts, output_file, output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,20 +57,20 @@ def _complete_grid(incomplete: str) -> list[str]:
     return [name for name in GRIDS if name.startswith(incomplete)]
 
 
-def _folder(text: str) -> Path:
+def _folder(text: str | Path) -> Path:
     """A folder that is checked before the work whose results go there."""
     return _checked(output_folder, text)
 
 
-def _runs_folder(text: str) -> Path:
+def _runs_folder(text: str | Path) -> Path:
     """A folder of Runs, which some commands only read."""
     return _checked(partial(output_folder, writable=False), text)
 
 
-def _file(*suffixes: str) -> Callable[[str], Path]:
+def _file(*suffixes: str) -> Callable[[str | Path], Path]:
     """Parser of a file that is checked before the work whose result it holds."""
 
-    def path(text: str) -> Path:
+    def path(text: str | Path) -> Path:
         if suffixes and Path(text).suffix not in suffixes:
             raise typer.BadParameter(f"{text}: must end in {' or '.join(suffixes)}; rename the file")
         return _checked(output_file, text)
@@ -78,7 +78,7 @@ def _file(*suffixes: str) -> Callable[[str], Path]:
     return path
 
 
-def _checked(check: Callable[[str], Path], text: str) -> Path:
+def _checked(check: Callable[[str], Path], text: str | Path) -> Path:
     try:
         return check(str(text))
     except InputError as error:  # typer would replace the message of a ValueError by the value
@@ -100,6 +100,7 @@ Changes = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a Run, as `vqlab train` prints it")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; CUDA if available, else CPU, if not given")]
+Force = Annotated[bool, typer.Option("--force", help="train although the memory is estimated to be too small")]
 SoFar = Annotated[bool, typer.Option("--so-far", help="train nothing; show the finished Runs")]
 Table = Annotated[
     Path | None,
@@ -164,9 +165,7 @@ def train(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="train again, as on other images; the earlier Run is kept beside it")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="train although the memory is estimated to be too small")
-    ] = False,
+    force: Force = False,
 ) -> None:  # fmt: skip
     """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
@@ -268,15 +267,16 @@ def study(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0,
     seeds: Seeds = None,
     runs: Runs = Path("runs"), device: Device = None, change: Changes = None, so_far: SoFar = False,
-    table: Table = None, test_data: TestData = None,
+    table: Table = None, test_data: TestData = None, force: Force = False,
 ) -> None:  # fmt: skip
     """Train the missing Runs of a named study and print its table with intervals."""
     from vqlab.studies import describe_differences, named_study, profile_seeds, summary_table, to_markdown
+    from vqlab.studies.failed_rows import check_rows
 
     selected_seeds = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
     changes = _changes(data, None, change)
     requested = replace(named_study(name, profile, selected_seeds, **changes), test_source=test_data)
-    result = requested.table(runs) if so_far else requested.run(runs, device, _print_now)
+    result = requested.table(runs) if so_far else requested.run(runs, device, _print_now, force=force)
     speed = result.time_to_psnr()
     text = to_markdown(summary_table(name, result))
     text += f"\n\n{to_markdown(speed)}" if len(speed.columns) > 1 else ""
@@ -285,6 +285,8 @@ def study(
     print(text)
     for line in describe_differences(result) if len(selected_seeds) > 1 and name != "generation" else []:
         print(line)
+    if not so_far:
+        check_rows(result.rows, f"study {name}")
 
 
 @app.command()
@@ -300,21 +302,24 @@ def grid(
     device: Device = None, change: Changes = None, storage: Storage = None,
     retry: Annotated[bool, typer.Option("--retry", help="train failed points again")] = False,
     so_far: SoFar = False,
-    table: Table = None,
+    table: Table = None, force: Force = False,
 ) -> None:  # fmt: skip
     """Train every point of a grid once and print its table; run it again, anywhere, to resume or add a worker."""
     from vqlab.studies import make_grid, to_markdown
+    from vqlab.studies.failed_rows import check_rows
 
     requested = make_grid(name, dict(map(_key_value, axis or [])), profile, **_changes(data, seed, change))
     if so_far:
         result = requested.table(runs, storage=storage)
     else:
-        result = requested.run(runs, device, _print_now, storage=storage, retry=retry)
+        result = requested.run(runs, device, _print_now, storage=storage, retry=retry, force=force)
     text = to_markdown(result.formatted(), index=False)
     if table:
         _write_table(table, result.rows, text)
     print(text)
     print(f"best PSNR on the held-out images: {result.best_command()}")
+    if not so_far:
+        check_rows(result.rows, f"grid {name}")
 
 
 @app.command()
@@ -325,7 +330,7 @@ def tune(
         typer.Option(help='values to search, as quantizer.beta=[0.25,1] or {"low":0.1,"high":2}; repeatable'),
     ] = None,
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
-    device: Device = None, change: Changes = None, storage: Storage = None,
+    device: Device = None, change: Changes = None, storage: Storage = None, force: Force = False,
 ) -> None:  # fmt: skip
     """Search for a Config with TPE and pruning; run it again, anywhere, to resume or add a worker."""
     from vqlab.config import Config
@@ -334,7 +339,7 @@ def tune(
 
     base = with_validation(Config.profile(profile, **_changes(data, seed, change)))
     tuning = Tuning("tune", base, parse_space(dict(map(_key_value, over or []))), trials)
-    finished = tuning.run(runs, device, _print_now, storage=storage)
+    finished = tuning.run(runs, device, _print_now, storage=storage, force=force)
     command = tuning.best_command(finished)
     print(f"best PSNR on the held-out images, {finished.best_value:.2f} dB: {command}")
 
@@ -366,6 +371,7 @@ def doctor(
     folder: RunFolder,
     apply: Annotated[bool, typer.Option("--apply", help="train with the changes; print before and after")] = False,
     device: Device = None,
+    force: Force = False,
 ) -> None:
     """Diagnose the codebook of a Run from its logs: symptoms, evidence, likely cause, change to try."""
     from vqlab.analysis import doctor as diagnosis
@@ -376,7 +382,7 @@ def doctor(
     print(diagnosis.diagnosis_text(examined))
     if apply:
         with training_progress() as progress:
-            result = diagnosis.apply_changes(examined, device, progress)
+            result = diagnosis.apply_changes(examined, device, progress, force=force)
         print(f"\n{result.table().to_string()}\nafter: {result.after.folder}")
 
 
@@ -385,6 +391,7 @@ def reproduce(
     folder: RunFolder,
     runs: Annotated[Path, typer.Option(parser=_folder, help="folder for the new Run")] = Path("reproduced"),
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; that of the Run if not given")] = None,
+    force: Force = False,
 ) -> None:
     """Train the Config of a Run again elsewhere, and compare weights and numbers; status 1 if they differ."""
     from vqlab.analysis.reproduction import reproduce as reproduce_run
@@ -392,7 +399,7 @@ def reproduce(
     from vqlab.training.progress import training_progress
 
     with training_progress() as progress:
-        result = reproduce_run(Run.open(folder), runs, device, progress)
+        result = reproduce_run(Run.open(folder), runs, device, progress, force=force)
     print(f"{result.numbers.to_string()}\n\n{result.conditions().to_string()}\n\n{result.sentence()}")
     if not result.reproduced:
         raise typer.Exit(1)
@@ -416,7 +423,9 @@ def explore(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Option(help="folder of your notebooks; existing ones are kept")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(parser=_folder, help="folder of your notebooks; existing ones are kept")
+    ] = None,
 ) -> None:
     """Open JupyterLab with the notebooks, on loopback, with a token; other options are passed to JupyterLab."""
     from vqlab.report import server_options, working_copy
@@ -493,7 +502,7 @@ def _key_value(text: str) -> tuple[str, Any]:
 
 
 def main() -> None:
-    """Run the command; invalid input prints one line on standard error and exits with status 2, signals 130 and 143."""
+    """Run the command; an error is one line on standard error, with the exit status of ``vqlab.errors``."""
     earlier = signal.signal(signal.SIGTERM, _end)
     try:
         sys.exit(_run_command())
@@ -506,14 +515,15 @@ def _run_command() -> int:
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
-        return _print_error(f"{error.format_message()} See `vqlab --help`.")
+        return _print_error(f"{error.format_message()} See `vqlab --help`.", USAGE)
     except InputError as error:
-        return _print_error(str(error))
+        return _print_error(str(error), error.exit_status)
     except OSError as error:
-        name = error.filename or "a file"
-        return _print_error(f"{name}: {error.strerror or error}; files that were already written are kept")
+        return _print_error(f"{': '.join(error_parts(error))}; files that were already written are kept", FAILED)
     except typer.Abort as error:
-        return _print_error(f"unexpected end of a file ({error.__cause__!r}); files that were already written are kept")
+        return _print_error(
+            f"unexpected end of a file ({error.__cause__!r}); files that were already written are kept", FAILED
+        )
     except SystemExit as ended:
         if ended.code != 128 + signal.SIGTERM:
             raise
@@ -528,7 +538,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _print_error(message: str) -> int:
+def _print_error(message: str, status: int) -> int:
     text = " ".join(word if len(word) <= 500 else f"{word[:80]}…" for word in message.split())
     print(f"vqlab: {text if len(text) <= 1500 else f'{text[:1000]} … {text[-400:]}'}", file=sys.stderr)
-    return 2
+    return status

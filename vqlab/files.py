@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import BaseFileLock, Timeout
 
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 # Of files that are being written, and of those that a killed process left.
 TEMPORARY_ENDING = ".part"
@@ -82,6 +82,22 @@ def named_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def error_parts(error: OSError) -> tuple[str, str]:
+    """Split an error of the system.
+
+    Args:
+        error: the error.
+
+    Returns:
+        The file that it names, and the reason.
+
+    Example:
+        >>> error_parts(PermissionError(13, "Permission denied", "/root/x"))
+        ('/root/x', 'Permission denied')
+    """
+    return str(error.filename or "a file"), error.strerror or str(error)
+
+
 def acquire_lock(lock: BaseFileLock, line: str, should_stop: Callable[[], bool] = lambda: False) -> bool:
     """Acquire a file lock; a line on standard error announces a wait.
 
@@ -127,12 +143,12 @@ def read_json(path: Path) -> Any:
         The decoded value.
 
     Raises:
-        InputError: if the content is not JSON, as in a truncated file.
+        WorkError: if the content is not JSON, as in a truncated file.
     """
     try:
         return json.loads(path.read_text())
     except (ValueError, RecursionError):
-        raise InputError(f"{path}: is not valid JSON; remove this file or the Run's folder, and train again") from None
+        raise WorkError(f"{path}: is not valid JSON; remove this file or the Run's folder, and train again") from None
 
 
 def check_format(name: str, found: object, known: int, remedy: str) -> None:
@@ -145,23 +161,23 @@ def check_format(name: str, found: object, known: int, remedy: str) -> None:
         remedy: what to do instead of upgrading.
 
     Raises:
-        InputError: if the version is newer, or no version at all.
+        WorkError: if the version is newer, or no version at all.
 
     Example:
         >>> check_format("studies.journal", 2, known=1, remedy="move it away")
         Traceback (most recent call last):
         ...
-        vqlab.errors.InputError: studies.journal: was written by a newer vqlab (format 2; this version reads up to 1); \
+        vqlab.errors.WorkError: studies.journal: was written by a newer vqlab (format 2; this version reads up to 1); \
 upgrade vqlab, or move it away
     """
     if found is None or (type(found) is int and 0 < found <= known):
         return
     if type(found) is int and found > known:
-        raise InputError(
+        raise WorkError(
             f"{name}: was written by a newer vqlab (format {str(found)[:20]}; this version reads up to {known}); "
             f"upgrade vqlab, or {remedy}"
         )
-    raise InputError(f"{name}: is damaged (format is {str(found)[:20]!r}, must be 1…{known}); {remedy}")
+    raise WorkError(f"{name}: is damaged (format is {str(found)[:20]!r}, must be 1…{known}); {remedy}")
 
 
 def output_folder(text: str, *, writable: bool = True) -> Path:

@@ -123,8 +123,9 @@ def _summarise(run: Run) -> dict[str, Any]:
 
 
 def apply_changes(
-    run: Run, device: str | None = None, progress: Callable[[dict[str, Any]], None] | None = None
-) -> Comparison:
+    run: Run, device: str | None = None, progress: Callable[[dict[str, Any]], None] | None = None,
+    *, force: bool = False,
+) -> Comparison:  # fmt: skip
     """Train the Config of a Run with the changes of all its findings.
 
     If two findings change the same field, the first one counts. The comparison is on validation images: if the Run has
@@ -135,6 +136,7 @@ def apply_changes(
         run: a Run of a VQ-VAE with at least one logged step.
         device: ``cpu`` or ``cuda``; None uses CUDA where available.
         progress: as in ``vqlab.train``.
+        force: whether to train although the estimated memory is more than there is. Default False.
 
     Returns:
         Both Runs and the changes.
@@ -150,5 +152,5 @@ def apply_changes(
     if not changes:
         raise InputError(f"run {run.folder}: has no symptom, so there is no change to apply")
     root, config = Path(run.folder).parent, with_validation(run.config)
-    before = run if config == run.config else train(config, root, device, progress)
-    return Comparison(before, train(config.replace(**changes), root, device, progress), changes)
+    before = run if config == run.config else train(config, root, device, progress, force=force)
+    return Comparison(before, train(config.replace(**changes), root, device, progress, force=force), changes)

@@ -75,8 +75,9 @@ class Reproduction:
 
 
 def reproduce(
-    run: Run, root: str | Path = "reproduced", device: str | None = None, progress: ProgressCallback | None = None
-) -> Reproduction:
+    run: Run, root: str | Path = "reproduced", device: str | None = None, progress: ProgressCallback | None = None,
+    *, force: bool = False,
+) -> Reproduction:  # fmt: skip
     """Train the Config of a Run in another folder and compare the two Runs.
 
     The evaluation is compared if the Run has one; FID and KID are not measured again.
@@ -87,6 +88,7 @@ def reproduce(
             Default ``reproduced``.
         device: the torch device that trains; None (default) is that of the given Run, or one that this machine has.
         progress: as for ``train``.
+        force: whether to train although the estimated memory is more than there is. Default False.
 
     Returns:
         The comparison.
@@ -100,7 +102,7 @@ def reproduce(
         raise InputError(f"runs={root}: holds the Run itself; give another folder for the new Run")
     run.check_data()
     device = device or _device_of(run)
-    again = train(run.config, root, device, progress)
+    again = train(run.config, root, device, progress, force=force)
     return Reproduction(run, again, _compare(run, again, device))
 
 

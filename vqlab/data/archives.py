@@ -15,7 +15,7 @@ from typing import Self
 from vqlab.data.decompression import open_decompressed
 from vqlab.data.files import MAX_BYTES, File, ImageSource, ReadPosition, file_stamp, printable
 from vqlab.data.layout import is_image_name
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 # Longer names are no names: a header of this kind is read into memory whole.
 _MAX_HEADER_BYTES = 1_000_000
@@ -120,7 +120,7 @@ def _damage_named(source: Path) -> Iterator[None]:
     except Exception as error:
         # Readers of archives raise many kinds of errors on damaged files: TarError, zlib.error, ValueError, KeyError, …
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
+        raise WorkError(
             f"data.source=folder:{source.name}: not a complete .zip, .tar, .tar.gz, .tar.xz or .tar.zst archive "
             f"({reason[:200]}); replace the file"
         ) from None

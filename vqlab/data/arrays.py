@@ -14,7 +14,7 @@ from PIL import Image
 
 from vqlab.data.files import MAX_BYTES, File, ImageSource, ReadPosition, file_stamp
 from vqlab.data.memory import memory_budget
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 # Names of images and labels, by part, as sets of images are published.
@@ -192,6 +192,6 @@ def _damage_named(source: Path) -> Iterator[None]:
         raise
     except Exception as error:  # zipfile and NumPy raise many kinds of errors on damaged files.
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
+        raise WorkError(
             f"data.source=folder:{source.name}: is not a whole NumPy file ({reason}); replace the file"
         ) from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from vqlab.files import check_format, write_atomic
+from vqlab.files import check_format, error_parts, write_atomic
 
 FORMAT_VERSION = 1
 # The comment of the zip file, which other readers pass over, ends in the version.
@@ -22,8 +24,31 @@ def cache_folder() -> Path:
 
     Returns:
         ``$VQLAB_CACHE``, or ``~/.cache/vqlab`` if it is not set. The folder may not exist.
+
+    Raises:
+        OSError: if it is not set and the user has no home folder.
     """
-    return Path(os.environ.get("VQLAB_CACHE") or Path.home() / ".cache" / "vqlab")
+    if given := os.environ.get("VQLAB_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "vqlab"
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder", "~/.cache/vqlab") from None
+
+
+def report_no_cache(error: OSError) -> None:
+    """Say on standard error, once in a process, why nothing can be stored in the cache folder.
+
+    Args:
+        error: of reading or writing a file there.
+    """
+    _report_once(os.environ.get("VQLAB_CACHE") or "~/.cache/vqlab", error_parts(error)[1])
+
+
+@cache
+def _report_once(folder: str, reason: str) -> None:
+    text = f"cache folder {folder}: {reason}; nothing is stored there: set VQLAB_CACHE to a folder that can be written"
+    print(text, file=sys.stderr, flush=True)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -67,19 +92,26 @@ def cached_arrays(key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dic
         The arrays by name.
 
     Raises:
-        InputError: if a newer version of vqlab stored them.
+        WorkError: if a newer version of vqlab stored them.
     """
-    path = cache_folder() / f"{key}.npz"
     try:
+        path = cache_folder() / f"{key}.npz"
         arrays, version = read_arrays(path), _format_version(path)
     except (OSError, ValueError):
         arrays = compute()
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, lambda temporary: _write(temporary, arrays))
+        _store(key, arrays)
         return arrays
     check_format(str(path), version, FORMAT_VERSION, "remove the file")
     return arrays
+
+
+def _store(key: str, arrays: dict[str, np.ndarray]) -> None:
+    try:
+        path = cache_folder() / f"{key}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda temporary: _write(temporary, arrays))
+    except OSError as error:
+        report_no_cache(error)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

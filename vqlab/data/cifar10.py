@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from vqlab.data.cache import cache_folder
 from vqlab.data.download import PublishedFile, fetch, one_process
 from vqlab.data.images import ImageData, Images
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -31,13 +31,13 @@ def load_cifar10() -> ImageData:
         50,000 training and 10,000 test images of 32×32 pixels, 10 classes.
 
     Raises:
-        InputError: if the images are not in the cache folder and cannot be downloaded.
+        WorkError: if the images are not in the cache folder and cannot be downloaded.
     """
     folder = cache_folder() / _FOLDER
     try:
         train, test = _read(folder) or _extract(folder)
-    except InputError as error:
-        raise InputError(
+    except WorkError as error:
+        raise WorkError(
             f"data.source=cifar10: {error}, or use --data folder:PATH with train/ and test/ class folders"
         ) from None
     return ImageData(
@@ -65,7 +65,7 @@ def _extract(folder: Path) -> tuple[CIFAR10, CIFAR10]:
             extract_archive(str(archive), str(folder))
             parts = _read(folder)
     if parts is None:
-        raise InputError(f"{folder}: its files differ from those of {archive.name}; remove the folder and try again")
+        raise WorkError(f"{folder}: its files differ from those of {archive.name}; remove the folder and try again")
     return parts
 
 

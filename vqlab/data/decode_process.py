@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from vqlab.data.decode_batch import DecodedBatch, Fitting, decode_batch
 from vqlab.data.files import File
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 # The package without its __init__, whose import of torch would take longer than most sets.
 _CODE = """
@@ -68,7 +68,7 @@ class DecodeProcess:
             self._process.stdin.flush()
             answer = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
-            raise InputError("a process that decodes images was ended from outside; start again") from None
+            raise WorkError("a process that decodes images was ended from outside; start again") from None
         if isinstance(answer, Exception):
             raise answer
         return answer

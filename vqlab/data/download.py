@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from vqlab.data.cache import cache_folder
 from vqlab.data.progress import Report, reading_progress
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 from vqlab.files import TEMPORARY_ENDING, acquire_lock, named_errors, synchronize
 
 _TIMEOUT_SECONDS = 20
@@ -83,7 +83,7 @@ def fetch(file: PublishedFile) -> Path:
         Its path in the cache folder.
 
     Raises:
-        InputError: if the download fails, the server sends more than ``max_bytes`` or other content, or the file in
+        WorkError: if the download fails, the server sends more than ``max_bytes`` or other content, or the file in
             the cache folder is incomplete or altered.
     """
     path = file.path
@@ -97,8 +97,8 @@ def fetch(file: PublishedFile) -> Path:
         if file.matches(path):
             return path
     except OSError as error:
-        raise InputError(f"{file.name}: cannot be stored ({error}); {_remedy(file)}") from None
-    raise InputError(
+        raise WorkError(f"{file.name}: cannot be stored ({error}); {_remedy(file)}") from None
+    raise WorkError(
         f"{path}: incomplete or altered (its {_checksum_text(file)}); remove it and try again, or {_remedy(file)}"
     )
 
@@ -138,7 +138,7 @@ def _download(file: PublishedFile) -> None:
         _receive_all(file, part)
     if not file.matches(part):
         part.unlink()
-        raise InputError(
+        raise WorkError(
             f"{file.name}: {file.url} has other content than the published one (its {_checksum_text(file)}); "
             f"{_remedy(file)}"
         )
@@ -160,7 +160,7 @@ def _receive_all(file: PublishedFile, part: Path) -> bool:
             if _size(part) <= before:
                 break
     kept = f"; {_size(part) / _MIB:.1f} MiB are kept, and the same command goes on from there" if _size(part) else ""
-    raise InputError(f"{file.name}: could not be downloaded ({reason}){kept}; {_remedy(file)}")
+    raise WorkError(f"{file.name}: could not be downloaded ({reason}){kept}; {_remedy(file)}")
 
 
 def _receive(file: PublishedFile, part: Path, report: Report) -> None:
@@ -182,7 +182,7 @@ def _receive(file: PublishedFile, part: Path, report: Report) -> None:
                 report(done // _MIB, done / (total or file.max_bytes))
     if max(done, total or 0) > file.max_bytes:
         part.unlink()
-        raise InputError(
+        raise WorkError(
             f"{file.name}: {file.url} has more than {file.max_bytes / _MIB:.0f} MiB, so it is not the published file; "
             f"{_remedy(file)}"
         )

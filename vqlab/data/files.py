@@ -147,7 +147,7 @@ def _walk(source: str) -> Iterator[tuple[str, str]]:
 
 def _listed_files(source: Path) -> Iterator[File]:
     for path, label, part in _listed_paths(source):
-        file = source.parent / Path(path).expanduser()
+        file = source.parent / os.path.expanduser(path)
         yield File(printable(_listed_name(PurePosixPath(path), label, part)), path=str(file))
 
 

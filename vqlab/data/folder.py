@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from vqlab.config import DataConfig
 from vqlab.data.archives import list_archive
 from vqlab.data.arrays import ARRAY_SUFFIXES, list_arrays
+from vqlab.data.cache import report_no_cache
 from vqlab.data.decode_batch import Fitting
 from vqlab.data.files import LIST_SUFFIXES, ImageSource, list_folder, list_paths
 from vqlab.data.image_cache import VERSION, CacheEntry
@@ -21,7 +23,8 @@ from vqlab.data.parquet import list_parquet, parquet_paths
 from vqlab.data.reading import arrange, display_name, read_files, unreadable
 from vqlab.data.spool import CacheWriteError, Spool
 from vqlab.data.stored_images import PARTS, StoredImages
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
+from vqlab.files import error_parts
 
 
 def load_folder(config: DataConfig) -> ImageData:
@@ -85,7 +88,7 @@ def source_key(config: DataConfig) -> str | None:
 
 def _existing_path(config: DataConfig) -> Path:
     path = config.source.removeprefix("folder:")
-    source = Path(path).expanduser()
+    source = Path(os.path.expanduser(path))
     if not source.exists():
         raise InputError(
             f"data.source=folder:{path}: no such folder or archive; use the path of a folder, of a .zip, .tar, "
@@ -130,10 +133,10 @@ def _read_small(source: Path, listed: ImageSource, config: DataConfig) -> Stored
 def _cached(source: Path, listed: ImageSource, config: DataConfig) -> StoredImages:
     """The images from the cache, where they are written first if they are not there."""
     budget, name = memory_budget(config.memory), display_name(source)
-    entry = CacheEntry.of(_fitted_source(source, config), _content(source, listed, config))
-    if (stored := entry.read(budget)) is not None:
-        return stored
     try:
+        entry = CacheEntry.of(_fitted_source(source, config), _content(source, listed, config))
+        if (stored := entry.read(budget)) is not None:
+            return stored
         with entry.lock(name):
             return entry.read(budget) or _write_entry(entry, source, listed, config, budget)
     except OSError as error:
@@ -168,17 +171,18 @@ def _write_entry(entry: CacheEntry, source: Path, listed: ImageSource, config: D
 
 def _without_cache(source: Path, listed: ImageSource, config: DataConfig, error: OSError) -> StoredImages:
     """Read images into memory, up to the budget, because the cache cannot be written."""
+    report_no_cache(error)
     try:
         return _read_once(source, listed, config)
     except MemoryError:
         raise _too_large(config, error) from None
 
 
-def _too_large(config: DataConfig, error: OSError) -> InputError:
+def _too_large(config: DataConfig, error: OSError) -> WorkError:
     size = memory_budget(config.memory) / 2**30
-    return InputError(
+    return WorkError(
         f"data.source={config.source}: larger than {size:.3g} GiB, and the cache folder cannot be written "
-        f"({error.strerror or error}); set VQLAB_CACHE to a folder with enough space, or data.memory to more GiB"
+        f"({': '.join(error_parts(error))}); set VQLAB_CACHE to a folder with enough space, or data.memory to more GiB"
     )
 
 

@@ -78,7 +78,7 @@ class CacheEntry:
             The images; None if there is no whole entry.
 
         Raises:
-            InputError: if a newer version of vqlab wrote it.
+            WorkError: if a newer version of vqlab wrote it.
         """
         try:
             index = json.loads((self.folder / _INDEX).read_text())
@@ -232,19 +232,30 @@ def clear_image_cache() -> tuple[int, int]:
 
     Returns:
         Number of sets, and bytes that they took.
+
+    Raises:
+        OSError: if the cache folder cannot be read.
     """
     removed, size = 0, 0
-    folders = [path for path in image_cache_folder().glob("*-*") if path.is_dir()]
+    folders = [path for path in _listed(image_cache_folder()) if "-" in path.name and path.is_dir()]
     for folder in folders:
         taken = _folder_size(folder)
         if _remove_unlocked(folder):
             removed, size = removed + 1, size + taken
-    for path in cache_folder().glob("*.npz"):
+    for path in _listed(cache_folder()):
         if _EARLIER.fullmatch(path.name):  # archives that version 0.1 stored
             size += path.stat().st_size
             path.unlink()
             removed += 1
     return removed, size
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds; a missing one holds nothing, and one that may not be read is an error."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _remove_unlocked(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from vqlab.data.decompression import MAX_RATIO
 from vqlab.data.files import MAX_BYTES, File, ImageSource, ReadPosition, file_stamp, printable
 from vqlab.data.layout import part_folder
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 SUFFIX = ".parquet"
 _IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo")
@@ -83,9 +83,9 @@ def _opened(parquet: Any, path: Path) -> Any:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def _damaged(path: Path, error: Exception) -> WorkError:
     reason = " ".join(str(error).split())[:200]
-    return InputError(f"data.source=folder:{path.name}: is not a whole Parquet file ({reason}); replace the file")
+    return WorkError(f"data.source=folder:{path.name}: is not a whole Parquet file ({reason}); replace the file")
 
 
 def _part(path: Path, source: Path) -> str:

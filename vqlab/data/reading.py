@@ -18,7 +18,7 @@ from vqlab.data.parts import complete_parts
 from vqlab.data.progress import reading_progress
 from vqlab.data.spool import Spool
 from vqlab.data.stored_images import PARTS, Order, StoredImages
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 _NO_CLASS = "images"
 
@@ -65,7 +65,7 @@ def read_files(source: Path, listed: ImageSource, config: DataConfig, spool: Spo
             report(len(files.names), position.share)
 
 
-def unreadable(config: DataConfig, message: str) -> InputError:
+def unreadable(config: DataConfig, message: str) -> WorkError:
     """Word the error for an unreadable image.
 
     Args:
@@ -75,7 +75,7 @@ def unreadable(config: DataConfig, message: str) -> InputError:
     Returns:
         One line with the remedy.
     """
-    return InputError(f"data.source={config.source}: {message}; fix or remove the file, or set data.on_broken=skip")
+    return WorkError(f"data.source={config.source}: {message}; fix or remove the file, or set data.on_broken=skip")
 
 
 def arrange(spool: Spool, config: DataConfig) -> tuple[StoredImages, Order]:

@@ -10,7 +10,7 @@ from vqlab.data.image_cache import CacheEntry
 from vqlab.data.images import ImageData, Images
 from vqlab.data.memory import memory_budget
 from vqlab.data.stored_images import Order, StoredImages
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 
 
 def select_mapped(data: ImageData, config: DataConfig) -> ImageData:
@@ -71,8 +71,8 @@ def _selected_rows(whole: StoredImages, config: DataConfig) -> Order:
     return {part: np.array([], np.int64) if images is None else images.labels.numpy() for part, images in found.items()}
 
 
-def _too_large(config: DataConfig, reason: str) -> InputError:
-    return InputError(
+def _too_large(config: DataConfig, reason: str) -> WorkError:
+    return WorkError(
         f"data.source={config.source}: the selected images do not fit the memory, and the cache folder cannot be "
         f"written ({reason}); set VQLAB_CACHE to a folder with enough space"
     )

@@ -44,6 +44,6 @@ def load_weights(file: PublishedFile) -> dict[str, Any]:
         Tensors by name, on the CPU.
 
     Raises:
-        InputError: if the download fails, or the file is incomplete or altered.
+        WorkError: if the download fails, or the file is incomplete or altered.
     """
     return torch.load(fetch(file), map_location="cpu", weights_only=True)

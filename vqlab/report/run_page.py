@@ -17,7 +17,7 @@ from vqlab.analysis.code_places import CodePlaces
 from vqlab.analysis.pictures import data_url, encode_error_png, encode_png, error_map, tile_images, to_uint8
 from vqlab.analysis.tokenizer import Tokenizer, image_metrics
 from vqlab.config import FIXED_CODES, QuantizerConfig
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 from vqlab.files import write_atomic
 from vqlab.frontend import shared_script, shared_styles
 from vqlab.training import Run
@@ -143,7 +143,7 @@ def _summary(tokenizer: Tokenizer, left_out: str) -> list[str]:
     last = tokenizer.run.last_epoch_metrics()
     needed = ("images", "psnr", "ssim", "perplexity", "perplexity_window")
     if missing := [name for name in needed if last.get(name) is None]:
-        raise InputError(f"{tokenizer.run.folder / 'metrics.jsonl'}: the last epoch has no {missing[0]}; train again")
+        raise WorkError(f"{tokenizer.run.folder / 'metrics.jsonl'}: the last epoch has no {missing[0]}; train again")
     return [
         f"transport {config.quantizer.transport}, {_codes(config.quantizer)}{left_out}, {config.optim.epochs} epochs, "
         f"seed {config.seed}",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vqlab.errors import InputError
 from vqlab.metrics import real_image_distances
+from vqlab.studies.failed_rows import none_finished
 from vqlab.studies.measures import confidence_interval, format_interval
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run
@@ -105,7 +105,7 @@ def generation_table(study: StudyTable, *, inception: bool | None = None) -> pd.
             with_inception = device.startswith("cuda") if inception is None else inception
             real = real_image_distances(runs[0].data(), device, inception=with_inception)
     if real is None:
-        raise InputError("generation table: no model was trained; see the column error of the study's rows")
+        raise none_finished(study.rows, "generation table: no model", "run the study, or fix the reason first")
     return pd.DataFrame({REAL_IMAGES: {**_format_row([real]), "note": ""}, **rows}).T
 
 

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 from vqlab.quantize.usage import bits_per_index
 from vqlab.studies.commands import train_command
 from vqlab.studies.display import count_finished, finished_values, table_html
+from vqlab.studies.failed_rows import UNFINISHED, none_finished
 from vqlab.studies.leases import has_error, is_failed, point_key, trial_point_key
 from vqlab.studies.measures import MEASURES
+from vqlab.studies.memory_check import check_points
 from vqlab.studies.storage import JOURNAL, convert_storage_errors
-from vqlab.studies.worker import Worker, short_field_name
+from vqlab.studies.worker import Worker, describe_point, short_field_name
 from vqlab.training import Run
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Grid:
 
     def run(
         self, root: str | Path = "runs", device: str | None = None, log: Callable[[str], None] | None = None,
-        *, storage: str | None = None, retry: bool = False,
+        *, storage: str | None = None, retry: bool = False, force: bool = False,
     ) -> GridTable:  # fmt: skip
         """Train the points that are not finished, until every point is finished by this worker or another one.
 
@@ -106,15 +108,21 @@ class Grid:
             log: called with one line of text for each point that this worker ends; None logs nothing.
             storage: URL of a database that the workers share; None uses the journal under ``root``.
             retry: train points that failed in earlier calls again.
+            force: whether to train although the estimated memory is more than there is. Default False: that is refused
+                before the first training.
 
         Returns:
             The measured points.
 
         Raises:
-            InputError: if the storage cannot be reached.
+            InputError: if the device is not available, or the memory is too small for a point.
+            WorkError: if the storage cannot be reached.
         """
+        if not force:
+            names = map(describe_point, self.points())
+            check_points(dict(zip(names, self.configs(), strict=True)), Path(root), device)
         with convert_storage_errors(storage):
-            worker = _GridWorker(self, Path(root), device, log, storage, retry=retry)
+            worker = _GridWorker(self, Path(root), device, log, storage, retry=retry, force=force)
             worker.run()
             return worker.table()
 
@@ -129,7 +137,7 @@ class Grid:
             All points; the column ``error`` of an unfinished point says so.
 
         Raises:
-            InputError: if the storage cannot be reached.
+            WorkError: if the storage cannot be reached.
         """
         with convert_storage_errors(storage):
             return _GridWorker(self, Path(root), None, None, storage).table()
@@ -140,9 +148,9 @@ class _GridWorker(Worker):
 
     def __init__(
         self, grid: Grid, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None,
-        *, retry: bool = False,
+        *, retry: bool = False, force: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(grid.study_name, root, device, log, storage)
+        super().__init__(grid.study_name, root, device, log, storage, force=force)
         self.grid, self.retry = grid, retry
         self.points = {point_key(point): point for point in grid.points()}
         self.num_points = len(self.points)
@@ -175,12 +183,12 @@ class _GridWorker(Worker):
 
 def _measure_row(trial: FrozenTrial | None, config: Config) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys((*MEASURES, *BIT_RATES), math.nan)
-    row |= {"run": "", "data": "", "error": "not finished yet"}
+    row |= {"run": "", "data": "", "error": UNFINISHED}
     if trial is None or trial.state.name != "COMPLETE":
         return row if trial is None or not has_error(trial) else {**row, "error": trial.user_attrs["error"]}
     stored = trial.user_attrs.get("row")
     if not isinstance(stored, dict) or not isinstance(stored.get("perplexity"), int | float):
-        raise InputError(
+        raise WorkError(
             f"{JOURNAL}: trial {trial.number} holds no row of measures; move the journal away (the Runs are kept) and "
             "run again"
         )
@@ -257,8 +265,7 @@ class GridTable:
         """
         finished = self.rows[self.rows["error"] == ""]
         if finished.empty:
-            reasons = "; ".join(self.rows["error"].unique())
-            raise InputError(f"grid {self.grid.name}: no point is finished ({reasons}); run the grid first")
+            raise none_finished(self.rows, f"grid {self.grid.name}: no point", "run the grid first")
         return finished
 
     def all_runs(self) -> list[Run]:

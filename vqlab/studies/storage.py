@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -30,8 +30,9 @@ def open_storage(root: str | Path, url: str | None = None) -> BaseStorage:
         The storage.
 
     Raises:
-        InputError: if the journal is damaged, ``url`` is not a URL, its driver is not installed or the database
-            cannot be reached; the message does not contain the password of the URL.
+        InputError: if ``url`` is not a URL, or its driver is not installed.
+        WorkError: if the journal is damaged or the database cannot be reached; the message does not contain the
+            password of the URL.
     """
     import optuna
 
@@ -49,7 +50,7 @@ def open_storage(root: str | Path, url: str | None = None) -> BaseStorage:
     except OSError:
         raise
     except Exception:  # Optuna applies the rows without looking at their types.
-        raise InputError(f"{path}: is a damaged journal; move it away (the Runs are kept) and run again") from None
+        raise WorkError(f"{path}: is a damaged journal; move it away (the Runs are kept) and run again") from None
 
 
 def _open_sql(url: str) -> BaseStorage:
@@ -78,7 +79,7 @@ def _open_sql(url: str) -> BaseStorage:
 
 @contextmanager
 def convert_storage_errors(url: str | None = None) -> Iterator[None]:
-    """Convert errors of the storage to InputError while the body of the ``with`` statement runs.
+    """Convert errors of the storage to WorkError while the body of the ``with`` statement runs.
 
     Args:
         url: URL of the database; None for the journal.
@@ -87,7 +88,7 @@ def convert_storage_errors(url: str | None = None) -> Iterator[None]:
         Nothing.
 
     Raises:
-        InputError: if the storage fails; one line, without the password of the URL.
+        WorkError: if the storage fails; one line, without the password of the URL.
     """
     import sqlalchemy
     from optuna.exceptions import StorageInternalError
@@ -97,7 +98,7 @@ def convert_storage_errors(url: str | None = None) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise InputError(
+        raise WorkError(
             f"storage {_display_name(url)}: cannot be reached ({reason}); finished trials are kept: make it available "
             "and run again"
         ) from None

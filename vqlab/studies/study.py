@@ -10,6 +10,7 @@ from typing import Any
 
 from vqlab.config import Config
 from vqlab.errors import InputError
+from vqlab.studies.failed_rows import UNFINISHED
 from vqlab.studies.measures import (
     CODE_MEASURES,
     MEASURES,
@@ -18,9 +19,10 @@ from vqlab.studies.measures import (
     quantization_error,
     time_to_psnr,
 )
+from vqlab.studies.memory_check import check_points
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
-from vqlab.training.retraining import find_run
+from vqlab.training.run import finished_run
 
 _COLUMNS = (*MEASURES, *SPEED_MEASURES, *CODE_MEASURES)
 
@@ -75,8 +77,9 @@ class Study:
         ]
 
     def run(
-        self, root: str | Path = "runs", device: str | None = None, log: Callable[[str], None] | None = None
-    ) -> StudyTable:
+        self, root: str | Path = "runs", device: str | None = None, log: Callable[[str], None] | None = None,
+        *, force: bool = False,
+    ) -> StudyTable:  # fmt: skip
         """Train the Configs that are not finished, then measure all of them.
 
         A row that fails stores the reason in the column ``error``; the other rows are still trained.
@@ -85,11 +88,19 @@ class Study:
             root: the folder that holds the Runs.
             device: ``cpu`` or ``cuda``; None uses CUDA where available.
             log: called with one line of text for each row, in order; None logs nothing.
+            force: whether to train although the estimated memory is more than there is. Default False: that is refused
+                before the first training.
 
         Returns:
             The measured rows.
+
+        Raises:
+            InputError: if the device is not available, or the memory is too small for an arm.
         """
-        return self._table(Path(root), log, lambda config: train(config, root, device), device)
+        if not force:
+            points = {f"arm {arm}": config for arm, seed, config in self.configs() if seed == self.seeds[0]}
+            check_points(points, Path(root), device)
+        return self._table(Path(root), log, lambda config: train(config, root, device, force=force), device)
 
     def table(self, root: str | Path = "runs") -> StudyTable:
         """Measure the rows that are finished; train nothing.
@@ -142,9 +153,9 @@ def profile_seeds(profile: str, first: int = 0) -> tuple[int, ...]:
 
 
 def _open_finished(root: Path, config: Config) -> Run:
-    folder = root / find_run(root, config).id
-    if not (folder.is_dir() and (run := Run.open(folder)).finished):
-        raise InputError("not finished yet")
+    run = finished_run(root, config)
+    if run is None:
+        raise InputError(UNFINISHED)
     run.check_data()
     return run
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vqlab.errors import InputError
 from vqlab.studies.display import count_finished, finished_values, table_html
+from vqlab.studies.failed_rows import none_finished
 from vqlab.studies.measures import CODE_MEASURES, MEASURES, SPEED_MEASURES, confidence_interval, format_interval
 from vqlab.training import Run
 
@@ -217,8 +218,7 @@ class StudyTable:
     def _finished_rows(self) -> pd.DataFrame:
         finished = self.rows[self.rows["error"] == ""]
         if finished.empty:
-            reasons = "; ".join(self.rows["error"].unique())
-            raise InputError(f"study: no row is finished ({reasons}); run the study, or fix the reason first")
+            raise none_finished(self.rows, "study: no row", "run the study, or fix the reason first")
         return finished
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 from vqlab.studies.commands import train_command
 from vqlab.studies.grid import Value
 from vqlab.studies.leases import trial_point_key
+from vqlab.studies.memory_check import check_points
 from vqlab.studies.storage import convert_storage_errors
-from vqlab.studies.worker import Worker
+from vqlab.studies.worker import Worker, describe_point
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -46,6 +48,10 @@ class Range:
             raise InputError(f"range {self.low}…{self.high}: both ends must be numbers")
         if not self.low < self.high or (self.log and self.low <= 0):
             raise InputError(f"range {self.low}…{self.high}: low must be below high, and above 0 with log")
+
+
+def _ends(values: Range | tuple[Value, ...]) -> tuple[Value, ...]:
+    return (values.low, values.high) if isinstance(values, Range) else values
 
 
 Space = Mapping[str, Range | tuple[Value, ...]]
@@ -120,7 +126,7 @@ class Tuning:
         if self.trials < 1:
             raise InputError(f"tuning {self.name}: trials={self.trials}: must be at least 1")
         for field, values in self.space.items():
-            for value in (values.low, values.high) if isinstance(values, Range) else values:
+            for value in _ends(values):
                 self.base.replace(**{field: value})
 
     @property
@@ -131,7 +137,7 @@ class Tuning:
 
     def run(
         self, root: str | Path = "runs", device: str | None = None, log: Callable[[str], None] | None = None,
-        *, storage: str | None = None,
+        *, storage: str | None = None, force: bool = False,
     ) -> Study:  # fmt: skip
         """Run trials until ``trials`` are done, by this worker or others.
 
@@ -142,17 +148,33 @@ class Tuning:
             device: ``cpu`` or ``cuda``; None uses CUDA where available.
             log: called with one line of text for each trial that this worker ends; None logs nothing.
             storage: URL of a database that the workers share; None uses the journal under ``root``.
+            force: whether to train although the estimated memory is more than there is. Default False: that is refused
+                before the first training, for the largest values of the space.
 
         Returns:
             The Optuna study, for Optuna's own plots.
 
         Raises:
-            InputError: if the storage cannot be reached.
+            InputError: if the device is not available, or the memory is too small.
+            WorkError: if the storage cannot be reached.
         """
+        if not force:
+            check_points(self._extreme_configs(), Path(root), device)
         with convert_storage_errors(storage):
-            worker = _TuningWorker(self, Path(root), device, log, storage)
+            worker = _TuningWorker(self, Path(root), device, log, storage, force=force)
             worker.run()
             return worker.study
+
+    def _extreme_configs(self) -> dict[str, Config]:
+        """The base with each end or choice of one field, and with the largest number of every field, by description."""
+        values = {field: _ends(choices) for field, choices in self.space.items()}
+        points = [{field: value} for field, ends in values.items() for value in ends]
+        numbers = {field: [end for end in ends if isinstance(end, int | float)] for field, ends in values.items()}
+        configs = {describe_point(point): self.base.replace(**point) for point in points}
+        largest = {field: max(ends) for field, ends in numbers.items() if ends}
+        with suppress(InputError):  # values that do not go together
+            configs[describe_point(largest)] = self.base.replace(**largest)
+        return configs
 
     def best_config(self, study: Study) -> Config:
         """Config of the finished trial with the highest PSNR.
@@ -164,11 +186,11 @@ class Tuning:
             The Config.
 
         Raises:
-            InputError: if no trial is finished.
+            WorkError: if no trial is finished.
         """
         finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
         if not finished:
-            raise InputError(f"tuning {self.name}: no trial is finished; run the tuning first")
+            raise WorkError(f"tuning {self.name}: no trial is finished; run the tuning first")
         return self.base.replace(**max(finished, key=lambda trial: trial.value or float("-inf")).params)
 
     def best_command(self, study: Study) -> str:
@@ -181,7 +203,7 @@ class Tuning:
             A ``vqlab train`` command.
 
         Raises:
-            InputError: if no trial is finished.
+            WorkError: if no trial is finished.
         """
         return train_command(self.best_config(study))
 
@@ -190,11 +212,12 @@ class _TuningWorker(Worker):
     """Propose trials until the study has the requested number."""
 
     def __init__(
-        self, tuning: Tuning, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None
-    ) -> None:
+        self, tuning: Tuning, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None,
+        *, force: bool = False,
+    ) -> None:  # fmt: skip
         import optuna
 
-        super().__init__(tuning.study_name, root, device, log, storage)
+        super().__init__(tuning.study_name, root, device, log, storage, force=force)
         self.tuning, self.num_points = tuning, tuning.trials
         self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=max(3, tuning.trials // 5))
 

@@ -35,6 +35,7 @@ class Worker:
         device: ``cpu`` or ``cuda``; None uses CUDA where available.
         log: called with one line of text for each trial that this worker ends; None logs nothing.
         storage: URL of a database; None uses the journal under ``root``.
+        force: whether to train although the estimated memory is more than there is. Default False.
 
     Attributes:
         num_points: number of points of the study, set by subclasses.
@@ -45,11 +46,12 @@ class Worker:
     num_points: int
 
     def __init__(
-        self, study_name: str, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None
-    ) -> None:
+        self, study_name: str, root: Path, device: str | None, log: Callable[[str], None] | None, storage: str | None,
+        *, force: bool = False,
+    ) -> None:  # fmt: skip
         import optuna
 
-        self.root, self.device, self.log = root, device, log or (lambda line: None)
+        self.root, self.device, self.log, self.force = root, device, log or (lambda line: None), force
         opened = open_storage(root, storage)
         # Optuna's default would prune points of a grid after five others; a tuning sets a pruner of its own.
         self.study: Study = optuna.create_study(
@@ -103,8 +105,9 @@ class Worker:
         try:
             config = self.suggest_config(trial)
             run = train(
-                config, self.root, self.device, reporter, should_stop=lambda: lease.expired or reporter.should_prune
-            )
+                config, self.root, self.device, reporter, force=self.force,
+                should_stop=lambda: lease.expired or reporter.should_prune,
+            )  # fmt: skip
             row = {**read_measures(run), "run": config.id} if run.finished else None
         except OSError:
             # A full disk or a lost network is a fault of this machine, not of the Config: the trial is queued again.
@@ -127,8 +130,7 @@ class Worker:
 
     def _log_outcome(self, trial: Trial, outcome: str) -> None:
         done = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.leases.trials())
-        params = ", ".join(f"{short_field_name(field)}={_format_value(value)}" for field, value in trial.params.items())
-        self.log(f"[{done}/{self.num_points}] {params}: {outcome}")
+        self.log(f"[{done}/{self.num_points}] {describe_point(trial.params)}: {outcome}")
 
 
 def _check_format(study: Study, storage: str) -> None:
@@ -201,6 +203,22 @@ def short_field_name(field: str) -> str:
         'beta'
     """
     return field.rpartition(".")[2]
+
+
+def describe_point(params: Mapping[str, Any]) -> str:
+    """Write the parameters of a point in short.
+
+    Args:
+        params: values by dotted field.
+
+    Returns:
+        Last parts of the fields with their values.
+
+    Example:
+        >>> describe_point({"quantizer.beta": 0.25, "quantizer.transport": "rotation"})
+        'beta=0.25, transport=rotation'
+    """
+    return ", ".join(f"{short_field_name(field)}={_format_value(value)}" for field, value in params.items())
 
 
 def _format_value(value: Any) -> str:

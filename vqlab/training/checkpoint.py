@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 from vqlab.training.files import differing_tensor, read_tensors, write_tensors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -106,13 +106,13 @@ def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arra
         changed.
 
     Raises:
-        InputError: if the tensors of the file are not those of the modules, optimizers and arrays.
+        WorkError: if the tensors of the file are not those of the modules, optimizers and arrays.
     """
     tensors, step = read_checkpoint(folder)
     if not tensors:
         return 0
     if reason := _mismatch(tensors, modules, optimizers, arrays):
-        raise InputError(
+        raise WorkError(
             f"{folder / CHECKPOINT_FILE}: is not that of this Config ({reason}); put back the file, or remove it to "
             "train from the first step"
         )

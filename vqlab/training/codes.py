@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vqlab.data import Images, ordered_batches
 from vqlab.data.cache import read_arrays
-from vqlab.errors import InputError
+from vqlab.errors import InputError, WorkError
 from vqlab.files import write_atomic
 from vqlab.models import VQVAE
 from vqlab.training.run_folder import RunFolder
@@ -115,7 +115,8 @@ def check_codebook(prior: RunFolder, codec: RunFolder) -> None:
         codec: the finished Run of the VQ-VAE.
 
     Raises:
-        InputError: if ``prior`` is not the Run of a prior, or was trained on another codebook.
+        InputError: if ``prior`` is not the Run of a prior.
+        WorkError: if it was trained on another codebook.
     """
     stored = prior.provenance.get("codec") or {}
     if not stored:
@@ -125,7 +126,7 @@ def check_codebook(prior: RunFolder, codec: RunFolder) -> None:
         )
     digest = codebook_digest(codec.model())
     if stored["codebook"] != digest:
-        raise InputError(
+        raise WorkError(
             f"run {prior.folder}: was trained on codebook {stored['codebook']} of run {stored['run']}; "
             f"{codec.folder} has codebook {digest}; train a prior on that run"
         )

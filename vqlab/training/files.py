@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 from vqlab.files import write_atomic
 
 _CHECKSUM = "checksum"
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         The tensors by name, on the CPU, and the metadata (text by name).
 
     Raises:
-        InputError: if the file is damaged, or its tensors differ from those that were written.
+        WorkError: if the file is damaged, or its tensors differ from those that were written.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -68,10 +68,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
             metadata = stored.metadata() or {}
     except SafetensorError as error:
-        raise InputError(f"{path}: is damaged ({error}); train again to write it again") from None
+        raise WorkError(f"{path}: is damaged ({error}); train again to write it again") from None
     # Files of version 0.1 have none.
     if metadata.pop(_CHECKSUM, None) not in (None, _checksum(tensors)):
-        raise InputError(f"{path}: is damaged (its checksum differs); train again to write it again")
+        raise WorkError(f"{path}: is damaged (its checksum differs); train again to write it again")
     return tensors, metadata
 
 

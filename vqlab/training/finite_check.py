@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 
 
 class FiniteCheck:
@@ -50,11 +50,11 @@ prior.learning_rate, use optim.precision=fp32, or optim.on_nonfinite=skip; the l
             history: tells what was logged before, for the message; called only if it is raised. Default: nothing.
 
         Raises:
-            InputError: if a loss was NaN or infinite; the message names the first such step, from 1, and the loss.
+            WorkError: if a loss was NaN or infinite; the message names the first such step, from 1, and the loss.
         """
         if self._first_step is not None and self._first_loss is not None and int(self._first_step) >= 0:
             step, loss = int(self._first_step) + 1, float(self._first_loss)
-            raise InputError(
+            raise WorkError(
                 f"training diverged: the loss at step {step} is {loss}{history()}; lower "
                 "optim.learning_rate or prior.learning_rate, use optim.precision=fp32, or "
                 "optim.on_nonfinite=skip; the last checkpoint is kept"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from vqlab.config import Config
+from vqlab.data import load_data
 from vqlab.data.batches import Batch
 from vqlab.data.folder import source_key
 from vqlab.files import write_json
@@ -19,11 +20,12 @@ from vqlab.training.device import find_device
 from vqlab.training.files import write_tensors
 from vqlab.training.logs import RunLog, read_rows
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
+from vqlab.training.memory_estimate import ImageCounts, check_memory
 from vqlab.training.provenance import collect_provenance
 from vqlab.training.recipes import StepContext, build_recipe
 from vqlab.training.repair import remove_damaged_files
 from vqlab.training.retraining import find_run, images_changed, set_aside
-from vqlab.training.run import Run
+from vqlab.training.run import Run, is_finished
 from vqlab.training.run_lock import run_lock
 from vqlab.training.stop_signals import StopSignal, stop_signals
 
@@ -96,6 +98,8 @@ def train(
         return run
     if config.prior.kind != "none":
         replaced = retrain and images_changed(Path(root) / config.codec().id)
+        if not force:
+            _check_memory_of_prior(run, device)
         codec = train(config.codec(), root, device, progress, should_stop=should_stop, retrain=replaced, force=force)
         if not codec.finished:
             return run
@@ -105,6 +109,12 @@ def train(
             with stop_signals() as received:
                 training.run_steps(stop_after_steps, received)
     return run
+
+
+def _check_memory_of_prior(run: Run, device: str) -> None:
+    """Check the memory of a prior before its VQ-VAE is trained, which checks its own."""
+    if not is_finished(run.folder.parent, run.config.codec()):
+        check_memory(run.config, device, ImageCounts.of(load_data(run.config.data)), "the prior's ")
 
 
 class _Training:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -92,21 +93,47 @@ def estimate_memory(config: Config, device: str, images: int, evaluated: int, pi
     )
 
 
-def check_memory(config: Config, device: str, data: ImageData) -> None:
+class ImageCounts(NamedTuple):
+    """What the memory of a training depends on of its images.
+
+    Attributes:
+        images: number of training images.
+        evaluated: number of test or validation images, the larger one.
+        pixels: bytes that are held in memory; of images that are mapped from a file, up to the budget.
+    """
+
+    images: int
+    evaluated: int
+    pixels: int
+
+    @classmethod
+    def of(cls, data: ImageData) -> Self:
+        """Count images.
+
+        Args:
+            data: the images.
+
+        Returns:
+            The counts.
+        """
+        sets = (data.train, data.test, *([data.validation] if data.validation else []))
+        pixels = min(sum(images.pixels.numel() for images in sets), memory_budget())
+        return cls(len(data.train), max(len(images) for images in sets[1:]), pixels)
+
+
+def check_memory(config: Config, device: str, counts: ImageCounts, name: str = "") -> None:
     """Refuse a training that needs more memory than the machine, or the accelerator, has.
 
     Args:
         config: the Config.
         device: the torch device that trains.
-        data: the images; those that are mapped from a file count up to the budget of images in memory.
+        counts: of its images.
+        name: what begins the message. Default: nothing.
 
     Raises:
         InputError: if it needs more; the message has both numbers and the field to lower.
     """
-    sets = (data.train, data.test, *([data.validation] if data.validation else []))
-    pixels = min(sum(images.pixels.numel() for images in sets), memory_budget())
-    evaluated = max(len(images) for images in sets[1:])
-    estimate = estimate_memory(config, device, len(data.train), evaluated, pixels)
+    estimate = estimate_memory(config, device, *counts)
     cuda = torch.device(device).type == "cuda"
     available = torch.cuda.get_device_properties(device).total_memory if cuda else total_memory()
     if estimate.total <= available:
@@ -120,7 +147,7 @@ def check_memory(config: Config, device: str, data: ImageData) -> None:
     }
     field = max(parts, key=lambda name: parts[name])
     raise InputError(
-        f"training needs about {estimate.total / 2**30:.1f} GiB of memory, and {device} has "
+        f"{name}training needs about {estimate.total / 2**30:.1f} GiB of memory, and {device} has "
         f"{available / 2**30:.1f} GiB; lower {field}, whose part is {parts[field] / 2**30:.1f} GiB, or use --force "
         "(in Python force=True) to train all the same"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vqlab.config import Config
-from vqlab.errors import ChangedDataError, InputError
+from vqlab.errors import ChangedDataError, WorkError
 from vqlab.training.run_folder import RunFolder
 
 
@@ -38,7 +38,7 @@ def set_aside(folder: Path) -> Path | None:
         The new folder, ``ID-FINGERPRINT`` of its images, with a number if that exists; None without a Run.
 
     Raises:
-        InputError: if another thread or process is training the Run.
+        WorkError: if another thread or process is training the Run.
     """
     if not (folder / "config.json").is_file():
         return None
@@ -46,7 +46,7 @@ def set_aside(folder: Path) -> Path | None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"run {folder}: is being trained by another thread or process; stop that first") from None
+        raise WorkError(f"run {folder}: is being trained by another thread or process; stop that first") from None
     try:
         stored = RunFolder.open(folder).provenance
         name = f"{folder.name}-{stored.get('data_fingerprint', 'earlier')}"

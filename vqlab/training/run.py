@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from vqlab.config import Config
 from vqlab.data import load_data
 from vqlab.errors import InputError
 from vqlab.files import write_json
@@ -17,6 +19,7 @@ from vqlab.metrics.pixels import pooled_psnr
 from vqlab.training.device import find_device
 from vqlab.training.display import describe_run, run_html
 from vqlab.training.evaluation import evaluate, pixel_metrics, usage_columns
+from vqlab.training.retraining import find_run
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.run_values import read_measures
 from vqlab.training.sampling import draw_samples
@@ -131,6 +134,39 @@ class Run(RunFolder):
 
     def _repr_html_(self) -> str:
         return run_html(self)
+
+
+def finished_run(root: Path, config: Config) -> Run | None:
+    """Find the finished Run of a Config.
+
+    Args:
+        root: the folder of all Runs.
+        config: the Config.
+
+    Returns:
+        The Run; None if there is none, or training has not finished.
+
+    Raises:
+        WorkError: if a file of the Run is damaged.
+    """
+    folder = root / find_run(root, config).id
+    run = Run.open(folder) if folder.is_dir() else None
+    return run if run is not None and run.finished else None
+
+
+def is_finished(root: Path, config: Config) -> bool:
+    """Find out whether a Config needs no training.
+
+    Args:
+        root: the folder of all Runs.
+        config: the Config.
+
+    Returns:
+        Whether its Run is finished; False for a damaged one, which its training repairs or refuses.
+    """
+    with suppress(InputError):
+        return finished_run(root, config) is not None
+    return False
 
 
 def _is_complete(stored: dict[str, Any], kind: str, *, inception: bool, retry: bool) -> bool:

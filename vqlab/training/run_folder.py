@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from vqlab.config import Config
 from vqlab.data import ImageData, load_data
 from vqlab.data.folder import source_key
-from vqlab.errors import ChangedDataError, InputError
+from vqlab.errors import ChangedDataError, InputError, WorkError
 from vqlab.files import check_format, read_json, write_json
 from vqlab.models import build_model
 from vqlab.training.files import differing_tensor, read_tensors
@@ -54,7 +54,8 @@ class RunFolder:
             The Run, finished or not.
 
         Raises:
-            InputError: if the folder has no readable ``config.json``, or a newer version of vqlab wrote it.
+            InputError: if the folder has no ``config.json``.
+            WorkError: if that is damaged, or a newer version of vqlab wrote it.
         """
         folder = Path(folder)
         path = folder / "config.json"
@@ -64,12 +65,12 @@ class RunFolder:
             stored = read_object(path)
             values = stored["config"]
         except (InputError, KeyError):
-            raise InputError(f"run {folder}: config.json is unreadable; train the Config again") from None
+            raise WorkError(f"run {folder}: config.json is unreadable; train the Config again") from None
         check_format(f"run {folder}: config.json", stored.get("format"), FORMAT_VERSION, "train the Config again")
         try:
             return cls(folder, Config.parse(values, as_stored=True))
         except InputError as error:
-            raise InputError(
+            raise WorkError(
                 f"run {folder}: config.json: {error}; upgrade vqlab if a newer version wrote it, else put back the file"
             ) from None
 
@@ -85,7 +86,8 @@ class RunFolder:
             The Run.
 
         Raises:
-            InputError: if the folder holds the Run of another Config, or an unreadable ``config.json``.
+            InputError: if the folder holds the Run of another Config.
+            WorkError: if its ``config.json`` is damaged.
         """
         if (folder / "config.json").exists() and not _is_damaged(folder, config):
             run = cls.open(folder)
@@ -234,7 +236,8 @@ class RunFolder:
             A VQVAE, VAE, GAN, CodeTransformer or LatentDiffusion, by the Config's kind, in eval mode.
 
         Raises:
-            InputError: if training has not finished, or the weights are damaged.
+            InputError: if training has not finished.
+            WorkError: if the weights are damaged.
         """
         if not self.finished:
             raise InputError(f"run {self.folder}: training has not finished; resume it with `vqlab train`")
@@ -242,7 +245,7 @@ class RunFolder:
         path = self.folder / "model.safetensors"
         tensors = read_tensors(path)[0]
         if unlike := differing_tensor(model.state_dict(), tensors):
-            raise InputError(f"{path}: is not that of this Config ({unlike}); put back the file, or train again")
+            raise WorkError(f"{path}: is not that of this Config ({unlike}); put back the file, or train again")
         model.load_state_dict(tensors)
         return model.to(device).eval()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vqlab.data.cache import read_arrays
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 from vqlab.files import read_json
 from vqlab.training.logs import read_rows
 
@@ -33,7 +33,7 @@ def read_object(path: Path) -> dict[str, Any]:
         The values.
 
     Raises:
-        InputError: if the file is damaged, or holds anything else.
+        WorkError: if the file is damaged, or holds anything else.
     """
     values = read_json(path)
     if not isinstance(values, dict):
@@ -51,7 +51,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
         The values; none if the file is missing.
 
     Raises:
-        InputError: if the file is damaged, or a value has the wrong type.
+        WorkError: if the file is damaged, or a value has the wrong type.
     """
     values = read_object(path) if path.is_file() else {}
     for name, kinds in _PROVENANCE.items():
@@ -73,7 +73,7 @@ def read_measures(path: Path) -> dict[str, Any]:
         The columns: numbers, texts, and None for what is not measured.
 
     Raises:
-        InputError: if the file is damaged, or a value has the wrong type.
+        WorkError: if the file is damaged, or a value has the wrong type.
     """
     values = read_object(path)
     if reason := _wrong_measure(values):
@@ -91,7 +91,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         The rows, each with its ``kind``, ``step`` and ``epoch``.
 
     Raises:
-        InputError: if a row lacks one of these, or a value has the wrong type.
+        WorkError: if a row lacks one of these, or a value has the wrong type.
     """
     rows = read_rows(path)
     for number, row in enumerate(rows, 1):
@@ -114,7 +114,7 @@ def read_codebook(path: Path, num_codes: int, codes_per_vector: int = 1) -> dict
         p above 1 (epochs, p, K) and (windows, p, K).
 
     Raises:
-        InputError: if the file is damaged or that of another Run.
+        WorkError: if the file is damaged or that of another Run.
     """
     try:
         arrays = read_arrays(path)
@@ -150,5 +150,5 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: is damaged ({reason}); put back the file, or remove it and train again")
+def _damaged(path: Path, reason: str) -> WorkError:
+    return WorkError(f"{path}: is damaged ({reason}); put back the file, or remove it and train again")

@@ -17,7 +17,7 @@ from vqlab.data import batches
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.models import build_model
 from vqlab.training.finite_check import FiniteCheck
-from vqlab.training.memory_estimate import check_memory
+from vqlab.training.memory_estimate import ImageCounts, check_memory
 from vqlab.training.optimizers import clear_gradients, schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.step_guard import StepGuard
@@ -88,7 +88,7 @@ class Recipe(ABC):
         self.run, self.config, self.device = run, run.config, device
         self.data = run.data()
         if not force:
-            check_memory(self.config, device, self.data)
+            check_memory(self.config, device, ImageCounts.of(self.data))
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.extra_provenance: dict[str, Any] = {}

@@ -1,0 +1,46 @@
+"""Rows of studies and grids that have no measures: not trained yet, or failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vqlab.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# In the column ``error``; all other texts say why a training failed.
+UNFINISHED = "not finished yet"
+
+
+def none_finished(rows: pd.DataFrame, what: str, remedy: str) -> InputError:
+    """Word the error for a table without a finished row.
+
+    Args:
+        rows: rows with the column ``error``.
+        what: name of the table, and what its rows are, as ``grid own: no point``.
+        remedy: what to do.
+
+    Returns:
+        An InputError with the reasons if all of them are that rows are not trained, or cannot be with this input; else
+        a WorkError.
+    """
+    reasons = list(rows["error"].unique())
+    usage = all(reason == UNFINISHED or reason.startswith(f"{InputError.__name__}: ") for reason in reasons)
+    kind = InputError if usage else WorkError
+    return kind(f"{what} is finished ({'; '.join(reasons)}); {remedy}")
+
+
+def check_rows(rows: pd.DataFrame, name: str) -> None:
+    """Report rows that failed, after their table is printed.
+
+    Args:
+        rows: rows with the column ``error``, of a call that trained what was not finished.
+        name: name of the table.
+
+    Raises:
+        WorkError: if a row has failed; the message has the first reason.
+    """
+    failed = [reason for reason in rows["error"] if reason]
+    if failed:
+        raise WorkError(f"{name}: {len(failed)} of {len(rows)} failed ({failed[0]})")
