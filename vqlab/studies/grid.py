@@ -111,7 +111,7 @@ class Grid:
             The measured points.
 
         Raises:
-            InputError: if the storage cannot be reached.
+            InputError: if the storage cannot be reached, or the images have changed since points were measured.
         """
         with convert_storage_errors(storage):
             worker = _GridWorker(self, Path(root), device, log, storage, retry=retry)
@@ -129,10 +129,12 @@ class Grid:
             All points; the column ``error`` of an unfinished point says so.
 
         Raises:
-            InputError: if the storage cannot be reached.
+            InputError: if the storage cannot be reached, or the images have changed since points were measured.
         """
         with convert_storage_errors(storage):
-            return _GridWorker(self, Path(root), None, None, storage).table()
+            worker = _GridWorker(self, Path(root), None, None, storage)
+            worker.check_images()
+            return worker.table()
 
 
 class _GridWorker(Worker):

@@ -213,10 +213,24 @@ class StudyTable:
         size = f"{row['mean difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}] {label} over {row['n']} seeds"
         return f"{one} and {other} {'differ' if row['differs'] else 'do not differ measurably'}: {size}."
 
+    def left_out(self) -> list[str]:
+        """Say which rows are not in the summaries.
+
+        Returns:
+            One line for each kind of reason: the number of rows, and the reason of the first one.
+        """
+        return [f"{count} of {len(self.rows)} rows are left out: {reason}" for count, reason in self._reasons()]
+
+    def _reasons(self) -> list[tuple[int, str]]:
+        """Number of rows and first reason, for each kind of error."""
+        errors = self.rows["error"][self.rows["error"] != ""]
+        kinds = errors.groupby(errors.str.partition(":")[0], sort=False)
+        return [(len(kind), str(kind.iloc[0])) for _, kind in kinds]
+
     def _finished_rows(self) -> pd.DataFrame:
         finished = self.rows[self.rows["error"] == ""]
         if finished.empty:
-            reasons = "; ".join(self.rows["error"].unique())
+            reasons = "; ".join(reason for _, reason in self._reasons())
             raise InputError(f"study: no row is finished ({reasons}); run the study, or fix the reason first")
         return finished
 

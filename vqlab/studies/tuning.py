@@ -147,7 +147,7 @@ class Tuning:
             The Optuna study, for Optuna's own plots.
 
         Raises:
-            InputError: if the storage cannot be reached.
+            InputError: if the storage cannot be reached, or the images have changed since trials were measured.
         """
         with convert_storage_errors(storage):
             worker = _TuningWorker(self, Path(root), device, log, storage)
