@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from limited_inputs import last_frames
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vqlab.cli import main
 
-SECONDS = 30
 # Values that a damaged or foreign JSON file may have in place of any other; NaN and Infinity are Python's own JSON.
 VALUES: list[Any] = [
     None, True, False, "", "x", "é\u202e\0", "9" * 5000, 0, -1, 3, 2**31, 2**63, 10**400, 0.5, -1e308, float("nan"),
@@ -51,55 +48,20 @@ class Outcome(NamedTuple):
         return ""
 
 
-class HangError(BaseException):
-    """Not an Exception, so that no handler of the program takes it."""
-
-
-def _hang(number: int, frame: object) -> None:
-    raise HangError
-
-
 def run_command(words: Sequence[str]) -> Outcome:
     """Run ``vqlab`` with these words in this process."""
     output, errors, argv, error, status = io.StringIO(), io.StringIO(), sys.argv, "", None
     sys.argv = ["vqlab", *words]
-    earlier = signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(SECONDS)
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             main()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 0
-    except HangError:
-        error = f"no end within {SECONDS} seconds: " + last_frames()
     except Exception:
         error = last_frames()
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, earlier)
         sys.argv = argv
     return Outcome(status, errors.getvalue().splitlines(), error)
-
-
-def last_frames() -> str:
-    """The exception that is handled, and the lines of vqlab that led to it, without long values."""
-    kind, value, trace = sys.exc_info()
-    frames = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(trace) if "vqlab/" in f.filename]
-    return f"{kind.__name__ if kind else ''}: {str(value)[:150]} ({' '.join(frames[-4:])})"
-
-
-@contextlib.contextmanager
-def only_inside(root: Path, *allowed: Path) -> Iterator[None]:
-    """Refuse files that appear under ``root`` outside of the allowed folders."""
-    before = set(_files(root, allowed))
-    yield
-    assert set(_files(root, allowed)) == before
-
-
-def _files(root: Path, allowed: Sequence[Path]) -> Iterator[str]:
-    for folder, _, names in os.walk(root):
-        if not any(Path(folder).is_relative_to(path) for path in allowed):
-            yield from (f"{folder}/{name}" for name in names)
 
 
 # Values for --set, as text, and for Config.replace: wrong types, edges, far out of range.

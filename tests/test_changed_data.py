@@ -19,7 +19,7 @@ from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.config import DataConfig
 from vqlab.errors import ChangedDataError
 from vqlab.report import write_run_page
-from vqlab.studies import Study
+from vqlab.studies import Grid, Study, Tuning, named_study
 from vqlab.training import load_code_grids
 from vqlab.widgets.run_sources import RunSources
 
@@ -100,6 +100,59 @@ def test_a_row_of_a_study_says_so(images: Path, tmp_path: Path) -> None:
     write_images(images, seed=1)
     for table in (study.table(tmp_path / "runs"), study.run(tmp_path / "runs", "cpu")):
         assert "was trained on other images" in table.rows["error"][0]
+
+
+def test_a_study_so_far_says_which_rows_are_left_out(images: Path, tmp_path: Path) -> None:
+    """One arm is trained again on the new images, the others are not."""
+    settings = [f"--set={key}={value}" for key, value in config_of(images).changes().items() if key != "data.source"]
+    options = ["--profile", "paper", "--data", f"folder:{images}", "--seeds", "1", *settings]
+    command = ["study", "rotation", *options, "--so-far"]
+    study = named_study("rotation", "paper", [0], **config_of(images).changes())
+    configs = [config for _, _, config in study.configs()]
+    for config in configs[:3]:
+        train(config, "runs", "cpu")
+    write_images(images, seed=1)
+    done = vqlab(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "was trained on other images" in done.stderr.splitlines()[-1]
+    train(configs[0], "runs", "cpu", retrain=True)
+    done = vqlab(*command)
+    assert done.returncode == 0
+    changed, unfinished = done.stderr.splitlines()
+    assert changed.startswith(f"2 of {len(configs)} rows are left out: ChangedDataError: run runs/{configs[1].id}: was")
+    assert unfinished == f"{len(configs) - 3} of {len(configs)} rows are left out: InputError: not finished yet"
+
+
+def make_grid(images: Path) -> Grid:
+    return Grid("changed", config_of(images), {"quantizer.decay": [0.9, 0.99]})
+
+
+def make_tuning(images: Path) -> Tuning:
+    return Tuning("changed", config_of(images), {"quantizer.decay": (0.9, 0.99)}, trials=2)
+
+
+@pytest.mark.parametrize("use", ["table", "run", "tuning"])
+def test_a_grid_or_tuning_on_changed_images_says_so_in_one_line(images: Path, tmp_path: Path, use: str) -> None:
+    uses: dict[str, Callable[[], object]] = {
+        "table": lambda: make_grid(images).table(tmp_path / "runs"),
+        "run": lambda: make_grid(images).run(tmp_path / "runs", "cpu"),
+        "tuning": lambda: make_tuning(images).run(tmp_path / "runs", "cpu"),
+    }
+    (make_tuning if use == "tuning" else make_grid)(images).run(tmp_path / "runs", "cpu")
+    write_images(images, seed=1)
+    with pytest.raises(ChangedDataError, match=r"was trained on other images") as caught:
+        uses[use]()
+    assert "\n" not in str(caught.value)
+    runs = [path.parent for path in (tmp_path / "runs").glob("*/config.json")]
+    for run in runs:
+        train(Run.open(run).config, tmp_path / "runs", "cpu", retrain=True)
+    with pytest.raises(ChangedDataError, match=r"trained again on other images .* move the journal away") as caught:
+        uses[use]()
+    assert "\n" not in str(caught.value)
+    (tmp_path / "runs/studies.journal").unlink()
+    uses[use]()
+    images.rename(tmp_path / "elsewhere")
+    uses[use]()
 
 
 def test_the_command_says_so_in_one_line_and_retrains(images: Path, tmp_path: Path) -> None:

@@ -277,6 +277,8 @@ def study(
     changes = _changes(data, None, change)
     requested = replace(named_study(name, profile, selected_seeds, **changes), test_source=test_data)
     result = requested.table(runs) if so_far else requested.run(runs, device, _print_now, force=force)
+    for line in result.left_out() if so_far else []:
+        print(line, file=sys.stderr)
     speed = result.time_to_psnr()
     text = to_markdown(summary_table(name, result))
     text += f"\n\n{to_markdown(speed)}" if len(speed.columns) > 1 else ""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vqlab.report.run_findings import sampling_finding as sampling_finding
     from vqlab.report.run_findings import usage_finding as usage_finding
     from vqlab.report.run_findings import wrong_codes_finding as wrong_codes_finding
+    from vqlab.report.run_names import name_runs as name_runs
     from vqlab.report.run_page import write_run_page as write_run_page
     from vqlab.report.study_findings import generation_finding as generation_finding
     from vqlab.report.study_findings import perceptual_finding as perceptual_finding
@@ -37,6 +38,7 @@ _NAMES_OF = {
         "angles_finding", "images_finding", "published_finding", "reconstruction_finding", "sampling_finding",
         "usage_finding", "wrong_codes_finding",
     ),
+    "run_names": ("name_runs",),
     "run_page": ("write_run_page",),
     "study_findings": (
         "generation_finding", "perceptual_finding", "scaling_finding", "transports_finding", "tuning_finding",

@@ -13,6 +13,20 @@ if TYPE_CHECKING:
 UNFINISHED = "not finished yet"
 
 
+def first_reasons(rows: pd.DataFrame) -> list[tuple[int, str]]:
+    """Count the rows without measures by kind of reason.
+
+    Args:
+        rows: rows with the column ``error``.
+
+    Returns:
+        For each kind of error the number of rows and the reason of the first one.
+    """
+    errors = rows["error"][rows["error"] != ""]
+    kinds = errors.groupby(errors.str.partition(":")[0], sort=False)
+    return [(len(kind), str(kind.iloc[0])) for _, kind in kinds]
+
+
 def none_finished(rows: pd.DataFrame, what: str, remedy: str) -> InputError:
     """Word the error for a table without a finished row.
 
@@ -25,7 +39,7 @@ def none_finished(rows: pd.DataFrame, what: str, remedy: str) -> InputError:
         An InputError with the reasons if all of them are that rows are not trained, or cannot be with this input; else
         a WorkError.
     """
-    reasons = list(rows["error"].unique())
+    reasons = [reason for _, reason in first_reasons(rows)]
     usage = all(reason == UNFINISHED or reason.startswith(f"{InputError.__name__}: ") for reason in reasons)
     kind = InputError if usage else WorkError
     return kind(f"{what} is finished ({'; '.join(reasons)}); {remedy}")

@@ -115,7 +115,8 @@ class Grid:
             The measured points.
 
         Raises:
-            InputError: if the device is not available, or the memory is too small for a point.
+            InputError: if the device is not available, the memory is too small for a point, or the images have changed
+                since points were measured.
             WorkError: if the storage cannot be reached.
         """
         if not force:
@@ -137,10 +138,13 @@ class Grid:
             All points; the column ``error`` of an unfinished point says so.
 
         Raises:
+            InputError: if the images have changed since points were measured.
             WorkError: if the storage cannot be reached.
         """
         with convert_storage_errors(storage):
-            return _GridWorker(self, Path(root), None, None, storage).table()
+            worker = _GridWorker(self, Path(root), None, None, storage)
+            worker.check_images()
+            return worker.table()
 
 
 class _GridWorker(Worker):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vqlab.errors import InputError
 from vqlab.studies.display import count_finished, finished_values, table_html
-from vqlab.studies.failed_rows import none_finished
+from vqlab.studies.failed_rows import first_reasons, none_finished
 from vqlab.studies.measures import CODE_MEASURES, MEASURES, SPEED_MEASURES, confidence_interval, format_interval
 from vqlab.training import Run
 
@@ -214,6 +214,16 @@ class StudyTable:
             return f"{one} − {other}: {row['mean difference']:+.3g} {label}; one seed gives no confidence interval."
         size = f"{row['mean difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}] {label} over {row['n']} seeds"
         return f"{one} and {other} {'differ' if row['differs'] else 'do not differ measurably'}: {size}."
+
+    def left_out(self) -> list[str]:
+        """Say which rows are not in the summaries.
+
+        Returns:
+            One line for each kind of reason: the number of rows, and the reason of the first one.
+        """
+        return [
+            f"{count} of {len(self.rows)} rows are left out: {reason}" for count, reason in first_reasons(self.rows)
+        ]
 
     def _finished_rows(self) -> pd.DataFrame:
         finished = self.rows[self.rows["error"] == ""]

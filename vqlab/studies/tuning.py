@@ -155,7 +155,8 @@ class Tuning:
             The Optuna study, for Optuna's own plots.
 
         Raises:
-            InputError: if the device is not available, or the memory is too small.
+            InputError: if the device is not available, the memory is too small, or the images have changed since trials
+                were measured.
             WorkError: if the storage cannot be reached.
         """
         if not force:

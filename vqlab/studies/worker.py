@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqlab.config import Config
-from vqlab.errors import InputError
+from vqlab.errors import ChangedDataError, InputError
 from vqlab.files import check_format
 from vqlab.studies.leases import TrialLeases
 from vqlab.studies.measures import MEASURES
-from vqlab.studies.storage import open_storage, storage_name
+from vqlab.studies.storage import JOURNAL, open_storage, storage_name
 from vqlab.training import Run, train
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Of what the trials of a study hold, stored as an attribute of the study.
 _FORMAT_KEY, FORMAT_VERSION = "format", 1
 _POLL_SECONDS = 1.0
+_FINGERPRINT = "data_fingerprint"
 
 
 class Worker:
@@ -84,8 +86,44 @@ class Worker:
         """
         raise NotImplementedError
 
+    def check_images(self) -> None:
+        """Find out whether finished trials were measured on other images than those that are there now.
+
+        Trials whose Runs are elsewhere, damaged or without their images are not checked.
+
+        Raises:
+            ChangedDataError: if the images differ.
+        """
+        checked = set[str]()
+        for trial in self.leases.trials():
+            row = trial.user_attrs.get("row")
+            folder = self.root / str(row.get("run")) if isinstance(row, dict) else self.root
+            if trial.state.name != "COMPLETE" or not os.path.isfile(folder / "config.json"):
+                continue
+            try:
+                run = Run.open(folder)
+                trained_on = run.provenance.get(_FINGERPRINT)
+                images = repr((run.config.data, trained_on, run.provenance.get("data_key")))
+                if images not in checked:
+                    checked.add(images)
+                    run.check_data()
+            except ChangedDataError:
+                raise
+            except InputError:
+                continue
+            if row.get(_FINGERPRINT, trained_on) != trained_on:
+                raise ChangedDataError(
+                    f"{JOURNAL}: run {run.folder} was trained again on other images after trial {trial.number} had "
+                    "measured it; move the journal away (the Runs are kept) and run again"
+                )
+
     def run(self) -> None:
-        """Train trials until none waits and none runs on another worker; repeat trials of killed workers."""
+        """Train trials until none waits and none runs on another worker; repeat trials of killed workers.
+
+        Raises:
+            ChangedDataError: if finished trials were measured on other images than those that are there now.
+        """
+        self.check_images()
         while True:
             self.leases.release_expired()
             self.enqueue_points()
@@ -108,7 +146,7 @@ class Worker:
                 config, self.root, self.device, reporter, force=self.force,
                 should_stop=lambda: lease.expired or reporter.should_prune,
             )  # fmt: skip
-            row = {**read_measures(run), "run": config.id} if run.finished else None
+            row = _read_row(run) if run.finished else None
         except OSError:
             # A full disk or a lost network is a fault of this machine, not of the Config: the trial is queued again.
             raise
@@ -140,6 +178,11 @@ def _check_format(study: Study, storage: str) -> None:
     check_format(f"{storage}: study {study.study_name}", found, FORMAT_VERSION, remedy)
     if found is None:
         study.set_user_attr(_FORMAT_KEY, FORMAT_VERSION)
+
+
+def _read_row(run: Run) -> dict[str, Any]:
+    """What a finished trial stores."""
+    return {**read_measures(run), "run": run.config.id, _FINGERPRINT: run.provenance.get(_FINGERPRINT)}
 
 
 class _TrialReporter:

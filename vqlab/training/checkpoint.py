@@ -141,13 +141,8 @@ def _mismatch(tensors: Mapping[str, Tensor], modules: Modules, optimizers: Optim
         if reason := differing_tensor(module.state_dict(), _under(tensors, f"{name}."), finite=False):
             return f"{name}: {reason}"
     for name, optimizer in optimizers.items():
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for key, tensor in _under(tensors, f"{name}.").items():
-            index = key.partition(".")[0]
-            if not index.isdecimal() or int(index) >= len(parameters):
-                return f"{name}: no parameter {index[:80]}"
-            if tensor.numel() != 1 and tensor.shape != parameters[int(index)].shape:
-                return f"{name}: {key[:80]} is {tuple(tensor.shape)}"
+        if reason := _other_state(optimizer, _under(tensors, f"{name}.")):
+            return f"{name}: {reason}"
     for name, array in arrays.items():
         stored = tensors.get(name)
         if stored is None or stored.dtype != torch.int64 or stored.shape[-1:] != array.shape[-1:]:
@@ -155,6 +150,23 @@ def _mismatch(tensors: Mapping[str, Tensor], modules: Modules, optimizers: Optim
         if stored.shape != array.shape and (stored.ndim != array.ndim or not len(stored) or len(array) % len(stored)):
             return f"{name} is {tuple(stored.shape)}"
     return ""
+
+
+def _other_state(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tensor]) -> str:
+    """What keeps stored tensors from being a state of this optimizer; empty if they fit."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    values: dict[str, set[str]] = {}
+    for key, tensor in stored.items():
+        index, _, value = key.partition(".")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            return f"no parameter {index[:80]}"
+        if tensor.ndim and tensor.shape != parameters[int(index)].shape:
+            return f"{key[:80]} is {tuple(tensor.shape)}"
+        values.setdefault(index, set()).add(value)
+    # Every parameter that has been changed has all of the values, which depend on the kind of the optimizer.
+    names = set[str]().union(*values.values())
+    missing = [f"{index}.{name}" for index, present in values.items() for name in sorted(names - present)]
+    return f"{missing[0][:80]} is missing" if missing else ""
 
 
 def _optimizer_state(tensors: dict[str, Tensor], prefix: str) -> dict[int, dict[str, Tensor]]:

@@ -92,7 +92,10 @@ class RunFolder:
         if (folder / "config.json").exists() and not _is_damaged(folder, config):
             run = cls.open(folder)
             if run.config != config.without_memory():
-                raise InputError(f"run {folder}: holds config {run.config.id}, not {config.id}; choose another folder")
+                raise InputError(
+                    f"run {folder}: config.json holds config {run.config.id}, not {config.id}; choose another folder, "
+                    "or remove config.json, which is written again"
+                )
             return cls(folder, config)
         folder.mkdir(parents=True, exist_ok=True)
         stored = {
