@@ -6,6 +6,7 @@ of the test. A process may be told to kill itself at an exact place: see ``Kill`
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
@@ -19,11 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch.multiprocessing import start_processes
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
     "torch._dynamo", "tensorboard.summary.writer.record_writer", "piq", "pandas", "scipy.stats", "optuna", "sqlalchemy",
     "vqlab.cli", "vqlab.studies", "vqlab.training", "vqlab.widgets", "command_processes",
 ])  # fmt: skip
+MAIN = "from vqlab.cli import main; main()"
 # What a few steps need; every process of a test has them.
 TINY = {
     "data.train_limit": 64, "data.test_limit": 16, "optim.batch_size": 8, "optim.epochs": 2, "model.hidden": 8,
@@ -46,11 +50,20 @@ class Kill(NamedTuple):
 
 def vqlab(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as ``subprocess.run`` does with ``python -m vqlab``."""
+    return run_program(MAIN, *words)
+
+
+def run_program(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code with arguments to its end, as ``subprocess.run`` does with ``python -c``."""
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
-        command = Command(list(words), output, errors=errors)
-        status = command.wait()
+        status = Command(list(words), output, errors=errors, code=code).wait(300)
         return subprocess.CompletedProcess(words, status, *(path.read_text() for path in (output, errors)))
+
+
+def run_ranks(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in two processes, with the number of the process as its first argument."""
+    start_processes(function, arguments, nprocs=2, start_method="forkserver")
 
 
 def settings(values: dict[str, Any]) -> list[str]:
@@ -63,11 +76,12 @@ class Command:
 
     def __init__(
         self, words: list[str], output: Path, kill: Kill | None = None, counts: Path | None = None,
-        errors: Path | None = None,
+        errors: Path | None = None, code: str = MAIN,
     ) -> None:  # fmt: skip
         self.output = output
+        output.touch()
         environment = dict(os.environ)
-        self.process = _CONTEXT.Process(target=_run, args=(words, environment, output, errors, kill, counts))
+        self.process = _CONTEXT.Process(target=_run, args=(code, words, environment, output, errors, kill, counts))
         self.process.start()
 
     def send(self, number: int) -> None:
@@ -94,7 +108,7 @@ class Command:
 
 
 def _run(
-    words: list[str], environment: dict[str, str], output: Path, errors: Path | None, kill: Kill | None,
+    code: str, words: list[str], environment: dict[str, str], output: Path, errors: Path | None, kill: Kill | None,
     counts: Path | None,
 ) -> None:  # fmt: skip
     os.environ.clear()
@@ -107,9 +121,10 @@ def _run(
     if kill or counts:
         _watch(kill, counts)
     sys.argv = ["vqlab", *words]
-    from vqlab.cli import main
-
-    main()
+    try:
+        exec(compile(code, "<command>", "exec"), {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()  # which a forked process leaves out
 
 
 def _watch(kill: Kill | None, counts: Path | None) -> None:

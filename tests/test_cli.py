@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_processes import vqlab
+from command_processes import MAIN, run_program, vqlab
 
 
 def test_help_names_the_commands() -> None:
@@ -45,15 +45,9 @@ def test_wrong_input_is_one_line_and_status_2(words: list[str], told: str, tmp_p
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path: Path) -> None:
     """A bound on the size of a file stands for a full disk: the checkpoint is the first file over it."""
-    small = "'--set', 'data.train_limit=64', '--set', 'data.test_limit=8'"
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
-        f"sys.argv = ['vqlab', 'train', '--runs', sys.argv[1], {small}];"
-        "from vqlab.cli import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
-    )
+    words = ["train", "--runs", str(tmp_path), "--set", "data.train_limit=64", "--set", "data.test_limit=8"]
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); {MAIN}"
+    done = run_program(code, *words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("vqlab: ")

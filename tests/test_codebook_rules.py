@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from command_processes import run_ranks
 from safetensors.torch import load_file
 from scipy.linalg import sqrtm
 from test_layer_in_training import assert_same_state, no_wait_for_the_device, state, vectors
@@ -488,7 +488,7 @@ def _train_on(rule: str, rank: int | None) -> tuple[dict[str, Tensor], Tensor, l
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 def test_two_ranks_agree_with_one_process_on_the_joined_batch(tmp_path: Path) -> None:
-    mp.spawn(_train_rank, (str(tmp_path),), nprocs=2)
+    run_ranks(_train_rank, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for rule in RULES:
         expected, gradient, indices = _train_on(rule, None)

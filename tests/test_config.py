@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -132,14 +131,19 @@ def test_the_command_lists_all_fields_one_section_or_one_field() -> None:
         ("vqlab config quant", 2, "quantizer"),
     ],
 )
-def test_the_shell_completes_commands_and_values(words: str, index: int, completion: str) -> None:
+def test_the_shell_completes_commands_and_values(
+    words: str, index: int, completion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = {"_VQLAB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(index)}
-    code = "import sys; sys.argv = ['vqlab']; from vqlab.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, **asked},
-    )  # fmt: skip
-    assert completion in done.stdout.split()
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    assert completion in vqlab().stdout.split()
+
+
+def test_settings_are_completed_without_the_import_of_torch() -> None:
+    code = "import sys; from vqlab.cli import _complete_setting as f; print(f('seed'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['seed='] False\n"
 
 
 def test_every_option_of_every_command_has_a_help_text() -> None:

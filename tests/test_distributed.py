@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from command_processes import run_ranks
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -40,7 +40,7 @@ def _run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 def test_two_ranks_have_the_codebook_of_one_process_on_the_joined_batch(tmp_path: Path) -> None:
-    mp.spawn(_run_rank, (str(tmp_path),), nprocs=RANKS)
+    run_ranks(_run_rank, str(tmp_path))
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
     single = _layer()
     restarts = 0
@@ -99,7 +99,7 @@ def _run_wrapped_rank(rank: int, folder: str, wrapper: str) -> None:
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 @pytest.mark.parametrize("wrapper", ["DDP", "FSDP"])
 def test_a_model_on_two_ranks_trains_without_a_warning_as_on_one(tmp_path: Path, wrapper: str) -> None:
-    mp.spawn(_run_wrapped_rank, (str(tmp_path), wrapper), nprocs=RANKS)
+    run_ranks(_run_wrapped_rank, str(tmp_path), wrapper)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
     single = _autoencoder()
     _train(single, None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_processes import vqlab
 
 from vqlab import Config, InputError, Run, train
 from vqlab.analysis.doctor import apply_changes, diagnose, diagnosis_text
@@ -87,16 +86,7 @@ def test_the_changes_improve_the_run_and_the_table_compares_both(root: Path) -> 
 
 def test_the_command_diagnoses_a_run_and_refuses_an_empty_one(healthy: Run, tmp_path: Path) -> None:
     Run.create(tmp_path / "empty", healthy.config)
-    processes = [
-        subprocess.run(
-            [sys.executable, "-m", "vqlab", "doctor", str(folder)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        for folder in (healthy.folder, tmp_path / "empty")
-    ]
+    processes = [vqlab("doctor", str(folder)) for folder in (healthy.folder, tmp_path / "empty")]
     assert processes[0].stdout == "no symptom found\n"
     assert processes[1].returncode == 2
     assert "no logged step yet" in processes[1].stderr

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from command_processes import Command, settings, vqlab
 from postgres import postgres_server
 from test_training import TINY, tiny
 
@@ -20,7 +19,7 @@ from vqlab.studies import GRIDS, Grid, GridTable, make_grid, named_grid, open_st
 from vqlab.studies.leases import TrialLeases, point_key
 
 AXES = {"quantizer.decay": [0.9, 0.99], "quantizer.restart_every": [0, 3]}
-SLOW = {**TINY, "data.train_limit": 1600, "optim.epochs": 1}
+SLOW = {**TINY, "data.train_limit": 800, "optim.epochs": 1}
 
 
 @pytest.fixture(params=["journal", "PostgreSQL"])
@@ -32,11 +31,10 @@ def storage(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield url
 
 
-def start_worker(root: Path, storage: str | None) -> subprocess.Popen[str]:
+def start_worker(root: Path, storage: str | None, output: Path) -> Command:
     words = ["grid", "example", "--runs", str(root), *(["--storage", storage] if storage else [])]
     words += [f"--axis={axis}={values}" for axis, values in AXES.items()]
-    words += [f"--set={key}={value}" for key, value in SLOW.items()]
-    return subprocess.Popen([sys.executable, "-m", "vqlab", *words], stdout=subprocess.PIPE, text=True)
+    return Command([*words, *settings(SLOW)], output)
 
 
 def grid() -> Grid:
@@ -51,23 +49,23 @@ def trials(root: Path, storage: str | None) -> list[optuna.trial.FrozenTrial]:
 
 
 def kill_during_trial(
-    root: Path, storage: str | None, workers: list[subprocess.Popen[str]]
-) -> tuple[optuna.trial.FrozenTrial, subprocess.Popen[str]]:
+    root: Path, storage: str | None, workers: list[Command]
+) -> tuple[optuna.trial.FrozenTrial, Command]:
     """Kill the first worker that has logged steps of a trial; return the trial and the other worker."""
-    by_pid = {process.pid: process for process in workers}
+    by_pid = {worker.process.pid: worker for worker in workers}
     for _ in range(2000):
         for trial in trials(root, storage):
             pid = trial.user_attrs.get("worker", {}).get("pid")
             if trial.state.name != "RUNNING" or pid is None or not _has_logged_steps(root, trial):
                 continue
             # Stopped first, so that the trial does not change between this check and the kill.
-            by_pid[pid].send_signal(signal.SIGSTOP)
+            by_pid[pid].send(signal.SIGSTOP)
             current = trials(root, storage)[trial.number]
             if current.state.name == "RUNNING":
-                by_pid[pid].kill()
-                by_pid[pid].communicate()
-                return current, next(process for process in workers if process.pid != pid)
-            by_pid[pid].send_signal(signal.SIGCONT)
+                by_pid[pid].send(signal.SIGKILL)
+                by_pid[pid].wait()
+                return current, next(worker for worker in workers if worker.process.pid != pid)
+            by_pid[pid].send(signal.SIGCONT)
         time.sleep(0.02)
     raise AssertionError("no worker logged a step")
 
@@ -81,10 +79,9 @@ def _has_logged_steps(root: Path, trial: optuna.trial.FrozenTrial) -> bool:
 
 def test_every_point_is_trained_once_although_one_of_two_workers_is_killed(tmp_path: Path, storage: str | None) -> None:
     killed, second = kill_during_trial(
-        tmp_path, storage, [start_worker(tmp_path, storage), start_worker(tmp_path, storage)]
+        tmp_path, storage, [start_worker(tmp_path, storage, tmp_path / f"output{number}") for number in range(2)]
     )
-    out, _ = second.communicate(timeout=300)
-    assert second.returncode == 0, out
+    assert second.wait(300) == 0, second.text()
 
     ended = trials(tmp_path, storage)
     assert ended[killed.number].state.name == "FAIL"
@@ -281,10 +278,7 @@ def test_the_train_command_has_only_the_changes_of_the_config(profile: str) -> N
     ],
 )
 def test_an_error_is_one_line_with_its_status(words: list[str], message: str, status: int, tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "vqlab", *words, "--runs", str(tmp_path)], capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
+    process = vqlab(*words, "--runs", str(tmp_path))
     assert process.returncode == status
     assert message in process.stderr
     assert "secret" not in process.stderr

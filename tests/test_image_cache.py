@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_processes import vqlab
+from command_processes import Command, run_program, vqlab
 from filelock import FileLock
 from PIL import Image
 from test_training import tiny
@@ -70,11 +68,9 @@ def mapped(path: Path, monkeypatch: pytest.MonkeyPatch, budget: str = "0", **cha
     return data
 
 
-def loading(path: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", LOAD, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, **environment},
-    )  # fmt: skip
+def loading(path: Path, output: Path) -> Command:
+    """A process whose last line is the fingerprint of the images."""
+    return Command([str(path)], output, code=LOAD)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "list"])
@@ -136,15 +132,17 @@ def test_a_damaged_entry_is_made_again(archive: Path, cache: Path, name: str, co
     assert (entry / name).stat().st_size > 100
 
 
-def test_a_killed_process_leaves_nothing_half(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_nothing_half(
+    folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = load(folder).fingerprint
     for copy in range(50):
         shutil.copytree(folder / "a", folder / f"c{copy}")
-    process, spool = loading(folder, VQLAB_DATA_MEMORY="0"), None
-    while spool is None and process.poll() is None:
-        spool = next((path for path in cache.glob("*.part/pixels.bin") if path.stat().st_size), None)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    monkeypatch.setenv("VQLAB_DATA_MEMORY", "0")
+    process = loading(folder, tmp_path / "output")
+    process.wait_for(lambda: any(path.stat().st_size for path in cache.glob("*.part/pixels.bin")))
+    process.send(signal.SIGKILL)
+    process.wait()
     assert [path.suffix for path in cache.iterdir() if path.is_dir()] == [".part"]
     for copy in range(50):
         shutil.rmtree(folder / f"c{copy}")
@@ -154,13 +152,13 @@ def test_a_killed_process_leaves_nothing_half(folder: Path, cache: Path, monkeyp
 
 
 @pytest.mark.parametrize(("memory", "works"), [("0", False), ("1", True)])
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(archive: Path, cache: Path, memory: str, works: bool) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(
+    archive: Path, memory: str, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bound on the size of a file stands for a full disk."""
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));" + LOAD
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(archive)], capture_output=True, text=True, check=False,
-        env={**os.environ, "VQLAB_DATA_MEMORY": memory},
-    )  # fmt: skip
+    monkeypatch.setenv("VQLAB_DATA_MEMORY", memory)
+    done = run_program(code, str(archive))
     assert done.stdout.strip() == (load(archive).fingerprint if works else "")
     assert works or "set VQLAB_CACHE to a folder with enough space" in done.stderr.splitlines()[-1]
 
@@ -177,24 +175,26 @@ def test_without_a_cache_folder_small_sets_are_read(
         load(archive)
 
 
-def test_a_second_process_waits_for_the_first_and_says_so(archive: Path, cache: Path) -> None:
+def test_a_second_process_waits_for_the_first_and_says_so(archive: Path, cache: Path, tmp_path: Path) -> None:
     expected = load(archive).fingerprint
     (entry,) = cache.iterdir()
     shutil.rmtree(entry)
     with FileLock(entry.with_name(entry.name + ".lock")):
-        process = loading(archive)
-        assert process.stderr is not None
-        assert "another process is reading these images; waiting for it" in process.stderr.readline()
-        assert process.poll() is None
-    output, _ = process.communicate()
-    assert output.strip() == expected
+        process = loading(archive, tmp_path / "output")
+        process.wait_for(lambda: "another process is reading these images; waiting for it" in process.text())
+    assert process.wait() == 0
+    assert process.text().splitlines()[-1] == expected
 
 
-def test_two_processes_share_one_cache(archive: Path, cache: Path) -> None:
-    processes = [loading(archive, VQLAB_DATA_MEMORY="0") for _ in range(2)]
-    found = [process.communicate() for process in processes]
-    assert found[0][0] == found[1][0] != ""
-    assert sum("are stored in" in errors for _, errors in found) == 1
+def test_two_processes_share_one_cache(
+    archive: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQLAB_DATA_MEMORY", "0")
+    processes = [loading(archive, tmp_path / f"output{number}") for number in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    one, other = (process.text().splitlines() for process in processes)
+    assert one[-1] == other[-1]
+    assert sum("are stored in" in line for line in one + other) == 1
     assert len(list(cache.iterdir())) == 1
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_processes import run_program
 from PIL import Image
 
 from vqlab import InputError
@@ -193,7 +193,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path: 
         f"import sys; sys.modules[{package!r}] = None; from vqlab.config import DataConfig;"
         "from vqlab.data import load_data; load_data(DataConfig(source='folder:' + sys.argv[1]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    done = run_program(code, str(path))
     assert done.stderr.splitlines()[-1].endswith(
         f"{name}: needs the package {package}; install it with `pip install {package}`"
     )

@@ -21,6 +21,7 @@ from vqlab import InputError, train
 from vqlab.analysis.tokenizer import Tokenizer
 from vqlab.report import Finding, notebooks_folder, run_notebooks, working_copy, write_run_page
 from vqlab.report.cards import grid_style
+from vqlab.report.execution import LIBRARIES
 from vqlab.report.index import index_page
 from vqlab.report.notebook_result import NotebookResult
 from vqlab.report.pages import write_page
@@ -30,6 +31,13 @@ from vqlab.report.run_table import _table
 NOTEBOOKS = sorted(notebooks_folder().glob("*.ipynb"))
 FINDING = """from vqlab.report import Finding
 Finding(f"The seed is {seed}.", {"seed": (seed, "units"), "two": (2, ""), "three": (3.0, "%")})"""
+
+
+@pytest.fixture(autouse=True)
+def few_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels start without the libraries of the project's notebooks, whose import takes seconds for each report."""
+    light = {**LIBRARIES, "ipykernel_launcher": ("ipykernel.kernelapp",)}
+    monkeypatch.setattr("vqlab.report.notebooks.LIBRARIES", light)
 
 
 def _write(folder: Path, name: str, *cells: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_processes import vqlab
 from safetensors.torch import load_file
 
 from vqlab import Config, InputError, Run, train
@@ -51,10 +50,10 @@ def test_other_weights_are_found(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_command_ends_with_the_answer_as_its_status(run: Run, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vqlab", "reproduce", str(run.folder), "--runs"]
-    same = subprocess.run([*command, str(tmp_path / "again")], capture_output=True, text=True, check=False)
+    command = ["reproduce", str(run.folder), "--runs"]
+    same = vqlab(*command, str(tmp_path / "again"))
     assert (same.returncode, "is reproduced" in same.stdout) == (0, True), same.stderr
-    own = subprocess.run([*command, str(run.folder.parent)], capture_output=True, text=True, check=False)
+    own = vqlab(*command, str(run.folder.parent))
     assert own.returncode == 2
     assert "give another folder" in own.stderr
 

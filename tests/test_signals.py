@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_processes import TINY, Command, settings
+from command_processes import MAIN, TINY, Command, settings
 from test_report import _write as write_notebook
 from test_training import same_weights
 
@@ -97,23 +97,17 @@ def test_a_signal_ends_studies_grids_and_tunings_with_a_checkpoint(tmp_path: Pat
 def test_a_second_signal_ends_a_training_at_once(tmp_path: Path) -> None:
     """The first signal arrives inside a step that never ends."""
     code = (
-        "import sys, time, vqlab; from vqlab.training.recipes.vqvae import VQVAERecipe as R;"
-        "R.step = lambda *_, **__: (print('step', flush=True), time.sleep(100));"
-        "sys.argv = ['vqlab', 'train', '--runs', sys.argv[1]]; from vqlab.cli import main; main()"
+        "import time; from vqlab.training.recipes.vqvae import VQVAERecipe as R;"
+        "R.step = lambda *_, **__: (print('step', flush=True), time.sleep(100));" + MAIN
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "step\n"
-    process.send_signal(signal.SIGINT)
-    assert process.stderr
-    assert process.stderr.readline() == "\n"
-    assert "a second signal" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
+    command = Command(["train", "--runs", str(tmp_path)], tmp_path / "output", code=code)
+    command.wait_for(lambda: command.text().endswith("step\n"))
+    command.send(signal.SIGINT)
+    command.wait_for(lambda: "a second signal" in command.text())
+    assert "step\n\nstopping with a checkpoint" in command.text()
+    command.send(signal.SIGINT)
+    assert command.wait(30) == 130
+    assert "Traceback" not in command.text()
 
 
 @pytest.fixture
@@ -153,14 +147,11 @@ def test_a_signal_pauses_a_live_training(tmp_path: Path, headless: bool, monkeyp
     """In a notebook the training has a thread of its own; its process is told to end."""
     monkeypatch.setenv("VQLAB_HEADLESS", str(int(headless)))
     config, folder = CONFIG.replace(**{"optim.epochs": 3000}), tmp_path
-    code = LIVE.format(config=config.model_dump(mode="json"))
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.DEVNULL) as process:
-        log = folder / config.id
-        while len(log_rows(log, "train")) <= 5:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
+    code, log = LIVE.format(config=config.model_dump(mode="json")), folder / config.id
+    command = Command([str(folder)], folder / "output", code=code)
+    command.wait_for(lambda: len(log_rows(log, "train")) > 5)
+    command.send(signal.SIGTERM)
+    assert command.wait(30) == 143
     assert Run.open(log).provenance["step"] == log_rows(log, "train")[-1]
 
 

@@ -1,7 +1,10 @@
 """Training: reproducible and resumable Runs, and errors of one line."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +16,7 @@ from torch import Tensor
 from vqlab import Config, InputError, Run, train
 from vqlab.data.batches import Batch
 from vqlab.training.finite_check import FiniteCheck
+from vqlab.training.provenance import _git_commit
 from vqlab.training.recipes import StepContext, StepMetrics
 from vqlab.training.recipes.vqvae import VQVAERecipe
 
@@ -133,6 +137,27 @@ def test_a_damaged_file_is_named_and_no_file_is_changed_by_reading(run: Run, tmp
     with pytest.raises(InputError, match=name):
         Run.open(folder).model()
     assert _sizes(folder) == before
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_checkout_is_read_without_writing_its_index(tmp_path: Path) -> None:
+    """A process that is killed while it writes the index would leave a lock on it."""
+
+    def git(*words: str) -> None:
+        person = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *person, *words], check=True)
+
+    (tmp_path / "file").write_text("one")
+    git("init", "-q")
+    git("add", "file")
+    git("commit", "-q", "-m", "one")
+    os.utime(tmp_path / "file", (1, 1))  # which git would note in its index
+    before = (tmp_path / ".git/index").read_bytes()
+    clean = _git_commit(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{12}", clean or "")
+    assert (tmp_path / ".git/index").read_bytes() == before
+    (tmp_path / "file").write_text("two")
+    assert _git_commit(tmp_path) == f"{clean}-dirty"
 
 
 def test_an_unavailable_device_is_refused(tmp_path: Path) -> None:

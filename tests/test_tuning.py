@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from command_processes import Command, settings
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError, Run
@@ -76,13 +77,9 @@ def test_a_trial_of_a_killed_worker_is_repeated_with_its_params(tmp_path: Path) 
 
 def test_two_workers_together_run_the_requested_trials(tmp_path: Path) -> None:
     words = ["tune", "--trials", "5", "--runs", str(tmp_path), "--over", "quantizer.beta=[0.25,0.5,1.0]"]
-    words += [f"--set={key}={value}" for key, value in TINY.items()]
-    workers = [
-        subprocess.Popen([sys.executable, "-m", "vqlab", *words], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert all("vqlab train --profile quick" in text for text in outputs)
+    workers = [Command([*words, *settings(TINY)], tmp_path / f"output{number}") for number in range(2)]
+    assert [worker.wait(300) for worker in workers] == [0, 0]
+    assert all("vqlab train --profile quick" in worker.text() for worker in workers)
     (summary,) = optuna.get_all_study_summaries(open_storage(tmp_path))
     trials = optuna.load_study(study_name=summary.study_name, storage=open_storage(tmp_path)).trials
     assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) == 5

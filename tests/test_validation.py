@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_processes import settings, vqlab
 from PIL import Image
 from test_training import TINY, tiny
 
@@ -58,11 +57,8 @@ def test_grids_and_tunings_by_name_have_validation_images() -> None:
 def test_the_commands_choose_by_the_validation_images_and_evaluate_measures_the_test_images(
     tmp_path: Path, words: list[str]
 ) -> None:
-    settings = [f"--set={key}={value}" for key, value in {**TINY, "optim.epochs": 1}.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "vqlab", *words, "--runs", str(tmp_path), *settings], capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+    done = vqlab(*words, "--runs", str(tmp_path), *settings({**TINY, "optim.epochs": 1}))
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("(validation set)") == 2
     assert "best PSNR on the held-out images" in done.stdout
     folders = [path.parent for path in tmp_path.glob("*/config.json")]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
 import comm
 import pytest
 import torch
+from command_processes import run_program
 from PIL import Image
 from test_training import same_weights, tiny
 
@@ -316,14 +314,10 @@ def test_a_failed_live_training_reports_its_error_in_one_line(tmp_path: Path, mo
 
 def test_without_a_browser_a_live_training_prints_progress_lines(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from test_training import tiny;"
+        "import sys; from test_training import tiny;"
         "from vqlab.widgets import LiveTraining; LiveTraining(tiny(), sys.argv[1], 'cpu').start()"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)],
-        capture_output=True, text=True, timeout=300, check=True, env=os.environ,
-    )  # fmt: skip
-    assert "step 1/12" in process.stderr
+    assert "step 1/12" in run_program(code, str(tmp_path)).stderr
     assert Run.open(tmp_path / tiny().id).finished
 
 

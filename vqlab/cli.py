@@ -34,11 +34,11 @@ def _complete_profile(incomplete: str) -> list[str]:
 
 
 def _complete_section(incomplete: str) -> list[str]:
-    from vqlab.config import describe_fields
+    from vqlab.config import field_keys
 
-    keys = [field.key for field in describe_fields()]
-    sections = dict.fromkeys(key.partition(".")[0] for key in keys)
-    return [name for name in (*sections, *keys) if name.startswith(incomplete)]
+    keys = field_keys()
+    sections = [key.partition(".")[0] for key in keys]
+    return [name for name in dict.fromkeys((*sections, *keys)) if name.startswith(incomplete)]
 
 
 def _complete_setting(incomplete: str) -> list[str]:

@@ -240,6 +240,8 @@ class QuantizerConfig(ConfigSection):
     @field_validator("transport")
     @classmethod
     def _registered(cls, value: str) -> str:
+        if value == cls.model_fields["transport"].default:
+            return value  # without the import of torch, whose seconds a completion of the shell would wait for
         from vqlab.quantize.transports import transport_names
 
         if value not in transport_names():
@@ -290,6 +292,8 @@ class QuantizerConfig(ConfigSection):
     @field_validator("rule")
     @classmethod
     def _registered_rule(cls, value: str) -> str:
+        if value == cls.model_fields["rule"].default:
+            return value
         from vqlab.quantize.codebook_rules import rule_names
 
         if value not in rule_names():
@@ -298,6 +302,8 @@ class QuantizerConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _rule_fits(self) -> QuantizerConfig:
+        if self.rule == type(self).model_fields["rule"].default and self.rule_weight is None:
+            return self
         from vqlab.quantize.codebook_rules import check_rule
 
         check_rule(
@@ -735,7 +741,7 @@ def describe_fields(section: str | None = None) -> list[FieldDescription]:
         >>> describe_fields("quantizer.decay")[0].allowed
         'float, above 0, below 1'
     """
-    fields = list(_describe(Config(), Config.model_fields, ""))
+    fields = [_describe(key, value, info) for key, value, info in _leaves(Config(), "")]
     if section is None:
         return fields
     selected = [field for field in fields if field.key == section or field.key.startswith(f"{section}.")]
@@ -744,16 +750,33 @@ def describe_fields(section: str | None = None) -> list[FieldDescription]:
     return selected
 
 
-def _describe(values: BaseModel, fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[FieldDescription]:
-    for name, info in fields.items():
+def field_keys() -> list[str]:
+    """List the dotted names of all fields; needs no torch, unlike their descriptions.
+
+    Returns:
+        The keys in the order of the fields.
+
+    Example:
+        >>> field_keys()[-1]
+        'seed'
+    """
+    return [key for key, _, _ in _leaves(Config(), "")]
+
+
+def _leaves(values: BaseModel, prefix: str) -> Iterator[tuple[str, Any, FieldInfo]]:
+    for name, info in type(values).model_fields.items():
         value, key = getattr(values, name), f"{prefix}{name}"
         if isinstance(value, ConfigSection):
-            yield from _describe(value, type(value).model_fields, f"{key}.")
-            continue
-        profiles = {
-            profile: changes[key] for profile, changes in _PROFILE_CHANGES.items() if changes.get(key, value) != value
-        }
-        yield FieldDescription(key, value, _allowed(key, info), info.description or "", profiles)
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value, info
+
+
+def _describe(key: str, value: Any, info: FieldInfo) -> FieldDescription:
+    profiles = {
+        profile: changes[key] for profile, changes in _PROFILE_CHANGES.items() if changes.get(key, value) != value
+    }
+    return FieldDescription(key, value, _allowed(key, info), info.description or "", profiles)
 
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
@@ -792,7 +815,7 @@ def unknown_key(key: str) -> str:
     Returns:
         One line with the nearest known keys and the command that lists all.
     """
-    known = [field.key for field in describe_fields()]
+    known = field_keys()
     sections = [name for name, info in Config.model_fields.items() if isinstance(info.default, ConfigSection)]
     nearest = difflib.get_close_matches(key, [*known, *sections], n=3, cutoff=0.5)
     last = key.rpartition(".")[2]

@@ -30,7 +30,7 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
     return {
         "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "git": _git_commit(),
+        "git": _git_commit(Path(__file__).resolve().parents[2]),
         "device": device,
         "threads": torch.get_num_threads(),
         "seed": seed,
@@ -38,12 +38,18 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
     }
 
 
-def _git_commit() -> str | None:
-    root = Path(__file__).resolve().parents[2]
+def _git_commit(root: Path) -> str | None:
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = _git(root, "describe", "--always", "--abbrev=12")
+        # `describe --dirty` would write the index, and a process that is killed then would leave its lock.
+        changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
