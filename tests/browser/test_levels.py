@@ -182,12 +182,17 @@ def test_the_page_of_a_residual_run_shows_each_level_and_what_it_adds(
         page.keyboard.press("ArrowLeft")
         content = page.locator("#reconstruction").get_attribute("src") or ""
         assert content != before
-        expect(page.locator("#levels").locator("xpath=..")).to_contain_text(f"first {levels} of 4")
+        expect(page.locator("#levels").locator("xpath=..")).to_contain_text(f"first {levels} of 4 levels")
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(content.partition(",")[2]))).convert("RGB"))
         expected = model.decode(model.encode(image[None])[..., :levels])[0].detach().clamp(0, 1).permute(1, 2, 0)
         assert np.abs(picture / 255 - expected.numpy()).max() < 0.6 / 255
+    expect(page.locator("#grid-caption")).to_contain_text("level 4 (not decoded)")
     for width in (1024, 1600):
         page.set_viewport_size({"width": width, "height": 1300})
         save_screenshot(opened, f"residual_page_{width}")
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        slider, panel = (page.locator(name).bounding_box() for name in ("#epoch", "main"))
+        assert slider is not None
+        assert panel is not None
+        assert slider["x"] + slider["width"] <= panel["x"] + panel["width"] - 12, width
     opened.assert_clean()

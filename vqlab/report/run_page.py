@@ -89,6 +89,7 @@ def run_page_data(tokenizer: Tokenizer, num_images: int = 16) -> dict[str, Any]:
             {
                 "name": place.name,
                 "codes": place.size,
+                "level": place.level,
                 "sprite": sprite,
                 "palette": np.argsort(-place.usage[-1], kind="stable")[:_PALETTE_CODES].tolist(),
                 "usage": place.usage[epochs].tolist(),
@@ -159,7 +160,8 @@ def _codes(settings: QuantizerConfig) -> str:
     each = f"{settings.num_codes} codes of dimension {settings.code_dim or settings.dim // settings.heads}"
     if settings.codes_per_vector == 1:
         return each
-    return f"{settings.codes_per_vector} codes a vector (heads {settings.heads}, levels {settings.levels}) of {each}"
+    places = f"heads × levels: {settings.heads} × {settings.levels}"
+    return f"{settings.codes_per_vector} codes a vector ({places}), each one of {each}"
 
 
 def _codes_with_patches(grids: list[list[list[int]]], counts: np.ndarray, most: int) -> list[int]:
