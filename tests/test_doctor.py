@@ -194,8 +194,10 @@ def test_rules_without_a_meaning_for_fixed_codes_are_left_out_with_the_reason(ro
 
 def test_a_run_with_several_levels_is_diagnosed_and_treated(root: Path) -> None:
     """Codes of later levels start far from the residuals, and are not restarted."""
-    changes = {"quantizer.init": "normal", "quantizer.restart_every": 0, "quantizer.num_codes": 16}
-    run = train_run(root, **changes, **{"quantizer.family": "residual", "quantizer.levels": 3, "quantizer.beta": 1.0})
+    run = train_run(root, **{
+        "quantizer.family": "residual", "quantizer.levels": 3, "quantizer.init": "normal",
+        "quantizer.restart_every": 0, "quantizer.num_codes": 16, "data.train_limit": 160, "optim.epochs": 2,
+    })  # fmt: skip
     findings = {finding.rule: finding for finding in diagnose(run)}
     assert "level 3" in findings["dead codes"].evidence
     assert "level 3" in findings["collapsed level or head"].evidence

@@ -281,3 +281,13 @@ def test_pairs_of_a_row_with_equal_codes_are_one_pair(num_codes: int) -> None:
     rows, kept = EqualCodes(codes).distinct(row, code, 100)
     assert rows.tolist() == torch.arange(100).repeat_interleave(8).tolist()
     assert kept.tolist() == [0, 1, 2, 3, 4, 5, 6, 7] * 100
+
+
+@pytest.mark.parametrize("num_codes", [256, 5000])
+def test_vectors_of_zeros_have_the_first_code_by_cosine(num_codes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes, x = torch.randn(num_codes, 16, generator=generator), torch.randn(50, 16, generator=generator)
+    x[::3] = 0
+    expected = (torch.nn.functional.normalize(x.double()) @ torch.nn.functional.normalize(codes.double()).T).argmax(1)
+    expected[::3] = 0
+    assert torch.equal(nearest_codes(x, codes, "cosine"), expected)

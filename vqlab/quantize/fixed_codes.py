@@ -251,7 +251,7 @@ class FixedCodesQuantizer(Quantizer, ABC):
         if get_transport(kind).by_code:
             # Numbers below N with the same order as the indices, so that no table of all codes is needed.
             ranks = torch.searchsorted(indices.sort().values, indices)
-            groups = code_groups(ranks, len(indices), seen.rows)
+            groups = code_groups(ranks, indices.shape[0], seen.rows)
         return transport(e, q, kind, fraction=fraction, undefined=undefined, groups=groups), stats
 
 

@@ -102,10 +102,15 @@ def nearest_of_pairs(
         distance: ``"euclidean"`` or ``"cosine"``.
 
     Returns:
-        Indices of codes, (n,), the lowest of equal ones; K for a row without a pair.
+        Indices of codes, (n,), the lowest of equal ones; K for a row without a pair, and with ``"cosine"`` for a row of
+        zeros.
     """
     pairs, table = max(1, _BLOCK // max(x.shape[1], 1)), codes.codes
     row, code = codes.distinct(row, code, len(x))
+    if distance == "cosine":
+        # A vector of zeros has no direction: all codes are equally near, and none is compared.
+        has_direction = x.any(dim=1)[row]
+        row, code = row[has_direction], code[has_direction]
     squares = [
         _wide_squares(x[r], table[c], distance) for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
     ]

@@ -296,7 +296,7 @@ class ResidualQuantizer(Quantizer):
     def _beam_search(self, e: Tensor) -> Int[Tensor, "*shape levels"]:
         """The codes of all levels whose sum is nearest to e among the candidates that the search keeps."""
         rows = e.detach().reshape(-1, e.shape[-1])
-        residuals, paths = rows[:, None], torch.zeros(len(rows), 1, 0, dtype=torch.int64, device=e.device)
+        residuals, paths = rows[:, None], torch.zeros(rows.shape[0], 1, 0, dtype=torch.int64, device=e.device)
         for layer in self._layers():
             found, distances = layer.nearest(residuals, min(self.beam, self.num_codes))
             best = distances.flatten(1).topk(min(self.beam, distances[0].numel()), largest=False).indices

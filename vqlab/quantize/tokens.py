@@ -37,7 +37,7 @@ class TokenLayout:
     Example:
         >>> layout = TokenLayout(num_codes=16, codes_per_vector=2)
         >>> layout.tokens(torch.tensor([[[1, 2], [3, 4]]]), cells=2).tolist()
-        [[1, 2, 3, 4]]
+        [1, 2, 3, 4]
         >>> bits = TokenLayout(num_codes=1 << 18)
         >>> bits.vocabulary, bits.tokens(torch.tensor([1 << 9]), cells=1).tolist()
         (512, [1, 0])

@@ -80,7 +80,8 @@ _IN_CACHE = 1 << 18
 
 
 def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
-    return torch.zeros(len(e), dtype=torch.bool, device=e.device)
+    # No len(): in an exported program the number of rows would become a constant. The same holds below.
+    return torch.zeros(e.shape[0], dtype=torch.bool, device=e.device)
 
 
 def register_backward(
@@ -242,9 +243,9 @@ def code_groups(
         >>> code_groups(torch.tensor([5, 2, 5, 2]), 8)
         tensor([0, 1, 0, 1])
     """
-    places = torch.arange(len(indices), device=indices.device)
+    places = torch.arange(indices.shape[0], device=indices.device)
     slots = indices if rows is None else torch.where(rows, indices, num_codes)
-    first = places.new_full((num_codes + 1,), len(indices)).scatter_reduce(0, slots, places, "amin")[slots]
+    first = places.new_full((num_codes + 1,), indices.shape[0]).scatter_reduce(0, slots, places, "amin")[slots]
     return first if rows is None else torch.where(rows, first, places)
 
 

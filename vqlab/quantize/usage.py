@@ -73,7 +73,7 @@ def usage_without_table(
     counted = ordered != _NO_CODE
     is_first = ordered != torch.cat([ordered.new_full((1,), -1), ordered])[:-1]
     # At most as many codes as vectors are used: the vectors of each are counted by the rank of its index.
-    counts = torch.zeros(len(indices), device=indices.device)
+    counts = torch.zeros(indices.shape, device=indices.device)
     counts = counts.scatter_add(0, is_first.cumsum(dim=0) - 1, counted.to(counts.dtype))
     return perplexity(counts), (is_first & counted).sum()
 
