@@ -59,7 +59,8 @@ def to_onnx(layer: torch.nn.Module) -> None:
     print("onnx")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Compile and export."""
     torch.manual_seed(0)
     for layer in (SimVQ(16, 8), BinarySphericalQuantizer(18, 8, transport="rotation")):
         compiled(layer)

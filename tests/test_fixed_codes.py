@@ -10,10 +10,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from command_processes import run_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
-from test_layer_in_training import no_wait_for_the_device, run_script
+from test_layer_in_training import no_wait_for_the_device
 from torch import Tensor, nn
 
 from vqlab import (
@@ -460,7 +461,8 @@ def test_a_step_at_18_bits_holds_no_table() -> None:
 
 
 def test_compiled_and_exported_layers_work_as_the_layer() -> None:
-    done = run_script("compiled_fixed_codes.py")
+    done = run_program("import compiled_fixed_codes; compiled_fixed_codes.main()")
+    assert done.returncode == 0, done.stderr[-3000:]
     words = [line for line in done.stdout.splitlines() if line in ("compiled", "exported", "onnx")]
     assert words == ["compiled"] * 2 + ["compiled", "exported", "onnx"] * 2
 

@@ -19,7 +19,7 @@ from vqlab.studies import GRIDS, Grid, GridTable, make_grid, named_grid, open_st
 from vqlab.studies.leases import TrialLeases, point_key
 
 AXES = {"quantizer.decay": [0.9, 0.99], "quantizer.restart_every": [0, 3]}
-SLOW = {**TINY, "data.train_limit": 800, "optim.epochs": 1}
+SLOW = {**TINY, "data.train_limit": 1600, "optim.epochs": 1}
 
 
 @pytest.fixture(params=["journal", "PostgreSQL"])

@@ -114,17 +114,6 @@ class LabServer(Server):
         return f"http://127.0.0.1:{self.port}/lab/tree/{name}?reset&token={self.token}"
 
 
-def wait_until_stable(page: Page, read: Callable[[], str | None], seconds: float = 2) -> str | None:
-    """Return the result of ``read`` once it has not changed for ``seconds``, so that earlier input was processed."""
-    value, since = read(), time.monotonic()
-    while time.monotonic() - since < seconds:
-        page.wait_for_timeout(200)
-        present = read()
-        if present != value:
-            value, since = present, time.monotonic()
-    return value
-
-
 class MonitoredPage:
     """A page whose external requests and console errors are recorded."""
 
@@ -182,6 +171,10 @@ class Notebook(MonitoredPage):
         self.start_command("notebook:run-all-cells")
         self.page.wait_for_function(CELLS_FINISHED, timeout=seconds * 1000, polling=100)
         assert self.page.evaluate(CELL_ERRORS) == []
+
+    def save(self) -> None:
+        """Save the notebook with its outputs."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
 
     def execute(self, code: str) -> str:
         """Execute ``code`` in the notebook's kernel outside its cells; return the printed text or the error."""

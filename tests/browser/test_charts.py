@@ -22,7 +22,7 @@ def test_charts_of_a_restarted_kernel_are_drawn_though_the_one_before_never_sent
 ) -> None:
     page = notebook(CHART)
     page.wait_until(DRAWN)
-    page.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.save()
     # As a kernel that computes, and is restarted before it comes to the page's request.
     page.execute("chart.script._msg_callbacks.callbacks.clear()")
     page.page.goto(lab.url(f"{request.node.name}.ipynb"), wait_until="domcontentloaded")

@@ -29,6 +29,8 @@ def test_epoch_bars_and_buttons_select_a_code_and_update_the_pictures(
     expect(page.page.locator(".vqlab-decoded + figcaption")).to_contain_text("rank 8")
     expect(page.widget("usage-code")).to_contain_text("rank 8")
     code = page.widget("code-number").locator("input")
+    # Not before the kernel has written the number of the code that the bar selected.
+    expect(code).to_have_value(page.page.locator("img.vqlab-code-picture").get_attribute("data-code") or "")
     code.fill("5")
     page.expect_picture_change("code-picture", lambda: code.press("Enter"))
     page.expect_picture_change("code-picture", lambda: page.execute("explorer.state = {'code': 9}"))

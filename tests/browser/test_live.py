@@ -51,8 +51,7 @@ def test_a_training_paused_resumed_and_reloaded_gives_the_same_weights(
     expect(status).to_contain_text("paused at step")
     page.page.get_by_role("button", name="resume", exact=True).click()
     expect(status).to_contain_text("training at step")
-    page.start_command("docmanager:save")
-    page.page.wait_for_timeout(1000)
+    page.save()
     reload_page(page)
     expect(page.widget("live-status")).to_contain_text("finished at step 120", timeout=90_000)
     # All 60 logged steps are drawn, including those before the reload.

@@ -62,10 +62,6 @@ class ProjectNotebook(Notebook):
         self.page.goto(url, wait_until="domcontentloaded", timeout=60_000)
         self.wait_for_kernel()
 
-    def save(self) -> None:
-        """Save the notebook with its outputs."""
-        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-
     def restart_kernel(self) -> None:
         """Restart the kernel and clear the outputs."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")

@@ -49,6 +49,8 @@ function render({ model, el, signal }) {
     sendToKernel(model, pending, (note) => svg.setAttribute("aria-label", note));
     pending = null;
   }
+  // The answer to an earlier position must not undo the moves after it.
+  const isAhead = (kind, index) => pending?.kind === kind && pending?.index === index;
   function onAnswer() {
     waiting = false;
     if (pending) send(pending);
@@ -75,7 +77,7 @@ function render({ model, el, signal }) {
       const nodes = [...items.querySelectorAll(`[data-kind=${kind}]`)];
       positions(kind).forEach(([x, y], index) => {
         const node = nodes[index] ?? addItem(kind, index);
-        if (node !== dragged) move(node, x, y);
+        if (node !== dragged && !isAhead(kind, index)) move(node, x, y);
       });
       nodes.slice(positions(kind).length).forEach((node) => node.remove());
     }
