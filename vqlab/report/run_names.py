@@ -81,7 +81,7 @@ class _RunNames:
         if result.success and folders and _is_shown(result.result):
             from IPython.display import display
 
-            display(_Line(folders))  # type: ignore[no-untyped-call]
+            display(_Line(folders))
 
 
 class _Line:

@@ -23,7 +23,7 @@ def first_reasons(rows: pd.DataFrame) -> list[tuple[int, str]]:
         For each kind of error the number of rows and the reason of the first one.
     """
     errors = rows["error"][rows["error"] != ""]
-    kinds = errors.groupby(errors.str.partition(":")[0], sort=False)
+    kinds = errors.groupby(errors.str.split(":").str[0], sort=False)
     return [(len(kind), str(kind.iloc[0])) for _, kind in kinds]
 
 
