@@ -91,8 +91,10 @@ class Worker:
         checked = set[str]()
         for trial in self.leases.trials():
             row = trial.user_attrs.get("row")
-            folder = self.root / str(row.get("run")) if isinstance(row, dict) else self.root
-            if trial.state.name != "COMPLETE" or not os.path.isfile(folder / "config.json"):
+            if trial.state.name != "COMPLETE" or not isinstance(row, dict):
+                continue
+            folder = self.root / str(row.get("run"))
+            if not os.path.isfile(folder / "config.json"):
                 continue
             try:
                 run = Run.open(folder)
