@@ -74,10 +74,12 @@ class _RunNames:
         self.variables, self.sources = variables, dict[str, list[Path]]()
 
     def __call__(self, result: Any) -> None:
-        used, assigned = _names(result.info.raw_cell)
-        found = [runs_of(self.variables.get(name)) or self.sources.get(name, []) for name in used]
-        folders = list(dict.fromkeys(folder for folders in found for folder in folders))
-        self.sources.update(dict.fromkeys(assigned, folders))
+        folders: list[Path] = []
+        for used, assigned in _statements(result.info.raw_cell):
+            found = [runs_of(self.variables.get(name)) or self.sources.get(name, []) for name in used]
+            folders = list(dict.fromkeys(folder for folders in found for folder in folders))
+            self.sources.update(dict.fromkeys(assigned, folders))
+        # What is shown is the value of the last statement.
         if result.success and folders and _is_shown(result.result):
             from IPython.display import display
 
@@ -117,14 +119,16 @@ def _folders(value: Any, depth: int) -> Iterator[Path]:
             yield from _folders(getattr(value, field.name), depth - 1)
 
 
-def _names(source: str) -> tuple[list[str], list[str]]:
-    """Variables that a cell uses and assigns."""
+def _statements(source: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Variables that each statement of a cell uses and assigns."""
     try:
-        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+        statements = ast.parse(source).body
     except SyntaxError:  # a cell with commands of IPython
-        return [], []
-    used, assigned = ([node.id for node in nodes if isinstance(node.ctx, kind)] for kind in (ast.Load, ast.Store))
-    return list(dict.fromkeys(used)), list(dict.fromkeys(assigned))
+        return
+    for statement in statements:
+        nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+        used, assigned = ([node.id for node in nodes if isinstance(node.ctx, kind)] for kind in (ast.Load, ast.Store))
+        yield list(dict.fromkeys(used)), list(dict.fromkeys(assigned))
 
 
 def _is_shown(value: Any) -> bool:
