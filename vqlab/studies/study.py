@@ -22,6 +22,7 @@ from vqlab.studies.measures import (
 from vqlab.studies.memory_check import check_points
 from vqlab.studies.study_table import StudyTable
 from vqlab.training import Run, train
+from vqlab.training.evaluation import usage_columns
 from vqlab.training.run import finished_run
 
 _COLUMNS = (*MEASURES, *SPEED_MEASURES, *CODE_MEASURES)
@@ -167,11 +168,26 @@ def _measure_row(
     row |= dict.fromkeys(_COLUMNS, math.nan)
     try:
         run = get_run(config)
-        values = {**evaluate(run), **run.provenance, **_time_to_psnr(run), **_code_measures(run)}
+        columns = evaluate(run)
+        values = {
+            **_usage_of_perplexity(run, columns),
+            **columns,
+            **run.provenance,
+            **_time_to_psnr(run),
+            **_code_measures(run),
+        }
     except Exception as error:
         return {**row, "error": f"{type(error).__name__}: {error}"}
     measured = {name: values[name] for name in _COLUMNS if values.get(name) is not None}
     return {**row, "data": values["data"], **measured}
+
+
+def _usage_of_perplexity(run: Run, columns: dict[str, Any]) -> dict[str, float]:
+    """The columns of usage that an earlier version did not write, where they follow from the perplexity."""
+    quantizer, perplexity = run.config.quantizer, columns.get("perplexity")
+    if perplexity is None or quantizer.codes_per_vector > 1:
+        return {}
+    return usage_columns([perplexity], quantizer.num_codes)
 
 
 def _code_measures(run: Run) -> dict[str, float]:

@@ -18,7 +18,7 @@ from vqlab.metrics.distances import NOT_REQUESTED
 from vqlab.metrics.pixels import pooled_psnr
 from vqlab.training.device import find_device
 from vqlab.training.display import describe_run, run_html
-from vqlab.training.evaluation import evaluate, pixel_metrics, usage_columns
+from vqlab.training.evaluation import evaluate, pixel_metrics
 from vqlab.training.retraining import find_run
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.run_values import read_measures
@@ -81,7 +81,9 @@ class Run(RunFolder):
         self.check_data()
         path, device = self.folder / "evaluation.json", find_device(device)
         requested = device.startswith("cuda") if inception is None else inception
-        stored = self._stored_columns(path) if path.is_file() else {}
+        stored = read_measures(path) if path.is_file() else {}
+        if stored.get("mse") is not None:  # Runs of version 0.1 were measured without it
+            stored.setdefault("psnr_pooled", pooled_psnr(stored["mse"]))
         if _is_complete(stored, self.config.kind, inception=requested, retry=inception is True):
             return stored
         codec = self.codec()
@@ -115,19 +117,10 @@ class Run(RunFolder):
         data = load_data(self.config.data.model_copy(update=changes))
         path, device = self.folder / f"evaluation_{data.fingerprint}.json", find_device(device)
         if path.is_file():
-            return self._stored_columns(path)
+            return read_measures(path)
         columns = pixel_metrics(self.model(device), data, self.config, device)
         write_json(path, columns)
         return columns
-
-    def _stored_columns(self, path: Path) -> dict[str, Any]:
-        """The columns of a file, with those that an earlier version did not write where they follow from others."""
-        stored, quantizer = read_measures(path), self.config.quantizer
-        if stored.get("mse") is not None:
-            stored.setdefault("psnr_pooled", pooled_psnr(stored["mse"]))
-        if stored.get("perplexity") is not None and quantizer.codes_per_vector == 1:
-            stored = {**usage_columns([stored["perplexity"]], quantizer.num_codes), **stored}
-        return stored
 
     def __repr__(self) -> str:
         return describe_run(self)
