@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from command_processes import settings
 from test_training import TINY, tiny
 
 from vqlab import Config, InputError, train
-from vqlab.studies import Range, Tuning
+from vqlab.studies import Range, Study, Tuning
 from vqlab.training.memory_estimate import estimate_memory
 
 LARGE = {
@@ -110,6 +111,15 @@ def test_a_point_that_two_fields_make_too_large_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr("vqlab.training.memory_estimate.total_memory", lambda: 2 << 30)
     with pytest.raises(InputError, match=r"^num_codes=524288, dim=512: training needs about 6\.\d GiB"):
         Tuning("both", tiny(), space, 1).run(tmp_path, "cpu")
+
+
+def test_an_arm_that_lacks_a_package_does_not_keep_the_others_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    study = Study(tiny(), {"plain": {}, "diffusion": {"prior.kind": "diffusion"}}, (0,))
+    errors = study.run(tmp_path, "cpu").rows.set_index("arm")["error"]
+    assert (errors["plain"], "pip install" in errors["diffusion"]) == ("", True)
 
 
 def test_a_run_that_was_forced_is_reproduced_by_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

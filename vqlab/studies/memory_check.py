@@ -17,7 +17,8 @@ from vqlab.training.run import is_finished
 def check_points(points: Mapping[str, Config], root: Path, device: str | None) -> None:
     """Refuse trainings of which one needs more memory than the machine, or the accelerator, has.
 
-    Finished Runs are passed over, and so are Configs whose images cannot be read: their own training tells why.
+    Finished Runs are passed over, and so are Configs whose images cannot be read or whose model cannot be built, as
+    without an optional package: their own training tells why.
 
     Args:
         points: the Configs, by what they are called in the message.
@@ -33,10 +34,11 @@ def check_points(points: Mapping[str, Config], root: Path, device: str | None) -
     sets = {config.data.model_dump_json(): config for config in unfinished.values()}
     counts = {key: _count(config) for key, config in sets.items()}
     needed = [
-        (estimate_memory(stage, device, *known).total, name, stage, known)
+        (total, name, stage, known)
         for name, config in unfinished.items()
         if (known := counts[config.data.model_dump_json()])
         for stage in _stages(config)
+        if (total := _estimate(stage, device, known)) is not None
     ]
     if needed:
         _, name, config, known = max(needed, key=lambda row: row[0])
@@ -46,6 +48,12 @@ def check_points(points: Mapping[str, Config], root: Path, device: str | None) -
 def _stages(config: Config) -> tuple[Config, ...]:
     """What is trained: a prior after its VQ-VAE."""
     return (config,) if config.prior.kind == "none" else (config.codec(), config)
+
+
+def _estimate(config: Config, device: str, known: ImageCounts) -> int | None:
+    with suppress(InputError):
+        return estimate_memory(config, device, *known).total
+    return None
 
 
 def _count(config: Config) -> ImageCounts | None:
