@@ -35,7 +35,9 @@ def test_every_run_has_a_row_with_state_numbers_size_and_age(root: Path) -> None
     run = Run.open(root / tiny(**{"quantizer.transport": "rotation"}).id)
     row = table.loc[run.folder.name]
     assert row["psnr"] == run.last_epoch_metrics()["psnr"]
-    assert row["mib"] == pytest.approx(sum(f.stat().st_size for f in run.folder.iterdir()) / 2**20)
+    assert row["mib"] == pytest.approx(
+        sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file()) / 2**20
+    )
     assert (row["kind"], row["codes"], row["data"], row["seed"]) == (
         "vqvae", f"rotation, {run.config.quantizer.num_codes}", "photos", 0,
     )  # fmt: skip

@@ -22,6 +22,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tiny(), tmp_path_factory.mktemp("sent"), "cpu")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
 @pytest.fixture(params=["file", "memory"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A folder for Runs on a disk and in a file system of another kind."""
@@ -30,9 +38,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_a_pulled_run_has_all_files_and_gives_the_same_codes(run: Run, address: str, tmp_path: Path) -> None:
     copy = Run.open(pull_run(push_run(run.folder, address), tmp_path / "here"))
-    names = {path.name for path in run.folder.iterdir() if not path.name.startswith(".")}
-    assert {path.name for path in copy.folder.iterdir()} == names
-    assert all((copy.folder / name).read_bytes() == (run.folder / name).read_bytes() for name in names)
+    assert contents(copy.folder) == contents(run.folder)
     images = run.data().test.evenly_spaced(4)
     assert torch.equal(copy.model().encode(images), run.model().encode(images))
 
