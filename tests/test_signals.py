@@ -22,7 +22,7 @@ CONFIG = Config.profile("quick", **{**TINY, "optim.epochs": 8, "evaluation.check
 LONG = {**TINY, "optim.epochs": 8, "evaluation.checkpoint_every": 1000}
 PRIOR = {**TINY, "prior.kind": "transformer", "prior.width": 16, "prior.layers": 1, "prior.epochs": 300,
          "prior.batch_size": 8, "evaluation.checkpoint_every": 10_000}  # fmt: skip
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,17 @@ def test_a_signal_saves_at_the_next_step_and_says_how_to_go_on(expected: Path, t
     assert again.wait() == 0
     assert same_weights(run, Run.open(expected / CONFIG.id))
     assert log_rows(folder, "train") == log_rows(expected / CONFIG.id, "train")
+
+
+def test_a_time_limit_ends_with_a_checkpoint_and_the_status_that_asks_for_the_same_command(tmp_path: Path) -> None:
+    endless = settings({**LONG, "optim.epochs": 3000})
+    command = Command(["train", "--runs", str(tmp_path), "--max-hours", "0.003", *endless], tmp_path / "output")
+    start = time.monotonic()
+    assert command.wait() == 75
+    assert 10 < time.monotonic() - start < 60
+    (log,) = tmp_path.glob("*/metrics.jsonl")
+    assert Run.open(log.parent).provenance["step"] == log_rows(log.parent, "train")[-1]
+    assert "the same command" in command.text().strip().splitlines()[-1]
 
 
 def test_a_signal_during_a_prior_saves_the_prior(tmp_path: Path) -> None:

@@ -9,16 +9,16 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vqlab.errors import FAILED, USAGE, InputError
+from vqlab.exit_signals import RUN_AGAIN, SCHEDULED, stop_process
 from vqlab.files import error_parts, output_file, output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     import pandas as pd
 
@@ -101,6 +101,13 @@ Changes = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a Run, as `vqlab train` prints it")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; CUDA if available, else CPU, if not given")]
 Force = Annotated[bool, typer.Option("--force", help="train although the memory is estimated to be too small")]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(
+        min=1e-6, max=100_000, callback=lambda hours: _limit_hours(hours) or hours,
+        help="stop with a checkpoint after so many hours, with exit status 75: the same command goes on",
+    ),
+]  # fmt: skip
 SoFar = Annotated[bool, typer.Option("--so-far", help="train nothing; show the finished Runs")]
 Table = Annotated[
     Path | None,
@@ -165,7 +172,7 @@ def train(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="train again, as on other images; the earlier Run is kept beside it")
     ] = False,
-    force: Force = False,
+    force: Force = False, max_hours: MaxHours = None,
 ) -> None:  # fmt: skip
     """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
@@ -267,7 +274,7 @@ def study(
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0,
     seeds: Seeds = None,
     runs: Runs = Path("runs"), device: Device = None, change: Changes = None, so_far: SoFar = False,
-    table: Table = None, test_data: TestData = None, force: Force = False,
+    table: Table = None, test_data: TestData = None, force: Force = False, max_hours: MaxHours = None,
 ) -> None:  # fmt: skip
     """Train the missing Runs of a named study and print its table with intervals."""
     from vqlab.studies import describe_differences, named_study, profile_seeds, summary_table, to_markdown
@@ -304,7 +311,7 @@ def grid(
     device: Device = None, change: Changes = None, storage: Storage = None,
     retry: Annotated[bool, typer.Option("--retry", help="train failed points again")] = False,
     so_far: SoFar = False,
-    table: Table = None, force: Force = False,
+    table: Table = None, force: Force = False, max_hours: MaxHours = None,
 ) -> None:  # fmt: skip
     """Train every point of a grid once and print its table; run it again, anywhere, to resume or add a worker."""
     from vqlab.studies import make_grid, to_markdown
@@ -333,6 +340,7 @@ def tune(
     ] = None,
     profile: Profile = "quick", data: Data = "photos", seed: Seed = 0, runs: Runs = Path("runs"),
     device: Device = None, change: Changes = None, storage: Storage = None, force: Force = False,
+    max_hours: MaxHours = None,
 ) -> None:  # fmt: skip
     """Search for a Config with TPE and pruning; run it again, anywhere, to resume or add a worker."""
     from vqlab.config import Config
@@ -422,6 +430,80 @@ def explore(
     print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 
 
+@app.command()
+def runs(
+    runs: Runs = Path("runs"),
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="a column or setting compared with a value, as psnr>26 or state=finished; repeatable"),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="a column, or -COLUMN for the largest first; newest first")] = None,
+    table: Table = None,
+) -> None:
+    """List the Runs of a folder: state, kind, codes, data, numbers, size and age."""
+    from vqlab.analysis.run_list import LABELS, list_runs
+    from vqlab.studies.markdown import to_markdown
+
+    found = list_runs(runs, where or (), sort)
+    text = to_markdown(found.rename(columns=LABELS).dropna(axis="columns", how="all").fillna(""), index=False)
+    print(text if len(found) else f"{runs}: no such Run")
+    if table:
+        _write_table(table, found, text)
+
+
+@app.command()
+def compare(one: RunFolder, other: RunFolder, table: Table = None) -> None:
+    """Put two Runs side by side: the settings that differ, and their numbers."""
+    from vqlab.analysis.run_list import compare_runs
+    from vqlab.studies.markdown import to_markdown
+
+    found = compare_runs(one, other)
+    text = to_markdown(found.fillna(""))
+    print(text)
+    if table:
+        _write_table(table, found.rename_axis("setting or number").reset_index(), text)
+
+
+@app.command()
+def remove(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of Runs")],
+    yes: Annotated[bool, typer.Option("--yes", help="remove without a question")] = False,
+) -> None:
+    """Remove Runs with all their files, after a question."""
+    from vqlab.training.removal import remove_run
+
+    for folder in folders:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 2**20
+        if yes or typer.confirm(f"remove {folder} ({len(files)} files, {size:.1f} MiB)?"):
+            remove_run(folder)
+            print(f"removed: {folder}")
+
+
+@app.command()
+def push(
+    folder: RunFolder,
+    address: Annotated[
+        str, typer.Argument(help="a folder for Runs that fsspec can write, as s3://bucket/runs or a path")
+    ],
+) -> None:
+    """Copy a Run as a whole to another place, with digests, and print its address there."""
+    from vqlab.training.transfer import push_run
+
+    print(push_run(folder, address))
+
+
+@app.command()
+def pull(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS/ID", help="address of a Run, as `vqlab push` prints it")],
+    runs: Annotated[Path, typer.Option(parser=_folder, help="folder of the Run folders")] = Path("runs"),
+) -> None:
+    """Copy a Run from the place where `vqlab push` put it, verify it, and print its folder."""
+    from vqlab.training.transfer import pull_run
+
+    print(pull_run(address, runs))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
     context: typer.Context,
@@ -505,11 +587,13 @@ def _key_value(text: str) -> tuple[str, Any]:
 
 def main() -> None:
     """Run the command; an error is one line on standard error, with the exit status of ``vqlab.errors``."""
-    earlier = signal.signal(signal.SIGTERM, _end)
+    earlier = {number: signal.signal(number, stop_process) for number in (signal.SIGTERM, *SCHEDULED)}
     try:
         sys.exit(_run_command())
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        _limit_hours(0)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _run_command() -> int:
@@ -527,17 +611,18 @@ def _run_command() -> int:
             f"unexpected end of a file ({error.__cause__!r}); files that were already written are kept", FAILED
         )
     except SystemExit as ended:
-        if ended.code != 128 + signal.SIGTERM:
+        if ended.code not in (128 + signal.SIGTERM, RUN_AGAIN):
             raise
         status = ended.code
-    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM, RUN_AGAIN):
         print("vqlab: stopped; run the same command again to go on from the last checkpoint", file=sys.stderr)
     return int(status or 0)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does, so that unfinished files are removed; trainings wait for the end of a step."""
-    raise SystemExit(128 + number)
+def _limit_hours(hours: float | None) -> None:
+    """Stop the command in order after some hours; 0 takes a limit back."""
+    if hours is not None and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 3600 * hours)
 
 
 def _print_error(message: str, status: int) -> int:

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM during a training: it stops after the step, with a checkpoint."""
+"""Ctrl-C, SIGTERM, and the signals of a scheduler or a time limit during a training: it stops with a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+from vqlab.exit_signals import SCHEDULED, stop_process
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, *SCHEDULED)
 _LINE = (
     b"\nstopping with a checkpoint after this step; the same command goes on from there (a second signal ends it now)\n"
 )
@@ -32,24 +33,25 @@ class StopSignal:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignal]:
-    """Take note of SIGINT and SIGTERM, in place of ending the ``with`` block, until it has ended.
+    """Take note of SIGINT, SIGTERM, SIGUSR1 and SIGALRM, in place of ending the ``with`` block, until it has ended.
 
     The first signal prints a line and restores the earlier handlers, so that a second one acts at once. Only the main
-    thread receives signals; in another one nothing changes. A signal that is ignored (as by ``nohup``) stays ignored.
+    thread receives signals; in another one nothing changes. A signal that is ignored (as by ``nohup``) stays ignored,
+    and a handler of SIGUSR1 or SIGALRM that another library has set is kept.
 
     Yields:
         What was received; the block looks at it and ends in order.
 
     Raises:
         KeyboardInterrupt: after the block, if SIGINT was received.
-        SystemExit: after the block, with status 143, if SIGTERM was received.
+        SystemExit: after the block, with ``stop_status``, if another signal was received.
     """
     received = StopSignal()
     earlier: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():
         earlier = {number: signal.getsignal(number) for number in _NUMBERS}
         # None: not set by Python, so that Python cannot restore it.
-        earlier = {number: handler for number, handler in earlier.items() if handler not in (None, signal.SIG_IGN)}
+        earlier = {number: handler for number, handler in earlier.items() if _is_replaced(number, handler)}
 
     def restore() -> None:
         for number, handler in earlier.items():
@@ -70,7 +72,13 @@ def stop_signals() -> Iterator[StopSignal]:
     if received.number == signal.SIGINT:
         raise KeyboardInterrupt
     if received.number is not None:
-        raise SystemExit(128 + received.number)
+        stop_process(received.number, None)
+
+
+def _is_replaced(number: int, handler: Handler) -> bool:
+    if number in SCHEDULED:
+        return handler in (signal.SIG_DFL, stop_process)
+    return handler not in (None, signal.SIG_IGN)
 
 
 def end_in_order() -> None:
@@ -81,8 +89,4 @@ def end_in_order() -> None:
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _end)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+        signal.signal(signal.SIGTERM, stop_process)

@@ -1,0 +1,44 @@
+"""Removal of a Run, which nobody trains, as a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vqlab.errors import InputError, WorkError
+
+
+def remove_run(folder: str | Path) -> None:
+    """Remove the folder of a Run with all its files.
+
+    The folder is renamed first, so that a removal that is killed leaves no part of a Run; such a rest begins with
+    ``.removed``.
+
+    Args:
+        folder: the folder of a Run, also of an unfinished or damaged one.
+
+    Raises:
+        InputError: if the folder has no ``config.json``, or the Run is being trained.
+        WorkError: if the files cannot be removed.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"run {folder}: has no config.json, so it is not a Run; nothing was removed")
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"run {folder}: is being trained; stop that first") from None
+    except OSError as error:
+        raise WorkError(f"run {folder}: cannot be removed ({error.strerror or error})") from None
+    removed = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
+    try:
+        os.replace(folder, removed)
+        shutil.rmtree(removed)
+    except OSError as error:
+        raise WorkError(f"run {folder}: cannot be removed ({error.strerror or error})") from None
+    finally:
+        lock.release()
