@@ -86,8 +86,8 @@ def fetch(file: PublishedFile) -> Path:
         WorkError: if the download fails, the server sends more than ``max_bytes`` or other content, or the file in
             the cache folder is incomplete or altered.
     """
-    path = file.path
     try:
+        path = file.path
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             with one_process(path, f"{file.name}: is being downloaded by another process; waiting for it"):

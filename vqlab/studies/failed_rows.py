@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vqlab.errors import InputError, WorkError
+from vqlab.errors import ChangedDataError, InputError, WorkError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # In the column ``error``; all other texts say why a training failed.
 UNFINISHED = "not finished yet"
+_USAGE = tuple(f"{kind.__name__}: " for kind in (InputError, ChangedDataError))
 
 
 def first_reasons(rows: pd.DataFrame) -> list[tuple[int, str]]:
@@ -40,7 +41,7 @@ def none_finished(rows: pd.DataFrame, what: str, remedy: str) -> InputError:
         a WorkError.
     """
     reasons = [reason for _, reason in first_reasons(rows)]
-    usage = all(reason == UNFINISHED or reason.startswith(f"{InputError.__name__}: ") for reason in reasons)
+    usage = all(reason == UNFINISHED or reason.startswith(_USAGE) for reason in reasons)
     kind = InputError if usage else WorkError
     return kind(f"{what} is finished ({'; '.join(reasons)}); {remedy}")
 

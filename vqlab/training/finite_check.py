@@ -20,7 +20,7 @@ class FiniteCheck:
         >>> check.raise_if_diverged()
         Traceback (most recent call last):
         ...
-        vqlab.errors.InputError: training diverged: the loss at step 2 is nan; lower optim.learning_rate or \
+        vqlab.errors.WorkError: training diverged: the loss at step 2 is nan; lower optim.learning_rate or \
 prior.learning_rate, use optim.precision=fp32, or optim.on_nonfinite=skip; the last checkpoint is kept
     """
 
