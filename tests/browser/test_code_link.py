@@ -13,7 +13,7 @@ from playwright.sync_api import BrowserContext
 from vqlab import Run
 from vqlab.report import write_run_page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timed]
 
 LIMIT_MS = 50  # from an input to the last marked code, for every single input
 # The call keeps Python's lock, so that no thread of the kernel can answer either.

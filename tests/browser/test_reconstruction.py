@@ -73,6 +73,7 @@ def test_images_codes_and_runs_update_the_pictures(notebook: Callable[..., Noteb
     page.set_theme("JupyterLab Light")
 
 
+@pytest.mark.timed
 def test_a_code_edit_is_displayed_within_150_ms(
     notebook: Callable[..., Notebook], runs: dict[str, Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
