@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -61,6 +63,11 @@ each_pair = pytest.mark.parametrize(("family", "transport"), [pair for pair in P
 
 def filled(family: str, transport: str = "rotation") -> Quantizer:
     """A layer whose codes come from vectors, in training mode."""
+    return copy.deepcopy(_filled(family, transport))
+
+
+@cache
+def _filled(family: str, transport: str) -> Quantizer:
     torch.manual_seed(0)
     layer = FAMILIES[family](transport=transport)
     layer(vectors(0))
