@@ -36,10 +36,10 @@ def _cycle(imports: dict[str, set[str]]) -> list[str] | None:
     return None
 
 
-def test_the_levels_name_five_files_and_thirteen_packages() -> None:
+def test_the_levels_name_six_files_and_thirteen_packages() -> None:
     files = {path.stem for path in (ROOT / "vqlab").glob("*.py") if not path.stem.startswith("__")}
     folders = {path.parent.name for path in (ROOT / "vqlab").glob("*/__init__.py")}
-    assert files == {"cli", "config", "errors", "files", "versions"}
+    assert files == {"cli", "config", "errors", "exit_signals", "files", "versions"}
     assert folders == PACKAGES
     assert set(LEVEL) == files | folders
     assert CONTRACT["ignore_imports"] == []

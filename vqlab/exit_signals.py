@@ -37,6 +37,9 @@ def stop_process(number: int, frame: FrameType | None) -> NoReturn:
         number: the signal.
         frame: unused.
 
+    Returns:
+        Nothing; it never returns.
+
     Raises:
         SystemExit: always.
     """

@@ -111,7 +111,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         return {**facts, "state": "damaged"}
     config = run.config
     known = {name: provenance[name] for name in ("step", "wall_seconds") if name in provenance}
-    row = {
+    row: dict[str, Any] = {
         **_values(config), **facts, "state": state, "kind": config.kind, "codes": _codes(config),
         "data": config.data.source, "seed": config.seed, **known,
     }  # fmt: skip
