@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import NoReturn
 
 # Schedulers send SIGUSR1 before the end of a job; a time limit raises SIGALRM. Systems without signals have none.
 SCHEDULED: tuple[signal.Signals, ...] = tuple(
@@ -30,15 +29,12 @@ def stop_status(number: int) -> int:
     return RUN_AGAIN if number in SCHEDULED else 128 + number
 
 
-def stop_process(number: int, frame: FrameType | None) -> NoReturn:
+def stop_process(number: int, frame: FrameType | None) -> None:
     """End the process as Ctrl-C does, with ``stop_status``, so that unfinished files are removed; a handler of signals.
 
     Args:
         number: the signal.
         frame: unused.
-
-    Returns:
-        Nothing; it never returns.
 
     Raises:
         SystemExit: always.

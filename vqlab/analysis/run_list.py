@@ -110,8 +110,8 @@ def _describe(folder: Path) -> dict[str, Any]:
     except InputError:
         return {**facts, "state": "damaged"}
     config = run.config
-    known = {name: provenance[name] for name in ("step", "wall_seconds") if name in provenance}
-    row: dict[str, Any] = {
+    known: dict[str, Any] = {name: provenance[name] for name in ("step", "wall_seconds") if name in provenance}
+    row = {
         **_values(config), **facts, "state": state, "kind": config.kind, "codes": _codes(config),
         "data": config.data.source, "seed": config.seed, **known,
     }  # fmt: skip
