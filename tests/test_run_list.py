@@ -26,6 +26,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "damaged").mkdir()
     (root / "damaged/config.json").write_text("{")
     (root / "notes").mkdir()
+    (root / ".removed-damaged-1").mkdir()
+    (root / ".removed-damaged-1/config.json").write_text("{")
     return root
 
 

@@ -763,6 +763,22 @@ def field_keys() -> list[str]:
     return [key for key, _, _ in _leaves(Config(), "")]
 
 
+def field_values(config: Config) -> dict[str, Any]:
+    """Read all fields of a Config by their dotted names.
+
+    Args:
+        config: the Config.
+
+    Returns:
+        Values by key, in the order of ``field_keys``.
+
+    Example:
+        >>> field_values(Config(seed=3))["seed"]
+        3
+    """
+    return {key: value for key, value, _ in _leaves(config, "")}
+
+
 def _leaves(values: BaseModel, prefix: str) -> Iterator[tuple[str, Any, FieldInfo]]:
     for name, info in type(values).model_fields.items():
         value, key = getattr(values, name), f"{prefix}{name}"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqlab.config import Config, field_keys
+from vqlab.config import Config, field_keys, field_values
 from vqlab.errors import InputError
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.run_values import read_measures
@@ -28,7 +28,6 @@ NUMBERS = {
 }  # fmt: skip
 COSTS = {"wall_seconds": "wall time (s)", "mib": "size (MiB)", "days": "age (days)"}
 LABELS = {**FACTS, **NUMBERS, **COSTS}
-STATES = ("finished", "unfinished", "damaged")
 _MIB, _DAY = 1 << 20, 24 * 3600
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -58,12 +57,14 @@ def list_runs(root: str | Path, where: Sequence[str] = (), sort: str | None = No
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"runs={root}: no such folder; give the folder that holds the Runs")
-    rows = [_describe(path.parent) for path in sorted(root.glob("*/config.json"))]
-    kept = [row for row in rows if all(_holds(row, condition) for condition in map(_parse, where))]
-    table = pd.DataFrame([{name: row.get(name) for name in LABELS} for row in kept], columns=list(LABELS))
+    conditions = [_parse(condition) for condition in where]
     column = "days" if sort is None else sort.removeprefix("-")
     if column not in LABELS:
         raise InputError(f"sort={column}: must be one of {', '.join(LABELS)}, with - for the largest first")
+    # Names with a dot are of Runs that are being removed or copied.
+    folders = [path.parent for path in sorted(root.glob("*/config.json")) if not path.parent.name.startswith(".")]
+    kept = [row for row in map(_describe, folders) if all(_holds(row, condition) for condition in conditions)]
+    table = pd.DataFrame([{name: row.get(name) for name in LABELS} for row in kept], columns=list(LABELS))
     descending = sort is not None and sort.startswith("-")
     return table.sort_values(column, ascending=not descending, na_position="last", kind="stable", ignore_index=True)
 
@@ -84,7 +85,7 @@ def compare_runs(one: str | Path, other: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     runs = [RunFolder.open(folder) for folder in (one, other)]
-    values = [_values(run.config) for run in runs]
+    values = [field_values(run.config) for run in runs]
     rows = [_describe(run.folder) for run in runs]
     differing = {key: [value[key] for value in values] for key in values[0] if values[0][key] != values[1][key]}
     numbers = {LABELS[name]: [row.get(name) for row in rows] for name in ("state", "step", *NUMBERS, "wall_seconds")}
@@ -112,7 +113,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     config = run.config
     known: dict[str, Any] = {name: provenance[name] for name in ("step", "wall_seconds") if name in provenance}
     row = {
-        **_values(config), **facts, "state": state, "kind": config.kind, "codes": _codes(config),
+        **field_values(config), **facts, "state": state, "kind": config.kind, "codes": _codes(config),
         "data": config.data.source, "seed": config.seed, **known,
     }  # fmt: skip
     return {**row, **_numbers(run)}
@@ -136,16 +137,6 @@ def _numbers(run: RunFolder) -> dict[str, Any]:
     with suppress(InputError, OSError):
         measured |= read_measures(run.folder / "evaluation.json")
     return {name: measured[name] for name in NUMBERS if isinstance(measured.get(name), int | float)}
-
-
-def _values(config: Config) -> dict[str, Any]:
-    """The fields of a Config by dotted name."""
-    values = config.model_dump(mode="json")
-    found = {}
-    for key in field_keys():
-        section, _, name = key.partition(".")
-        found[key] = values[section][name] if name else values[section]
-    return found
 
 
 def _parse(condition: str) -> tuple[str, Callable[[Any, Any], Any], Any]:
