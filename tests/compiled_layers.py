@@ -1,8 +1,12 @@
-"""Compiles, exports and traces layer and model, compares each with the original, and prints a word for each."""
+"""Compiles, exports and traces layer and model, compares each with the original, and prints a word for each.
+
+With the argument ``rules``, compiles the layer with each of the codebook rules instead.
+"""
 
 from __future__ import annotations
 
 import copy
+import sys
 
 import onnxruntime
 import torch
@@ -15,7 +19,10 @@ from vqlab.models import VQVAE
 STEPS = [
     {}, {"update": "gradient"}, {"code_dim": 4, "init": "data"}, {"distance": "cosine"}, {"transport": "nsvq"},
     {"update": "gradient", "assignment": "gumbel", "transport": "straight_through", "init": "normal"},
-    {"rule": "cvq"}, {"rule": "sinkhorn"}, {"rule": "region", "update": "gradient"},
+    {"rule": "cvq"},
+]  # fmt: skip
+RULES = [
+    {"rule": "sinkhorn"}, {"rule": "region", "update": "gradient"},
     {"rule": "wasserstein", "update": "gradient"},
     {"rule": "ibq", "update": "gradient", "transport": "straight_through", "init": "normal"},
     {"rule": "sq_vae", "update": "gradient", "transport": "straight_through", "init": "normal"},
@@ -96,7 +103,8 @@ def to_onnx(block: str) -> None:
     print("onnx")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """All forms of the layer."""
     for block in ("paper", "prenorm"):
         to_onnx(block)
     for arguments in STEPS:
@@ -104,3 +112,11 @@ if __name__ == "__main__":
     for check in (exported, traced):
         for channel_dim in (1, -1):
             check(channel_dim)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["rules"]:
+        for rule in RULES:
+            compiled(rule)
+    else:
+        main()

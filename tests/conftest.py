@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -29,3 +30,14 @@ def _wrong_types(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with annotation_checks.unchecked():
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the collection made out of the garbage collector's passes: they took a fifth of the tests' time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Give everything back, since extension modules complain of what is alive at the exit."""
+    gc.unfreeze()

@@ -79,7 +79,12 @@ def test_a_training_goes_on_after_the_disk_was_full(
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-@pytest.mark.parametrize("free_kib", [0, 4, 8, 16, 40, 100, 160, 240])
+# Each trains a grid twice in processes of its own.
+SPACE = [0, pytest.param(4, marks=pytest.mark.slow), 8, pytest.param(16, marks=pytest.mark.slow), 40]
+SPACE += [pytest.param(100, marks=pytest.mark.slow), 160, pytest.param(240, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("free_kib", SPACE)
 def test_the_points_of_a_grid_go_back_to_the_queue(disk: Path, root: Path, tmp_path: Path, free_kib: int) -> None:
     root.mkdir()
     leave(disk, free_kib << 10)

@@ -50,7 +50,10 @@ def killed_readings(source: Path, tmp_path: Path, **changes: object) -> list[dic
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(("kind", "random_crop"), [("folder", False), ("folder", True), ("zip", True)])
+@pytest.mark.parametrize(
+    ("kind", "random_crop"),
+    [("folder", False), pytest.param("folder", True, marks=pytest.mark.slow), ("zip", True)],  # half a minute each
+)
 def test_a_killed_reading_goes_on_to_the_same_bytes(
     folder: Path, tmp_path: Path, kind: str, *, random_crop: bool
 ) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Page
 
+# The kernel's side of two linked explorers.
+CODES = "print(explorer.state['code'], codebook.state['code'])"
 # Times from the first input on: of that event, and of the last change of an element in any explorer.
 WATCH = """() => {
   window.codeTimes = {};

@@ -189,6 +189,13 @@ class Notebook(MonitoredPage):
             code,
         )
 
+    def expect_printed(self, code: str, *words: str, seconds: float = 30) -> None:
+        """Execute ``code`` until it prints ``words``: a widget sends its state after the last answer."""
+        end = time.monotonic() + seconds
+        while (printed := self.execute(code).split()) != list(words):
+            assert time.monotonic() < end, f"{code} prints {printed}, not {words}"
+            self.page.wait_for_timeout(100)
+
     def wait_until(self, script: str, argument: Any = None, seconds: float = 90) -> None:
         """Wait until ``script`` returns true in the page."""
         self.page.wait_for_function(script, arg=argument, timeout=seconds * 1000)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from code_marks import marked
+from code_marks import CODES, marked
 from lab_page import MonitoredPage, Notebook, save_screenshot
 from PIL import Image
 from playwright.sync_api import BrowserContext, expect
@@ -139,7 +139,7 @@ def test_a_code_is_marked_in_both_explorers_of_the_same_level_only(
     cells.nth(20).click()
     page.wait_until("code => document.querySelector('img.vqlab-code-picture').dataset.code === code", str(code))
     assert set(map(tuple, marked(page.page, "selected").values())) == {(code,)}
-    assert page.execute("print(explorer.state['code'], codebook.state['code'])").split() == [str(code)] * 2
+    page.expect_printed(CODES, str(code), str(code))
 
     page.page.locator(".vqlab-place select").nth(1).select_option("level 1")
     expect(page.widget("usage-title")).to_contain_text("codes of level 1 used")
@@ -153,7 +153,7 @@ def test_a_code_is_marked_in_both_explorers_of_the_same_level_only(
     page.page.wait_for_timeout(500)
     assert marked(page.page, "selected")["palette"] == [other]
     assert marked(page.page, "selected")["bars"] == [code]
-    assert page.execute("print(explorer.state['code'], codebook.state['code'])").split() == [str(other), str(code)]
+    page.expect_printed(CODES, str(other), str(code))
 
 
 def test_the_page_of_a_residual_run_shows_each_level_and_what_it_adds(

@@ -64,7 +64,7 @@ def test_images_codes_and_runs_update_the_pictures(notebook: Callable[..., Noteb
     page.expect_picture_change("reconstruction", lambda: page.page.get_by_role("button", name="add noise").click())
     page.expect_picture_change("error", lambda: page.page.get_by_role("button", name="reset").click())
     page.expect_picture_change("original", lambda: page.execute("explorer.state = {'class': 'all', 'index': 33}"))
-    assert "'index': 33" in page.execute("print(explorer.state)")
+    page.expect_printed("print(explorer.state['index'])", "33")
     page.execute("explorer.state = {'class': 'coffee', 'index': 15, 'run': 'rotation', 'tool': 'brush', 'code': 19}")
     for index in (10, 11, 18, 19):
         page.expect_picture_change("reconstruction", page.page.locator(".vqlab-grid [role=gridcell]").nth(index).click)
