@@ -59,12 +59,14 @@ def to_onnx(layer: torch.nn.Module) -> None:
     print("onnx")
 
 
-def main() -> None:
-    """Compile and export."""
+def main(family: str) -> None:
+    """Compile, and export what has no state."""
     torch.manual_seed(0)
-    for layer in (SimVQ(16, 8), BinarySphericalQuantizer(18, 8, transport="rotation")):
-        compiled(layer)
-    for layer in (FiniteScalarQuantizer([8, 5, 4], 8), LookupFreeQuantizer(6, 8)):
+    if family == "trained":
+        compiled(SimVQ(16, 8))
+        return
+    bits = [LookupFreeQuantizer(6, 8), BinarySphericalQuantizer(18, 8, transport="rotation")]
+    for layer in {"scalars": [FiniteScalarQuantizer([8, 5, 4], 8)], "bits": bits}[family]:
         compiled(layer)
         exported(layer.eval())
         to_onnx(layer)

@@ -160,6 +160,7 @@ def test_reference_statistics_are_cached_by_data_and_extractor(digits: ImageData
     assert sum(counts) == 2 * len(digits.test) + 50
 
 
+@pytest.mark.slow  # trains two models and a classifier, 40 seconds
 def test_distances_of_real_test_images_are_far_below_those_of_models(
     digits: ImageData, digits_folder: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 from command_processes import Command, settings, vqlab
 from postgres import postgres_server
@@ -291,3 +292,19 @@ def test_the_table_of_an_unfinished_grid_trains_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("[!.]*")] == ["studies.journal"]
     with pytest.raises(InputError, match=r"no point is finished \(not finished yet\)"):
         table.best_config()
+
+
+def test_workers_without_a_common_folder_share_a_grid_by_its_storage(tmp_path: Path) -> None:
+    with postgres_server() as url:
+        roots = [tmp_path / "one", tmp_path / "two"]
+        workers = [start_worker(root, url, tmp_path / f"{root.name}.log") for root in roots]
+        assert [worker.wait() for worker in workers] == [0, 0], [worker.text() for worker in workers]
+        tables = [grid().table(root, storage=url).rows for root in roots]
+    trained = [{path.parent.name for path in root.glob("*/model.safetensors")} for root in roots]
+    assert trained[0] | trained[1] == set(tables[0]["run"])
+    assert not trained[0] & trained[1]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["psnr"].notna().all()
+    best = [worker.text().strip().splitlines()[-1] for worker in workers]
+    assert best[0] == best[1]
+    assert "best PSNR" in best[0]

@@ -173,15 +173,21 @@ def train(
         bool, typer.Option("--retrain", help="train again, as on other images; the earlier Run is kept beside it")
     ] = False,
     force: Force = False, max_hours: MaxHours = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="processes of this machine that train together")
+    ] = 1,
 ) -> None:  # fmt: skip
     """Train one Config, or return its finished Run, and print the folder of the Run."""
     from vqlab.config import Config
     from vqlab.training import train as train_config
     from vqlab.training.progress import training_progress
+    from vqlab.training.workers import is_main_process
 
     config = Config.profile(profile, **_changes(data, seed, change))
     with training_progress() as progress:
-        finished = train_config(config, runs, device, progress, retrain=retrain, force=force)
+        finished = train_config(config, runs, device, progress, retrain=retrain, force=force, processes=processes)
+    if not is_main_process():
+        return
     for note in finished.provenance.get("data_notes", []):
         print(note, file=sys.stderr)
     print(finished.folder)
@@ -549,9 +555,18 @@ def _print_settings(fields: list[FieldDescription]) -> None:
     for field in fields:
         profiles = ", ".join(f"{name} {_value_text(value)}" for name, value in field.profiles.items())
         table.add_row(field.key, _value_text(field.default), profiles, field.allowed, field.meaning)
+    notes = _precision_notes() if any(field.key == "optim.precision" for field in fields) else []
     console = Console(highlight=False)
     # A pipe has no width of its own: one line for each setting, so that grep finds all of it.
     console.print(table) if console.is_terminal else Console(highlight=False, width=250).print(table)
+    for note in notes:
+        print(note)
+
+
+def _precision_notes() -> list[str]:
+    from vqlab.training.device import slow_precision
+
+    return [note for precision in ("bf16", "fp16") if (note := slow_precision(precision))]
 
 
 def _value_text(value: object) -> str:
@@ -598,6 +613,11 @@ def main() -> None:
 
 def _run_command() -> int:
     """Run the command and return its exit status."""
+    command, processes = sys.argv[1:2], os.environ.get("WORLD_SIZE", "1")
+    if processes != "1" and command != ["train"]:
+        return _print_error(
+            f"{' '.join(command)}: runs in one process, not {processes}; only `vqlab train` shares", USAGE
+        )
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:

@@ -408,7 +408,7 @@ class OptimConfig(ConfigSection):
     """Adam and its schedule (Table 1)."""
 
     epochs: int = Field(3, ge=1, le=100_000, description="passes over the training images (Table 1)")
-    batch_size: int = Field(128, ge=1, le=65_536, description="images in a step (Table 1)")
+    batch_size: int = Field(128, ge=1, le=65_536, description="images in a step, of all processes together (Table 1)")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Adam's learning rate (Table 1)")
     optimizer: Literal["adam", "adamw", "muon"] = Field(
         "adam", description="muon: Muon for convolution kernels but the first and last, AdamW for the rest"
@@ -426,7 +426,12 @@ class OptimConfig(ConfigSection):
     decoder_phase: float = Field(
         0.0, ge=0, lt=1, description="share of the steps, at the end, that train the decoder alone (VQ-VAE)"
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the networks (autocast)")
+    accumulate: int = Field(
+        1, ge=1, le=65_536, description="parts of a batch that are computed one after another (VQ-VAE), to save memory"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="arithmetic of the networks (autocast; fp16 with a scaled loss)"
+    )
     compile: bool = Field(False, description="compile the model with torch.compile")
     on_nonfinite: Literal["stop", "skip"] = Field(
         "stop", description="loss or gradient that is NaN or infinite: stop, or take the step back and go on"
@@ -438,6 +443,13 @@ class EvaluationConfig(ConfigSection):
 
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.jsonl")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints; each epoch ends with one, too")
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, le=100_000, description="minutes after which a checkpoint is due, too; 0: no limit"
+    )
+    weights: Literal["last", "best"] = Field(
+        "last",
+        description="weights of the finished Run: last step, or epoch with the best PSNR of validation images",
+    )
     batch_size: int = Field(256, ge=1, le=65_536, description="images in a step of evaluation")
     samples: int | None = Field(None, ge=2, description="samples to compare; null: as many as test images")
 
@@ -512,6 +524,21 @@ class Config(ConfigSection):
         if self.loss.adversarial and self.model.kind != "vqvae":
             raise ValueError(
                 f"loss.adversarial={self.loss.adversarial}: needs model.kind=vqvae; set it, or loss.adversarial=0"
+            )
+        if self.optim.accumulate > 1 and (self.kind != "vqvae" or self.loss.adversarial):
+            raise ValueError(
+                f"optim.accumulate={self.optim.accumulate}: needs a VQ-VAE without prior and loss.adversarial; set "
+                "optim.accumulate=1"
+            )
+        if self.optim.accumulate > self.optim.batch_size:
+            raise ValueError(
+                f"optim.accumulate={self.optim.accumulate}: must be at most optim.batch_size="
+                f"{self.optim.batch_size}; lower it"
+            )
+        if self.evaluation.weights == "best" and (self.kind not in ("vqvae", "vae") or not self.data.validation):
+            raise ValueError(
+                "evaluation.weights=best: needs a VQ-VAE or a VAE, and data.validation above 0 to choose by; set "
+                "data.validation, or evaluation.weights=last"
             )
         if self.model.kind == "gan" and self.optim.optimizer != "adam":
             raise ValueError(f"optim.optimizer={self.optim.optimizer}: must be adam for model.kind=gan; set adam")

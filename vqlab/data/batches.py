@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
@@ -121,7 +121,7 @@ def to_float(pixels: UInt8[Tensor, "B C H W"], device: str) -> Float[Tensor, "B 
 
 def batches(
     images: Images, batch_size: int, *, seed: int, epoch: int, augment: bool, crop_padding: int = 2,
-    random_crop: bool = False, start: int = 0, device: str = "cpu",
+    random_crop: bool = False, start: int = 0, device: str = "cpu", part: Callable[[int], slice] | None = None,
 ) -> Iterator[ImageBatch]:  # fmt: skip
     """Iterate over the images once in random order.
 
@@ -139,6 +139,8 @@ def batches(
             False.
         start: index of the first batch; the batches before it are skipped.
         device: device of the batches.
+        part: selects the images of this process from the number of a batch's images; crops and flips are those of the
+            whole batch. Default None: all.
 
     Yields:
         Images in [0, 1], (B, C, H, W), and labels, (B,).
@@ -155,7 +157,8 @@ def batches(
             pixels = images.pixels[indices]
             if augment:
                 pixels = crop_and_flip(pixels, crop_padding, generator)
-        yield to_float(pixels, device), images.labels[indices].to(device, non_blocking=True)
+        own = slice(None) if part is None else part(len(indices))
+        yield to_float(pixels[own], device), images.labels[indices[own]].to(device, non_blocking=True)
 
 
 def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Iterator[ImageBatch]:

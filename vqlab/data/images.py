@@ -94,6 +94,17 @@ class Images:
         order = self._shuffle()
         return self._select(order[:count]), self._select(order[count:])
 
+    def section(self, rows: slice) -> Images:
+        """Select neighbouring images, without a copy and without those before they were cropped.
+
+        Args:
+            rows: which.
+
+        Returns:
+            A view of the images.
+        """
+        return Images(self.pixels[rows], self.labels[rows])
+
     def subset(self, limit: int | None) -> Images:
         """Select the first images of a shuffle with seed 0.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from vqlab.quantize.ranks import mean_over_ranks
 
 
 @dataclass
@@ -51,7 +54,8 @@ def negative_elbo(
     Returns:
         The loss and its parts.
     """
-    variance = (reconstruction.float() - images).square().mean().clamp_min(1e-8)
+    squares = (reconstruction.float() - images).square()
+    variance = mean_over_ranks(squares.mean(), torch.tensor(len(images), device=images.device)).clamp_min(1e-8)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).float().sum(1).mean()
     negative_log_likelihood = 0.5 * (math.log(2 * math.pi * math.e) + variance.log())
     return Elbo(negative_log_likelihood + kl_weight * kl / images[0].numel(), kl.detach(), variance.detach())

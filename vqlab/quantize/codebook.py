@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from vqlab.quantize.float32_state import Float32State
 from vqlab.quantize.floors import LAPLACE
 from vqlab.quantize.initialisation import kmeans, random_codes, replacement_rows, sample_rows
 from vqlab.quantize.kernels import kernels_for
-from vqlab.quantize.ranks import is_distributed
+from vqlab.quantize.ranks import gather_rows, is_distributed
 
 
 class Codebook(Float32State):
@@ -356,12 +355,5 @@ def _gather_rows(e: Float[Tensor, "N C"], rows: Bool[Tensor, " N"]) -> tuple[Ten
     """Join the rows of all ranks, and which of them count, in rank order; ranks may hold different numbers of rows."""
     if not is_distributed():
         return e, rows
-    sizes = [torch.zeros(1, dtype=torch.int64, device=e.device) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, torch.tensor([len(e)], device=e.device))
-    lengths = [int(size) for size in sizes]
-    joined = torch.cat([e, rows[:, None].to(e.dtype)], dim=1)
-    padded = F.pad(joined, (0, 0, 0, max(lengths) - len(e)))
-    parts = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(parts, padded)
-    gathered = torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+    gathered = gather_rows(torch.cat([e, rows[:, None].to(e.dtype)], dim=1))
     return gathered[:, :-1], gathered[:, -1] > 0

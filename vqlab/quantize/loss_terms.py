@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vqlab.quantize.ranks import mean_over_ranks
 from vqlab.quantize.row_layout import mean_over
 from vqlab.quantize.signatures import with_signature
 
@@ -82,6 +83,7 @@ def code_entropies(
     rows = torch.ones(len(logits), dtype=torch.bool, device=logits.device) if rows is None else rows
     probabilities = torch.softmax(torch.where(rows[:, None], logits, 0), dim=1)
     mean = torch.where(rows[:, None], probabilities, 0).sum(dim=0) / rows.sum().clamp_min(1)
+    mean = mean_over_ranks(mean, rows.sum())
     return mean_over(_entropy(probabilities), rows), math.log(logits.shape[1]) - _entropy(mean)
 
 
@@ -115,7 +117,7 @@ def bit_entropies(
     first, second = (_joint(part) for part in groups.split([group_bits // 2, group_bits - group_bits // 2], dim=2))
     total = rows.sum()
     shares = torch.where(rows[:, None, None], first, 0) / total.clamp_min(1)
-    mean = torch.einsum("ngi,ngj->gij", shares, second).flatten(start_dim=1)
+    mean = mean_over_ranks(torch.einsum("ngi,ngj->gij", shares, second).flatten(start_dim=1), total)
     unevenness = logits.shape[1] * math.log(2) - _entropy(mean).sum()
     return mean_over(each, rows), torch.where(total > 0, unevenness, 0)
 

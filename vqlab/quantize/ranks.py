@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -85,3 +86,51 @@ def smallest_over_ranks(keys: Float[Tensor, " K"], values: Float[Tensor, "K C"])
     joined = torch.stack(parts)
     rank = joined[:, :, 0].argmin(dim=0)
     return joined[rank, torch.arange(len(keys), device=keys.device), 1:]
+
+
+def mean_over_ranks(mean: Tensor, count: Tensor) -> Tensor:
+    """Replace the mean over this rank's rows by that over the rows of all ranks, for losses that are no mean of rows.
+
+    Args:
+        mean: Mean over the rows of this rank, of one shape on all ranks.
+        count: Number of these rows, a scalar.
+
+    Returns:
+        The mean over all rows, with the gradient of this rank's mean: the gradients of the ranks, weighted by their
+        shares of the rows, add up to that of the joined rows.
+
+    Example:
+        >>> mean_over_ranks(torch.tensor([2.0]), torch.tensor(3))
+        tensor([2.])
+    """
+    if not is_distributed():
+        return mean
+    weight = count.to(mean.dtype)
+    joined = sum_over_ranks(mean * weight) / sum_over_ranks(weight).clamp_min(1)
+    return mean + (joined - mean).detach()
+
+
+def gather_rows(rows: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
+    """Join the rows of all ranks.
+
+    Args:
+        rows: Rows of this rank, (N, …); ranks may hold different numbers of rows.
+
+    Returns:
+        The rows in rank order, without a graph.
+
+    Example:
+        >>> gather_rows(torch.arange(3))
+        tensor([0, 1, 2])
+    """
+    if not is_distributed():
+        return rows
+    sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([len(rows)], device=rows.device))
+    lengths = [int(size) for size in sizes]
+    flat = rows.detach().reshape(len(rows), -1)
+    padded = F.pad(flat, (0, 0, 0, max(lengths) - len(rows)))
+    parts = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded)
+    joined = torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+    return joined.reshape(-1, *rows.shape[1:])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vqlab.errors import InputError, WorkError
 from vqlab.training.files import differing_tensor, read_tensors, write_tensors
+from vqlab.training.workers import Workers
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 # The checkpoint before, for the case that the last one is damaged.
@@ -92,7 +93,9 @@ def _step(text: str) -> int:
     return step
 
 
-def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arrays: Arrays) -> int:
+def load_checkpoint(
+    folder: Path, modules: Modules, optimizers: Optimizers, arrays: Arrays, workers: Workers | None = None
+) -> int:
     """Restore the state of a training in place.
 
     Args:
@@ -100,6 +103,7 @@ def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arra
         modules: the modules that receive the stored values, with the names used in ``save_checkpoint``.
         optimizers: the optimizers that receive the stored states, with the names used in ``save_checkpoint``.
         arrays: the arrays that receive the stored values, with the names used in ``save_checkpoint``.
+        workers: processes that call this together; the main one reads the file. Default None: this one alone.
 
     Returns:
         Number of finished training steps; 0 if the folder has no checkpoint that can be read, and then nothing is
@@ -108,7 +112,8 @@ def load_checkpoint(folder: Path, modules: Modules, optimizers: Optimizers, arra
     Raises:
         WorkError: if the tensors of the file are not those of the modules, optimizers and arrays.
     """
-    tensors, step = read_checkpoint(folder)
+    workers = workers or Workers()
+    tensors, step = workers.broadcast(read_checkpoint(folder) if workers.is_main else ({}, 0))
     if not tensors:
         return 0
     if reason := _mismatch(tensors, modules, optimizers, arrays):

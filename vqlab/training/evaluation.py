@@ -17,6 +17,7 @@ from vqlab.models import VAE, VQVAE
 from vqlab.quantize.usage import count_codes, joint_entropy_bits, perplexity, utilisation
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.sampling import draw_samples
+from vqlab.training.workers import Workers
 
 _AUTOENCODERS = ("vqvae", "vae")
 _BATCH_SIZE = 250
@@ -66,8 +67,9 @@ def evaluate(
 
 @torch.no_grad()
 def pixel_metrics(
-    model: VQVAE | VAE, data: ImageData, config: Config, device: str, *, held_out: bool = False
-) -> dict[str, Any]:
+    model: VQVAE | VAE, data: ImageData, config: Config, device: str, *, held_out: bool = False,
+    workers: Workers | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Compare the reconstructions of all test images with the images.
 
     Args:
@@ -77,6 +79,7 @@ def pixel_metrics(
         device: the torch device that computes.
         held_out: whether ``data.held_out`` is measured, which are the validation images if there are any. Default
             False: the test images.
+        workers: processes that call this together; each measures a part of the images. Default None: this one alone.
 
     Returns:
         ``data``, the measured ``part`` (``test`` or ``validation``), the number of ``images``, and the means over
@@ -85,12 +88,14 @@ def pixel_metrics(
         the part (``perplexity_window`` is ``data set``), the columns of ``usage_columns`` and the number of ``tokens``;
         for vectors of several codes the means over their places, and the tokens of all places.
     """
+    workers = workers or Workers(device=device)
     part = data.held_out if held_out else data.test
+    own = part.section(workers.part(len(part)))
     codes = (config.quantizer.num_codes, config.quantizer.codes_per_vector)
     counts = torch.zeros(codes[::-1], device=device)
     vectors: list[Tensor] = []
     values: dict[str, list[Tensor]] = {"mse": [], "psnr": [], "ssim": []}
-    for images, _ in ordered_batches(part, config.evaluation.batch_size, device):
+    for images, _ in ordered_batches(own, config.evaluation.batch_size, device):
         output = model(images)
         for name, metric in (("mse", mse), ("psnr", psnr), ("ssim", ssim)):
             values[name].append(metric(output.reconstruction, images).double().cpu())
@@ -102,15 +107,17 @@ def pixel_metrics(
     name_of_part = "test" if part is data.test else "validation"
     columns: dict[str, Any] = {"data": data.name, "part": name_of_part, "images": len(part)}
     for name, parts in values.items():
-        per_image = torch.cat(parts)
+        per_image = workers.gather(torch.cat([torch.zeros(0, dtype=torch.float64), *parts]).to(device)).cpu()
         columns[name] = float(per_image.mean())
         if len(per_image) > 1:
             columns[f"{name}_error"] = float(per_image.std() / len(per_image) ** 0.5)
     columns["psnr_pooled"] = pooled_psnr(columns["mse"])
     if not isinstance(model, VQVAE):
         return columns
-    joint_bits = joint_entropy_bits(torch.cat(vectors), codes[0]) if vectors else None
-    return {**columns, **_usage_metrics(counts, joint_bits)}
+    joint_bits = None
+    if codes[1] > 1:
+        joint_bits = joint_entropy_bits(workers.gather(torch.cat(vectors).to(device)).cpu(), codes[0])
+    return {**columns, **_usage_metrics(workers.sum(counts), joint_bits)}
 
 
 def usage_columns(perplexities: Sequence[float], num_codes: int, joint_bits: float | None = None) -> dict[str, float]:

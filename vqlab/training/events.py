@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ class EventWriter:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._write(step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+
+    def add_settings(self, settings: Mapping[str, bool | int | float | str | None], step: int) -> None:
+        """Write the settings of the training, which TensorBoard shows as hyperparameters.
+
+        Args:
+            settings: values by name.
+            step: the training step.
+        """
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        values = {name: str(value) if value is None else value for name, value in settings.items()}
+        self._write(step, summary=hparams_pb(values, trial_id=self.path.parent.parent.name))
 
     def synchronize(self) -> None:
         """Hand pending values to the system, so that a viewer sees them."""

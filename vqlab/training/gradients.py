@@ -28,7 +28,9 @@ _MEAN_COLUMNS = {
 }
 
 
-def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput, quantizer: Quantizer) -> dict[str, Tensor]:
+def gradient_records(
+    reconstruction_loss: Tensor, output: VQVAEOutput, quantizer: Quantizer, scale: float = 1.0
+) -> dict[str, Tensor]:
     """Measure the gradients of a training step at the quantizer, token by token.
 
     Vectors, codes and their gradients are those inside the projections of ``code_dim``, where the transport acts. The
@@ -39,14 +41,17 @@ def gradient_records(reconstruction_loss: Tensor, output: VQVAEOutput, quantizer
         reconstruction_loss: scalar of the step, with its graph, which stays usable for ``backward``.
         output: the model's output for the same step, with its graph.
         quantizer: the layer that gave it.
+        scale: factor of the loss in the backward pass, for gradients that float16 would round to 0. Default 1.
 
     Returns:
         The columns of ``vqlab.probe.COLUMNS`` and ``commitment_share``, each float (tokens,); NaN where a value is
         undefined, as the commitment share of a token whose two gradients are zero.
     """
     z_q, z_e = output.quantized.z_q, output.z_e
-    (grad_z_q,) = torch.autograd.grad(reconstruction_loss, z_q, retain_graph=True)
+    (grad_z_q,) = torch.autograd.grad(reconstruction_loss * scale, z_q, retain_graph=True)
     (grad_z_e,) = torch.autograd.grad(z_q, z_e, grad_z_q, retain_graph=True)
+    if scale != 1:
+        grad_z_q, grad_z_e = grad_z_q.float() / scale, grad_z_e.float() / scale
     vq_loss = output.quantized.loss
     # Fixed codes have no commitment term, or one without a graph.
     grad_vq = (

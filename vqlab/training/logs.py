@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,48 @@ def _row(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 2**63 else None
 
 
-class RunLog:
+class NoLog:
+    """The log of a process that writes no files, with the methods of ``RunLog``."""
+
+    def add_metrics(self, row: dict[str, Any]) -> None:
+        """Do nothing.
+
+        Args:
+            row: values by name.
+        """
+
+    def add_histograms(self, row: dict[str, Any]) -> None:
+        """Do nothing.
+
+        Args:
+            row: counts per bin by name.
+        """
+
+    def losses(self, count: int) -> list[dict[str, Any]]:
+        """Return no row.
+
+        Args:
+            count: number of rows.
+
+        Returns:
+            An empty list.
+        """
+        return []
+
+    def synchronize(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class RunLog(NoLog):
     """All logs of one Run: rows of metrics, which TensorBoard receives too, and rows of histograms.
 
     Args:
         folder: the folder of the Run.
         step: the step from which training resumes; later rows and events are removed.
+        settings: what TensorBoard shows as hyperparameters, by name. Default None: nothing.
 
     Attributes:
         metrics: ``metrics.jsonl``.
@@ -94,10 +131,12 @@ class RunLog:
         writer: the writer of ``events/``.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, settings: Mapping[str, Any] | None = None) -> None:
         self.metrics = JsonLines(folder / "metrics.jsonl", step)
         self.angles = JsonLines(folder / "angles.jsonl", step)
         self.writer = EventWriter(folder / "events", step + 1)
+        if settings:
+            self.writer.add_settings(settings, step)
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Append a row to ``metrics.jsonl`` and its floats to TensorBoard, as ``kind/name``.
@@ -117,6 +156,17 @@ class RunLog:
             row: counts per bin by name, with ``step`` and ``epoch``.
         """
         self.angles.append(row)
+
+    def losses(self, count: int) -> list[dict[str, Any]]:
+        """Read the last rows that have a loss.
+
+        Args:
+            count: number of rows.
+
+        Returns:
+            Rows of ``metrics.jsonl``.
+        """
+        return [row for row in read_rows(self.metrics.path) if "loss" in row][-count:]
 
     def synchronize(self) -> None:
         """Wait until the rows of both files are on the disk."""

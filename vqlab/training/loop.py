@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vqlab.config import Config
+from vqlab.config import Config, field_values
 from vqlab.data import load_data
 from vqlab.data.batches import Batch
 from vqlab.data.folder import source_key
+from vqlab.errors import InputError
 from vqlab.files import write_json
+from vqlab.training.best_weights import BestWeights
 from vqlab.training.checkpoint import load_checkpoint, remove_previous_checkpoint, save_checkpoint
-from vqlab.training.device import find_device
+from vqlab.training.device import slow_precision
 from vqlab.training.files import write_tensors
-from vqlab.training.logs import RunLog, read_rows
+from vqlab.training.logs import NoLog, RunLog
 from vqlab.training.memory import peak_memory_mib, reset_peak_memory
 from vqlab.training.memory_estimate import ImageCounts, check_memory
 from vqlab.training.provenance import collect_provenance
@@ -28,6 +32,7 @@ from vqlab.training.retraining import find_run, images_changed, set_aside
 from vqlab.training.run import Run, is_finished
 from vqlab.training.run_lock import run_lock
 from vqlab.training.stop_signals import StopSignal, stop_signals
+from vqlab.training.workers import Workers, is_launched, join_workers
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 Observer = Callable[[nn.Module], None]
@@ -47,6 +52,7 @@ def train(
     *,
     retrain: bool = False,
     force: bool = False,
+    processes: int = 1,
 ) -> Run:
     """Train a Config, or return its Run if it is finished.
 
@@ -76,6 +82,9 @@ def train(
             VQ-VAE under a prior if its images have changed. Default False.
         force: whether to train although the estimated memory is more than the machine or the accelerator has. Default
             False: that is refused.
+        processes: how many processes of this machine train together, each on a part of every batch. Default 1: this
+            one. They give the same Run but for rounding. Under torchrun or ``accelerate launch``, leave it at 1: all
+            processes call this function, and train together.
 
     Returns:
         The Run; ``run.finished`` is False if ``stop_after_steps`` or ``should_stop`` ended the training early.
@@ -87,28 +96,66 @@ def train(
         KeyboardInterrupt: after SIGINT, when the checkpoint is written.
         SystemExit: after SIGTERM, with status 143, when the checkpoint is written.
     """
-    device = find_device(device)
-    config = find_run(Path(root), config)
-    if retrain:
-        set_aside(Path(root) / config.id)
-    run = Run.create(Path(root) / config.id, config)
-    remove_damaged_files(run)
-    if run.finished:
+    if processes != 1 and not is_launched():
+        _check_processes(config, processes)
+        return _train_in_processes(
+            config, Path(root), device, processes, progress, should_stop,
+            stop_after_steps=stop_after_steps, retrain=retrain, force=force,
+        )  # fmt: skip
+    workers = join_workers(device)
+    _check_processes(config, workers.size)
+    with workers.main_first():
+        config = find_run(Path(root), config)
+        if retrain and workers.is_main:
+            set_aside(Path(root) / config.id)
+        run = Run.create(Path(root) / config.id, config)
+        if workers.is_main:
+            remove_damaged_files(run)
+    if workers.broadcast(run.finished):
         run.check_data()
         return run
     if config.prior.kind != "none":
         replaced = retrain and images_changed(Path(root) / config.codec().id)
         if not force:
-            _check_memory_of_prior(run, device)
+            _check_memory_of_prior(run, workers.device)
         codec = train(config.codec(), root, device, progress, should_stop=should_stop, retrain=replaced, force=force)
         if not codec.finished:
             return run
-    with run_lock(run, should_stop or (lambda: False)) as acquired:
+    if workers.is_main and (line := slow_precision(config.optim.precision, workers.device)):
+        print(line, file=sys.stderr)
+    with _lock(run, workers, should_stop or (lambda: False)) as acquired:
         if acquired:
-            training = _Training(run, device, progress, should_stop, observer, force=force)
+            training = _Training(run, workers, progress, should_stop, observer, force=force)
             with stop_signals() as received:
                 training.run_steps(stop_after_steps, received)
     return run
+
+
+def _train_in_processes(config: Config, root: Path, *arguments: Any, **options: Any) -> Run:
+    from vqlab.training.processes import train_in_processes
+
+    train_in_processes(config, root, *arguments, **options)
+    return Run.create(root / find_run(root, config).id, config)
+
+
+@contextmanager
+def _lock(run: Run, workers: Workers, should_stop: Callable[[], bool]) -> Iterator[bool]:
+    """The lock of a Run, which the main process holds for all."""
+    with run_lock(run, should_stop) if workers.is_main else nullcontext(False) as acquired:
+        yield workers.broadcast(acquired)
+        workers.wait()
+
+
+def _check_processes(config: Config, processes: int) -> None:
+    """InputError if the processes together do not train as one."""
+    if processes == 1:
+        return
+    if config.model.kind == "gan" or config.loss.adversarial:
+        field = "model.kind=gan" if config.model.kind == "gan" else f"loss.adversarial={config.loss.adversarial:g}"
+        raise InputError(
+            f"{field}: trains in one process, not {processes}, because each would normalise its discriminator's "
+            "features by its own part of the batch; start it without --processes and torchrun"
+        )
 
 
 def _check_memory_of_prior(run: Run, device: str) -> None:
@@ -123,30 +170,49 @@ class _Training:
     def __init__(
         self,
         run: Run,
-        device: str,
+        workers: Workers,
         progress: ProgressCallback | None,
         should_stop: Callable[[], bool] | None,
         observer: Observer | None = None,
         *,
         force: bool = False,
     ) -> None:
-        self.run, self.config, self.device, self.progress = run, run.config, device, progress
+        self.run, self.config, self.workers, device = run, run.config, workers, workers.device
+        self.progress = progress if workers.is_main else None
         self.should_stop = should_stop or (lambda: False)
-        self.observer = observer
+        self.observer = observer if workers.is_main else None
         self.stopped = False
-        self.recipe = build_recipe(run, device, force=force)
+        self.recipe = build_recipe(run, workers, force=force)
         self.model = self.recipe.model
         recipe = self.recipe
-        self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays)
+        self.step = load_checkpoint(run.folder, recipe.modules, recipe.optimizers, recipe.arrays, workers)
+        recipe.scaler.restore()
+        self._check_last_batch()
         self.skipped_before = int(recipe.arrays["skipped_steps"][0]) if recipe.guard else 0
         self.total_steps = self.recipe.steps_per_epoch * self.recipe.epochs
         # Of the code that this process has loaded; it takes long to collect, so not at each save.
-        self.provenance = collect_provenance(device, self.config.seed, self.recipe.data.fingerprint)
+        self.provenance = {
+            **collect_provenance(device, self.config.seed, self.recipe.data.fingerprint),
+            **({"processes": workers.size} if workers.size > 1 else {}),
+        }
         self.data_key = source_key(self.config.data)
         self.previous_seconds = float(run.provenance.get("wall_seconds", 0.0))
-        self.start_time = time.perf_counter()
+        self.start_time = self.last_save = time.perf_counter()
+        self.save_is_due = False
         reset_peak_memory(device)
-        self.log = RunLog(run.folder, self.step)
+        self.log = RunLog(run.folder, self.step, field_values(self.config)) if workers.is_main else NoLog()
+        self.best = None
+        if self.config.evaluation.weights == "best" and workers.is_main:
+            self.best = BestWeights(run.folder, self.step)
+
+    def _check_last_batch(self) -> None:
+        recipe, size = self.recipe, self.workers.size
+        smallest = min(recipe.batch_size, len(recipe.data.train) % recipe.batch_size or recipe.batch_size)
+        if smallest < size:
+            raise InputError(
+                f"batch_size={recipe.batch_size}: the last batch of {len(recipe.data.train)} images has {smallest}, "
+                f"which leaves some of the {size} processes without any; change optim.batch_size or data.train_limit"
+            )
 
     def run_steps(self, stop_after_steps: int | None, received: StopSignal) -> None:
         """Train to the end, for ``stop_after_steps`` steps or until a signal, then write a checkpoint."""
@@ -167,13 +233,21 @@ class _Training:
         self.model.train()
         for batch in self.recipe.batches(epoch, start):
             self._train_step(batch, epoch)
-            self.stopped = self.should_stop() or self.received.number is not None
+            self._agree_to_stop()
             if self.stopped or self.step >= end:
                 break
-            if self.step % self.config.evaluation.checkpoint_every == 0:
+            if self.step % self.config.evaluation.checkpoint_every == 0 or self.save_is_due:
                 self._save(finished=False)
         if self.step % self.recipe.steps_per_epoch == 0:
             self._end_epoch(epoch)
+
+    def _agree_to_stop(self) -> None:
+        """Stop all processes at one step, whichever of them was told to; likewise for a checkpoint that is due."""
+        minutes = self.config.evaluation.checkpoint_minutes
+        due = minutes > 0 and time.perf_counter() - self.last_save >= 60 * minutes
+        number, stopped, due = self.workers.agree(self.received.number or 0, int(self.should_stop()), int(due))
+        self.received.number = number or None
+        self.stopped, self.save_is_due = bool(stopped or number), bool(due)
 
     def _train_step(self, batch: Batch, epoch: int) -> None:
         start = time.perf_counter()
@@ -181,7 +255,8 @@ class _Training:
         guard = self.recipe.guard
         if guard:
             guard.start()
-        metrics = self.recipe.step(batch, StepContext(self.step, epoch, self.total_steps), logging=logging)
+        context = StepContext(self.step, epoch, self.total_steps)
+        metrics = self.recipe.step(batch, context, logging=logging)
         self.recipe.update_average()
         if guard:
             guard.finish()
@@ -192,7 +267,7 @@ class _Training:
             self.log.add_metrics({"kind": kind, "step": self.step, "epoch": epoch, **values})
         if metrics is None:
             return
-        images_per_second = len(batch[0]) / (time.perf_counter() - start)
+        images_per_second = self.recipe.items(context) / (time.perf_counter() - start)
         if guard:
             metrics.values["skipped_steps"] = self.skipped_before + int(guard.skipped)
         self._log("train", epoch, {**metrics.values, "images_per_second": images_per_second})
@@ -206,7 +281,7 @@ class _Training:
             self.recipe.finite_check.raise_if_diverged(self._last_losses)
 
     def _last_losses(self) -> str:
-        rows = [row for row in read_rows(self.log.metrics.path) if "loss" in row][-_SHOWN_ROWS:]
+        rows = self.log.losses(_SHOWN_ROWS)
         losses = ", ".join(f"{row['loss']:.4g} at step {row['step']}" for row in rows)
         return f" (before: {losses})" if losses else ""
 
@@ -221,7 +296,10 @@ class _Training:
     def _end_epoch(self, epoch: int) -> None:
         self._raise_if_diverged()
         self.recipe.evaluated_model.eval()
-        self._log("epoch", epoch, self.recipe.epoch_metrics())
+        metrics = self.recipe.epoch_metrics()
+        if self.best:
+            self.best.offer(self.recipe.evaluated_model, metrics["psnr"], self.step)
+        self._log("epoch", epoch, metrics)
         self.recipe.on_epoch_end()
         self._save(finished=False)
 
@@ -235,24 +313,38 @@ class _Training:
         folder, recipe = self.run.folder, self.recipe
         self._raise_if_diverged()
         recipe.synchronize()
+        recipe.scaler.store()
         if recipe.guard:
             recipe.arrays["skipped_steps"][0] = self.skipped_before + int(recipe.guard.skipped)
-        self.log.synchronize()
-        save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
+        self.last_save = time.perf_counter()
+        if self.workers.is_main:
+            self.log.synchronize()
+            save_checkpoint(folder, self.step, recipe.modules, recipe.optimizers, recipe.arrays)
+        if finished and self.config.evaluation.weights == "best":
+            if self.best:
+                self.best.restore(recipe.evaluated_model)
+            recipe.on_epoch_end()
+        if not self.workers.is_main:
+            return
         if finished:
             write_tensors(folder / "model.safetensors", recipe.evaluated_model.state_dict())
             remove_previous_checkpoint(folder)
+        self._write_provenance(finished=finished)
+
+    def _write_provenance(self, *, finished: bool) -> None:
+        data, best = self.recipe.data, self.best
         wall_seconds = self.previous_seconds + time.perf_counter() - self.start_time
         write_json(
-            folder / "provenance.json",
+            self.run.folder / "provenance.json",
             {
                 **self.provenance,
                 "wall_seconds": wall_seconds,
-                "peak_memory_mib": peak_memory_mib(self.device),
+                "peak_memory_mib": peak_memory_mib(self.workers.device),
                 **({"data_key": self.data_key} if self.data_key else {}),
                 **self.recipe.extra_provenance,
-                "classes": len(self.recipe.data.class_names),
-                **({"data_notes": self.recipe.data.notes} if self.recipe.data.notes else {}),
+                "classes": len(data.class_names),
+                **({"data_notes": data.notes} if data.notes else {}),
+                **({"best_step": best.step} if best and best.step else {}),
                 "step": self.step,
                 "finished": finished,
             },

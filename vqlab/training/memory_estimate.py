@@ -73,6 +73,7 @@ def estimate_memory(config: Config, device: str, images: int, evaluated: int, pi
         model = build_model(small, 0).eval()
         prior = config.prior.kind != "none"
         batch = min(config.prior.batch_size if prior else config.optim.batch_size, images)
+        batch = math.ceil(batch / config.optim.accumulate)
         outputs = _outputs(model, config)
     # Value, gradient, two moments and an average; a checkpoint copies all but the gradient.
     copies = 7 + 2 * (config.optim.ema > 0)

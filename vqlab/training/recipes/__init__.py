@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.workers import Workers
 
 __all__ = ["Recipe", "StepContext", "StepMetrics", "build_recipe"]
 
 
-def build_recipe(run: RunFolder, device: str, *, force: bool = False) -> Recipe:
+def build_recipe(run: RunFolder, workers: Workers, *, force: bool = False) -> Recipe:
     """Build the recipe of a Run's kind, with a newly initialised model.
 
     Args:
         run: the Run to train; ``run.config.kind`` selects the recipe.
-        device: the torch device that trains.
+        workers: the processes that train, with the device of this one.
         force: whether a training begins that needs more memory than there is. Default False.
 
     Returns:
@@ -32,4 +33,4 @@ def build_recipe(run: RunFolder, device: str, *, force: bool = False) -> Recipe:
         "vqvae": VQVAERecipe, "vae": VAERecipe, "gan": GANRecipe,
         "transformer": TransformerRecipe, "diffusion": DiffusionRecipe,
     }  # fmt: skip
-    return recipes[run.config.kind](run, device, force=force)
+    return recipes[run.config.kind](run, workers, force=force)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ from vqlab.data import batches
 from vqlab.data.batches import Batch, seeded_generator
 from vqlab.models import build_model
 from vqlab.training.finite_check import FiniteCheck
+from vqlab.training.loss_scale import LossScale
 from vqlab.training.memory_estimate import ImageCounts, check_memory
 from vqlab.training.optimizers import clear_gradients, schedule_factor, set_learning_rates
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.step_guard import StepGuard
+from vqlab.training.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,13 @@ class Recipe(ABC):
 
     Args:
         run: the Run to train.
-        device: the torch device that trains.
+        workers: the processes that train, with the device of this one.
         force: whether a training begins that needs more memory than there is. Default False.
 
     Attributes:
         run: the Run to train.
         config: the Run's Config.
+        workers: the processes that train.
         device: the torch device that trains.
         data: the images.
         model: the model, on the device.
@@ -81,11 +84,13 @@ class Recipe(ABC):
         arrays: int64 arrays that training updates in place, by the name that checkpoints use.
         extra_provenance: JSON values that ``provenance.json`` stores besides those of ``collect_provenance``.
         finite_check: what the steps report their losses to, and the loop reads before it logs or saves.
+        scaler: scales the loss with ``optim.precision=fp16``.
         guard: takes back steps that are not finite, with ``optim.on_nonfinite=skip``; else None.
     """
 
-    def __init__(self, run: RunFolder, device: str, *, force: bool = False) -> None:
-        self.run, self.config, self.device = run, run.config, device
+    def __init__(self, run: RunFolder, workers: Workers, *, force: bool = False) -> None:
+        self.run, self.config, self.workers, self.device = run, run.config, workers, workers.device
+        device = self.device
         self.data = run.data()
         if not force:
             check_memory(self.config, device, ImageCounts.of(self.data))
@@ -98,7 +103,10 @@ class Recipe(ABC):
         decay = self.config.optim.ema if self.config.prior.kind == "none" else 0
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
         self.modules = {"model": self.model, **({"average": self.average} if self.average else {})}
+        self.scaler = LossScale(self.config.optim.precision == "fp16", device)
         self.setup()
+        if self.scaler.enabled:
+            self.arrays["loss_scale"] = self.scaler.state
         if self.config.optim.on_nonfinite == "skip":
             self.guard = StepGuard(self.modules, self.optimizers, device)
             self.arrays["skipped_steps"] = np.zeros(1, np.int64)
@@ -144,9 +152,25 @@ class Recipe(ABC):
         return self.config.optim.epochs
 
     @property
+    def batch_size(self) -> int:
+        """Items in a step, those of all processes together."""
+        return self.config.optim.batch_size
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch; the last may be smaller."""
-        return math.ceil(len(self.data.train) / self.config.optim.batch_size)
+        return math.ceil(len(self.data.train) / self.batch_size)
+
+    def items(self, context: StepContext) -> int:
+        """Count the items of a step.
+
+        Args:
+            context: position of the step in the training.
+
+        Returns:
+            The items of all processes together.
+        """
+        return min(self.batch_size, len(self.data.train) - context.step % self.steps_per_epoch * self.batch_size)
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Iterate over the batches of an epoch.
@@ -156,12 +180,13 @@ class Recipe(ABC):
             start: number of batches to skip.
 
         Yields:
-            Images (B, C, H, W) in [0, 1] and labels (B,), on the device.
+            The part of this process: images (B, C, H, W) in [0, 1] and labels (B,), on the device.
         """
         data = self.config.data
         yield from batches(
             self.data.train, self.config.optim.batch_size, seed=self.config.seed, epoch=epoch, augment=data.augment,
             crop_padding=data.crop_padding, random_crop=data.random_crop, start=start, device=self.device,
+            part=self.workers.part,
         )  # fmt: skip
 
     def synchronize(self) -> None:
@@ -184,11 +209,11 @@ class Recipe(ABC):
         """Open torch's autocast.
 
         Returns:
-            A context manager: bfloat16 if ``optim.precision`` is ``bf16``, else without effect.
+            A context manager: bfloat16 or float16 if ``optim.precision`` says so, else without effect.
         """
-        return torch.autocast(
-            torch.device(self.device).type, torch.bfloat16, enabled=self.config.optim.precision == "bf16"
-        )
+        precision = self.config.optim.precision
+        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        return torch.autocast(torch.device(self.device).type, dtype, enabled=precision != "fp32")
 
     def maybe_compile(self, module: nn.Module) -> Any:
         """Compile a module if the Config says so.
@@ -213,16 +238,19 @@ class Recipe(ABC):
         """
         return torch.optim.Adam(module.parameters(), **{"lr": self.config.optim.learning_rate, **options})
 
-    def noise_generator(self, context: StepContext) -> torch.Generator:
+    def noise_generator(self, context: StepContext, *, own: bool = False) -> torch.Generator:
         """Build the random generator of a step.
 
         Args:
             context: position of the step in the training.
+            own: whether it is another one in each process; the main one keeps that of one process. Default False: all
+                draw the numbers of the whole batch, and use those of their part.
 
         Returns:
-            A generator on the device, seeded by the Config's seed and the step only.
+            A generator on the device, seeded by the Config's seed and the step.
         """
-        return seeded_generator(self.config.seed, context.step, device=self.device)
+        rank = [self.workers.rank] if own and self.workers.rank else []
+        return seeded_generator(self.config.seed, context.step, *rank, device=self.device)
 
     def schedule_learning_rates(self, context: StepContext) -> None:
         """Set the learning rates of a step: ``optim.warmup`` and ``optim.schedule``.
@@ -233,25 +261,43 @@ class Recipe(ABC):
         set_learning_rates(self.optimizers, schedule_factor(self.config.optim, context.step, context.total_steps))
 
     def optimizer_step(
-        self, loss: Tensor, optimizers: Mapping[str, torch.optim.Optimizer], context: StepContext
-    ) -> None:
+        self,
+        loss: Tensor | Iterable[tuple[Tensor, float]],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        context: StepContext,
+    ) -> Tensor:
         """Run the backward pass of a loss and one step of its optimizers; ``optim.clip_norm`` limits the gradient.
 
         Args:
-            loss: scalar, with its graph.
+            loss: scalar, with its graph; or the losses of parts of the batch with their shares, which are computed
+                one after another.
             optimizers: the optimizers of the parameters to change, by name.
             context: position of the step in the training.
+
+        Returns:
+            The loss over the batch of all processes, without a graph.
         """
-        self.finite_check.observe(loss, context.step)
         for optimizer in optimizers.values():
             clear_gradients(optimizer)
-        loss.backward()
-        if self.guard is not None or self.config.optim.clip_norm:
-            groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
-            weights = [weight for group in groups for weight in group["params"]]
-            if self.guard is not None:
-                self.guard.observe(loss, weights)
-            if self.config.optim.clip_norm:
-                nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
-        for optimizer in optimizers.values():
-            optimizer.step()
+        total = self._backward(loss)
+        groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+        weights = [weight for group in groups for weight in group["params"]]
+        total = self.workers.join_gradients(weights, total, self.workers.share(self.items(context)))
+        self.scaler.unscale(optimizers.values())
+        self.finite_check.observe(total, context.step)
+        if self.guard is not None:
+            self.guard.observe(total, weights)
+        if self.config.optim.clip_norm:
+            nn.utils.clip_grad_norm_(weights, self.config.optim.clip_norm)
+        self.scaler.step(optimizers.values())
+        return total
+
+    def _backward(self, loss: Tensor | Iterable[tuple[Tensor, float]]) -> Tensor:
+        if isinstance(loss, Tensor):
+            self.scaler.scale(loss).backward()
+            return loss.detach()
+        total = torch.zeros((), device=self.device)
+        for part, share in loss:
+            self.scaler.scale(part * share).backward()
+            total += part.detach() * share
+        return total

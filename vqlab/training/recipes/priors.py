@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +34,8 @@ class PriorRecipe(Recipe):
         codec = self.run.codec()
         if self.run.provenance:
             check_codebook(self.run, codec)
-        self.grids = load_code_grids(codec, self.device)
+        with self.workers.main_first():
+            self.grids = load_code_grids(codec, self.device)
         self.extra_provenance = {"codec": {"run": codec.config.id, "codebook": codebook_digest(codec.model())}}
         self.optimizers = {"adam": self.build_adam(self.model, lr=self.config.prior.learning_rate)}
 
@@ -45,17 +45,20 @@ class PriorRecipe(Recipe):
         return self.config.prior.epochs
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches in an epoch; the last may be smaller."""
-        return math.ceil(len(self.data.train) / self.config.prior.batch_size)
+    def batch_size(self) -> int:
+        """Code grids in a step, those of all processes together."""
+        return self.config.prior.batch_size
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Iterate over code grids (B, h, w), or (B, h, w, n), and labels (B,), in the shuffled order of the epoch."""
         order = torch.randperm(len(self.grids.train), generator=seeded_generator(self.config.seed, epoch))
-        for indices in order.split(self.config.prior.batch_size)[start:]:
+        for whole in order.split(self.batch_size)[start:]:
+            indices = whole[self.workers.part(len(whole))]
             yield self.grids.train[indices].to(self.device), self.data.train.labels[indices].to(self.device)
 
-    def drop_labels(self, labels: Int64[Tensor, " B"], generator: torch.Generator) -> Int64[Tensor, " B"]:
+    def drop_labels(
+        self, labels: Int64[Tensor, " B"], generator: torch.Generator, context: StepContext
+    ) -> Int64[Tensor, " B"]:
         """Replace a random share of the labels by the null label, which trains the prior without labels too.
 
         Ho and Salimans, Classifier-Free Diffusion Guidance, 2022; the share is ``prior.drop_label``.
@@ -63,11 +66,14 @@ class PriorRecipe(Recipe):
         Args:
             labels: class indices.
             generator: the random generator, on the labels' device.
+            context: position of the step in the training.
 
         Returns:
             The labels; the null label is the number of classes.
         """
-        dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < self.config.prior.drop_label
+        items = self.items(context)
+        drawn = torch.rand(items, generator=generator, device=labels.device)[self.workers.part(items)]
+        dropped = drawn < self.config.prior.drop_label
         return labels.masked_fill(dropped, len(self.data.class_names))
 
     def decay_learning_rate(self, context: StepContext) -> None:
@@ -104,10 +110,10 @@ class TransformerRecipe(PriorRecipe):
         codes, labels = batch
         self.decay_learning_rate(context)
         with self.autocast():
-            logits = self.forward(codes, self.drop_labels(labels, self.noise_generator(context)))
+            logits = self.forward(codes, self.drop_labels(labels, self.noise_generator(context), context))
         loss = F.cross_entropy(logits.float().flatten(0, 1), codes.flatten())
-        self.optimizer_step(loss, self.optimizers, context)
-        return StepMetrics({"loss": float(loss.detach()), "nats_a_code": float(loss.detach())}) if logging else None
+        joined = self.optimizer_step(loss, self.optimizers, context)
+        return StepMetrics({"loss": float(joined), "nats_a_code": float(joined)}) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
         """Measure the cross-entropy on the test grids without labels, nats per code."""
@@ -132,11 +138,12 @@ class DiffusionRecipe(PriorRecipe):
         """Train on the mean squared error of the predicted z_q."""
         codes, labels = batch
         self.decay_learning_rate(context)
-        generator = self.noise_generator(context)
+        generator = self.noise_generator(context, own=True)
+        kept = self.drop_labels(labels, generator, context)
         with self.autocast():
-            loss = self.model(codes, self.drop_labels(labels, generator), generator)
-        self.optimizer_step(loss, self.optimizers, context)
-        return StepMetrics({"loss": float(loss.detach()), "denoising_error": float(loss.detach())}) if logging else None
+            loss = self.model(codes, kept, generator)
+        joined = self.optimizer_step(loss, self.optimizers, context)
+        return StepMetrics({"loss": float(joined), "denoising_error": float(joined)}) if logging else None
 
     def epoch_metrics(self) -> dict[str, Any]:
         """Measure the error of the predicted z_q on the test grids without labels, with the same noise each time."""

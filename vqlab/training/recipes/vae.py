@@ -34,8 +34,11 @@ class VAERecipe(Recipe):
         """Train on one batch, with one sample of the latent vector per image."""
         images, _ = batch
         self.schedule_learning_rates(context)
-        shape = (len(images), self.config.vae.latent_dim)
-        noise = torch.randn(shape, generator=self.noise_generator(context), device=self.device)
+        items = self.items(context)
+        shape = (items, self.config.vae.latent_dim)
+        noise = torch.randn(shape, generator=self.noise_generator(context), device=self.device)[
+            self.workers.part(items)
+        ]
         with self.autocast():
             output = self.forward(images, noise)
             reconstruction = self.criterion(output.reconstruction, images)
@@ -52,8 +55,9 @@ class VAERecipe(Recipe):
             **self.criterion.measure_perceptual_time(output.reconstruction, images),
             "psnr": float(psnr(output.reconstruction.detach().float(), images).mean()),
         }
-        return StepMetrics(values)
+        return StepMetrics(self.workers.mean(values, self.workers.share(self.items(context))))
 
     def epoch_metrics(self) -> dict[str, Any]:
         """Measure pixel metrics of the held-out images, reconstructed from the mean of the posterior."""
-        return pixel_metrics(cast(VAE, self.evaluated_model), self.data, self.config, self.device, held_out=True)
+        model = cast(VAE, self.evaluated_model)
+        return pixel_metrics(model, self.data, self.config, self.device, held_out=True, workers=self.workers)

@@ -1,0 +1,93 @@
+"""Time and memory against the sizes of a training, with the exponents of docs/COSTS.md.
+
+Run with: OMP_NUM_THREADS=1 python tests/benchmarks/measure_costs.py
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vqlab import Config
+from vqlab.analysis.layer_cost import layer_cost
+from vqlab.training.logs import read_rows
+
+STEPS = 24
+TRAIN = """
+import json, sys
+from vqlab import Config, train
+config = Config.parse(json.loads(sys.argv[1]))
+run = train(config, sys.argv[2], "cpu", processes=int(sys.argv[3]), force=True)
+"""
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Slope of the logarithms, by least squares."""
+    logs = [(math.log(size), math.log(value)) for size, value in zip(sizes, values, strict=True)]
+    slope, _ = statistics.linear_regression(*zip(*logs, strict=True))
+    return slope
+
+
+def print_row(name: str, sizes: Iterable[object], values: Sequence[float], unit: str, slope: float) -> None:
+    cells = ", ".join(f"{size}: {value:.3g}" for size, value in zip(sizes, values, strict=True))
+    print(f"| {name} | {cells} | {unit} | {slope:.2f} |", flush=True)
+
+
+def measure_layer() -> None:
+    """A step of the layer alone, one thread, around N = 8,192, K = 1,024, D = 64."""
+    vectors, codes, channels = (2048, 4096, 8192, 16_384), (256, 1024, 4096, 16_384), (16, 64, 256)
+    times = [layer_cost([1024], tokens=count, repeats=7, device="cpu")["ms"][0] for count in vectors]
+    print_row("layer, vectors N", vectors, times, "ms", exponent(vectors, times))
+    times = list(layer_cost(codes, repeats=7, device="cpu")["ms"])
+    print_row("layer, codes K", codes, times, "ms", exponent(codes, times))
+    times = [layer_cost([1024], dim=dim, repeats=7, device="cpu")["ms"][0] for dim in channels]
+    print_row("layer, channels D", channels, times, "ms", exponent(channels, times))
+
+
+def training(processes: int = 1, **changes: object) -> tuple[float, float]:
+    """Images a second (median of the logged steps after the first two) and peak memory of the main process, MiB."""
+    batch = int(changes.get("optim.batch_size", 32))  # type: ignore[call-overload]
+    settings = {
+        "data.train_limit": STEPS * batch, "data.test_limit": 8, "optim.epochs": 1, "evaluation.log_every": 2, **changes
+    }  # fmt: skip
+    config = Config.profile("paper", **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        text = json.dumps(config.model_dump(mode="json"))
+        subprocess.run([sys.executable, "-c", TRAIN, text, folder, str(processes)], check=True)
+        run = Path(folder) / config.id
+        rows = [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+        memory = json.loads((run / "provenance.json").read_text())["peak_memory_mib"]
+    return statistics.median(row["images_per_second"] for row in rows[2:]), memory
+
+
+def measure_training() -> None:
+    """Steps of the profile paper, one thread for each process."""
+    pixels = (32, 64, 128)
+    speeds, memory = zip(
+        *(training(**{"data.source": "photos", "data.height": size, "data.width": size, "optim.batch_size": 8})
+          for size in pixels),
+        strict=True,
+    )  # fmt: skip
+    print_row("training, pixels a side", pixels, [1 / speed for speed in speeds], "s an image",
+              exponent(pixels, [1 / speed for speed in speeds]))  # fmt: skip
+    print_row("training, pixels a side", pixels, memory, "MiB", exponent(pixels, memory))
+    batches = (8, 32, 128)
+    speeds, memory = zip(*(training(**{"optim.batch_size": size}) for size in batches), strict=True)
+    print_row("training, batch", batches, speeds, "images/s", exponent(batches, speeds))
+    print_row("training, batch", batches, memory, "MiB", exponent(batches, memory))
+    processes = (1, 2)
+    speeds, memory = zip(*(training(count, **{"optim.batch_size": 128}) for count in processes), strict=True)
+    print_row("training, processes", processes, speeds, "images/s", exponent(processes, speeds))
+    print(f"two processes: {speeds[1] / speeds[0]:.2f} times the images a second of one")
+
+
+if __name__ == "__main__":
+    print("| what | values | unit | exponent |\n|---|---|---|---|")
+    measure_layer()
+    measure_training()
