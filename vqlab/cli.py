@@ -604,7 +604,12 @@ def main() -> None:
     """Run the command; an error is one line on standard error, with the exit status of ``vqlab.errors``."""
     earlier = {number: signal.signal(number, stop_process) for number in (signal.SIGTERM, *SCHEDULED)}
     try:
-        sys.exit(_run_command())
+        status = _run_command()
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # Threads of the process group may abort a process that ends as usual.
+        sys.exit(status)
     finally:
         _limit_hours(0)
         for number, handler in earlier.items():

@@ -52,7 +52,7 @@ class EventWriter:
 
         self._write(step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
 
-    def add_settings(self, settings: Mapping[str, bool | int | float | str | None], step: int) -> None:
+    def add_settings(self, settings: Mapping[str, Any], step: int) -> None:
         """Write the settings of the training, which TensorBoard shows as hyperparameters.
 
         Args:
@@ -61,7 +61,8 @@ class EventWriter:
         """
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        values = {name: str(value) if value is None else value for name, value in settings.items()}
+        plain = bool | int | float | str
+        values = {name: value if isinstance(value, plain) else str(value) for name, value in settings.items()}
         self._write(step, summary=hparams_pb(values, trial_id=self.path.parent.parent.name))
 
     def synchronize(self) -> None:

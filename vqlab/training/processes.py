@@ -69,6 +69,7 @@ class _Processes:
         self._selector = selectors.DefaultSelector()
         self._rest = dict.fromkeys(range(count), b"")
         self._failures: list[tuple[int, str, str]] = []
+        self._finished = set[int]()
         self._failed_at: float | None = None
         self._processes = [self._start(folder, rank, count) for rank in range(count)]
 
@@ -88,12 +89,17 @@ class _Processes:
         """Look after the processes for a moment; False when all have ended without an error."""
         for key, _ in self._selector.select(_POLL):
             self._read(key.fd, key.data)
-        ended = {rank: status for rank, process in enumerate(self._processes) if (status := process.poll()) is not None}
-        if any(ended.values()) and self._failed_at is None:
+        open_pipes = {key.data for key in self._selector.get_map().values()}
+        ended = {
+            rank: status for rank, process in enumerate(self._processes)
+            if rank not in open_pipes and (status := process.poll()) is not None
+        }  # fmt: skip
+        failed = {rank: status for rank, status in ended.items() if rank not in self._finished}
+        if failed and self._failed_at is None:
             self._failed_at = time.monotonic()
         if self._failed_at and (len(ended) == len(self._processes) or time.monotonic() > self._failed_at + _GRACE):
-            self._raise(ended)
-        return len(ended) < len(self._processes) or bool(self._selector.get_map())
+            self._raise(failed)
+        return len(ended) < len(self._processes)
 
     def _start(self, folder: Path, rank: int, count: int) -> subprocess.Popen[bytes]:
         reading, writing = os.pipe()
@@ -122,15 +128,15 @@ class _Processes:
         *lines, self._rest[rank] = (self._rest[rank] + content).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            if "error" in message:
+            if "finished" in message:
+                self._finished.add(rank)
+            elif "error" in message:
                 self._failures.append((rank, message["kind"], message["error"]))
             elif self._progress:
                 self._progress(message)
 
-    def _raise(self, ended: dict[int, int]) -> None:
-        for key in list(self._selector.get_map().values()):
-            self._read(key.fd, key.data)
-        for rank, status in ended.items():
+    def _raise(self, failed: dict[int, int]) -> None:
+        for rank, status in failed.items():
             if status < 0:
                 raise WorkError(
                     f"process {rank} of {len(self._processes)} was ended by {signal.Signals(-status).name}; the last "
@@ -138,7 +144,7 @@ class _Processes:
                 )
         # What the others say of a lost connection follows from the first failure.
         named = [failure for failure in self._failures if failure[1]] or self._failures
-        rank, kind, text = named[0] if named else (next(iter(ended)), "", f"exit status {next(iter(ended.values()))}")
+        rank, kind, text = named[0] if named else (next(iter(failed)), "", f"exit status {next(iter(failed.values()))}")
         if kind:
             raise getattr(errors, kind, WorkError)(text)
         raise WorkError(f"process {rank} of {len(self._processes)} failed: {text}; the last checkpoint is kept")

@@ -24,7 +24,7 @@ def main(folder: Path, pipe: int) -> int:
         pipe: file descriptor that gets a line of JSON for each row of progress, and for an error.
 
     Returns:
-        The exit status, 0 or 1.
+        The exit status, 0 or 1; after 0 the last line in the pipe has the key ``finished``.
     """
     parent = os.getppid()
     job = json.loads((folder / "job.json").read_text())
@@ -46,8 +46,13 @@ def main(folder: Path, pipe: int) -> int:
         report({"error": "".join(traceback.format_exception_only(error)).strip(), "kind": ""})
         return 1
     dist.destroy_process_group()
+    report({"finished": True})
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    exit_status = main(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of the process group may abort a process that ends as usual.
+    os._exit(exit_status)
