@@ -221,7 +221,6 @@ LAUNCHERS = {
 # Each starts four to six processes, half a minute together.
 @pytest.mark.parametrize("name", ["environment", "accelerate", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_processes_of_other_launchers_train_together(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("accelerate")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = str(unused.getsockname()[1])

@@ -14,8 +14,11 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from vqlab import Config
 from vqlab.analysis.layer_cost import layer_cost
+from vqlab.data import load_data
 from vqlab.training.logs import read_rows
 
 STEPS = 24
@@ -66,14 +69,23 @@ def training(processes: int = 1, **changes: object) -> tuple[float, float]:
     return statistics.median(row["images_per_second"] for row in rows[2:]), memory
 
 
+def write_images(folder: Path, size: int) -> None:
+    """Training and test images of a size, enlarged from the photographs of the package."""
+    photos = load_data(Config.profile("quick").data)
+    for part, images in (("train", photos.train.pixels[: STEPS * 8]), ("test", photos.test.pixels[:8])):
+        (folder / part / "photo").mkdir(parents=True)
+        for number, pixels in enumerate(images):
+            picture = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((size, size))
+            picture.save(folder / part / "photo" / f"{number:04}.png")
+
+
 def measure_training() -> None:
     """Steps of the profile paper, one thread for each process."""
     pixels = (32, 64, 128)
-    speeds, memory = zip(
-        *(training(**{"data.source": "photos", "data.height": size, "data.width": size, "optim.batch_size": 8})
-          for size in pixels),
-        strict=True,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder), max(pixels))
+        common = {"data.source": f"folder:{folder}", "optim.batch_size": 8}
+        speeds, memory = zip(*(training(**{**common, "data.image_size": size}) for size in pixels), strict=True)
     print_row("training, pixels a side", pixels, [1 / speed for speed in speeds], "s an image",
               exponent(pixels, [1 / speed for speed in speeds]))  # fmt: skip
     print_row("training, pixels a side", pixels, memory, "MiB", exponent(pixels, memory))

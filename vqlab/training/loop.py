@@ -244,8 +244,8 @@ class _Training:
     def _agree_to_stop(self) -> None:
         """Stop all processes at one step, whichever of them was told to; likewise for a checkpoint that is due."""
         minutes = self.config.evaluation.checkpoint_minutes
-        due = minutes > 0 and time.perf_counter() - self.last_save >= 60 * minutes
-        number, stopped, due = self.workers.agree(self.received.number or 0, int(self.should_stop()), int(due))
+        is_due = minutes > 0 and time.perf_counter() - self.last_save >= 60 * minutes
+        number, stopped, due = self.workers.agree(self.received.number or 0, int(self.should_stop()), int(is_due))
         self.received.number = number or None
         self.stopped, self.save_is_due = bool(stopped or number), bool(due)
 

@@ -114,7 +114,11 @@ class Workers:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Let the main process run the ``with`` block before the others, which find the files that it wrote."""
+        """Let the main process run the ``with`` block before the others, which find the files that it wrote.
+
+        Yields:
+            Nothing.
+        """
         if not self.is_main:
             self.wait()
         yield

@@ -29,7 +29,11 @@ class PassResult(NamedTuple):
     records: dict[str, Tensor]
 
     def detached(self) -> PassResult:
-        """Return the values without their graphs, which hold the activations of the pass."""
+        """Leave out the graphs, which hold the activations of the pass.
+
+        Returns:
+            The same values.
+        """
         output, losses = self.output, self.reconstruction
         z_q, indices, vq_loss, stats = output.quantized
         return PassResult(
