@@ -49,6 +49,10 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+LONG_CHANGES = {**STEPS, "optim.epochs": 40, "evaluation.checkpoint_every": 4}
+LONG = Config.profile("quick", **LONG_CHANGES)
+
+
 def config(**changes: object) -> Config:
     return Config.profile("quick", **{**STEPS, **changes})
 
@@ -130,9 +134,8 @@ def started(tmp_path: Path, *words: str) -> tuple[Command, Path]:
     """A training of two processes after its first steps, and the folder of its Run."""
     runs = tmp_path / "runs"
     options = ["--runs", str(runs), "--device", "cpu", "--processes", "2", *words]
-    changes = {**STEPS, "optim.epochs": 40, "evaluation.checkpoint_every": 4}
-    command = Command(["train", *options, *settings(changes)], tmp_path / "output")
-    folder = runs / Config.profile("quick", **changes).id
+    command = Command(["train", *options, *settings(LONG_CHANGES)], tmp_path / "output")
+    folder = runs / LONG.id
     command.wait_for(lambda: (folder / "checkpoint.safetensors").exists())
     return command, folder
 
@@ -186,16 +189,19 @@ def test_a_killed_process_ends_the_training_and_two_go_on(tmp_path: Path) -> Non
     assert steps == [*range(1, run.provenance["step"] + 1)]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(LONG, tmp_path_factory.mktemp("whole"), "cpu", processes=2)
+
+
 @pytest.mark.kills
 @pytest.mark.parametrize("number", range(10))
 def test_ten_killed_processes_of_ten_leave_a_training_that_resumes_to_the_same_weights(
-    tmp_path: Path, number: int
+    tmp_path: Path, whole: Run, number: int
 ) -> None:
     kill_a_rank(tmp_path, number % 2)
     (folder,) = (tmp_path / "runs").iterdir()
-    requested = Run.open(folder).config
-    resumed = train(requested, folder.parent, "cpu", processes=2)
-    whole = train(requested, tmp_path / "whole", "cpu", processes=2)
+    resumed = train(LONG, folder.parent, "cpu", processes=2)
     tensors = [read_tensors(run.folder / "model.safetensors")[0] for run in (resumed, whole)]
     for name, value in tensors[0].items():
         assert torch.equal(value, tensors[1][name]), name
