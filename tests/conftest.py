@@ -1,4 +1,4 @@
-"""Options of all tests: annotations of vqlab are checked on every call (VQLAB_UNCHECKED=1 turns this off)."""
+"""Options of all tests: annotations of vqlab are checked in most (VQLAB_UNCHECKED=1 turns this off)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import annotation_checks
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -20,6 +21,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 if os.environ.get("VQLAB_UNCHECKED") != "1":
     install_import_hook("vqlab", "annotation_checks.check_lazily")
+
+
+# Tests that train whole Runs call each function thousands of times, and the checks took most of their time. The tests
+# of layers, losses, metrics and readers check the annotations of what these call.
+UNCHECKED = {
+    "test_baselines", "test_changed_data", "test_code_editing", "test_code_places", "test_compatibility",
+    "test_distances", "test_doctor", "test_exit_status", "test_families", "test_generation", "test_grids",
+    "test_named", "test_phases", "test_precision", "test_priors", "test_processes", "test_reproduction",
+    "test_shapes_end_to_end", "test_studies", "test_training", "test_tuning", "test_usage", "test_validation",
+    "test_weights",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unchecked_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave annotations unchecked in the files of ``UNCHECKED``, module-wide fixtures included."""
+    jaxtyping.config.update("jaxtyping_disable", request.path.stem in UNCHECKED)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +17,15 @@ from command_processes import TINY
 from vqlab import Config, train
 
 SECONDS = 60
+
+
+def address(output: Path) -> str:
+    """The address that the server prints when it is ready."""
+    end = time.monotonic() + SECONDS
+    while not (found := re.search(r"at (http://127\.0\.0\.1:\d+)/", output.read_text())):
+        assert time.monotonic() < end, output.read_text()
+        time.sleep(0.2)
+    return found[1]
 
 
 def request(url: str, body: dict[str, Any] | None = None) -> Any:
@@ -40,14 +49,22 @@ def test_tensorboard_shows_the_runs_of_a_folder_with_their_settings(tmp_path: Pa
     runs = [
         train(Config.profile("quick", **changes, **{"quantizer.beta": beta}), tmp_path, "cpu") for beta in (0.25, 2.0)
     ]
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--load_fast=false", "--reload_interval", "1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(tmp_path),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
+    command += ["--load_fast=false", "--reload_interval", "1"]
+    output = tmp_path / "output"
+    with output.open("w") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as server:
         try:
-            base = f"http://127.0.0.1:{port}/data"
+            base = f"{address(output)}/data"
             names = {f"{run.config.id}/events" for run in runs}
             end = time.monotonic() + SECONDS
             while set(request(f"{base}/runs")) != names:
