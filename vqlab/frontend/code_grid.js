@@ -121,8 +121,9 @@ function createCodeGrid(element, link, onChoose) {
   function onPointer(event) {
     const index = cells.indexOf(event.target.closest("[role=gridcell]"));
     if (index < 0) return;
-    focus(index);
+    // What the page does when the focus moves may take some frames: the code is marked before.
     choose(index);
+    focus(index);
   }
 
   emitLitCodes(table, link, signal);
