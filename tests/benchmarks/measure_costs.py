@@ -1,4 +1,4 @@
-"""Time and memory against the sizes of a training, with the exponents of docs/COSTS.md.
+"""Time and memory against the sizes of a training, with the exponents of notebooks/costs.md.
 
 Run with: OMP_NUM_THREADS=1 python tests/benchmarks/measure_costs.py
 """

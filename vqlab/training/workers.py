@@ -220,7 +220,8 @@ def join_workers(device: str | None = None) -> Workers:
     """Join the other processes of this training, if there are any.
 
     Args:
-        device: a torch device; None (default) selects the CUDA device of this process, if there is one, else the CPU.
+        device: a torch device; ``cuda`` is the CUDA device of this process, None (default) the same if there is one,
+            else the CPU.
 
     Returns:
         The processes, with the device of this one.
@@ -230,9 +231,9 @@ def join_workers(device: str | None = None) -> Workers:
     """
     if not is_launched():
         return Workers(device=find_device(device))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    uses_cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
-    selected = find_device(f"cuda:{local_rank % torch.cuda.device_count()}" if device is None and uses_cuda else device)
+    if device in (None, "cuda") and torch.cuda.is_available():
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    selected = find_device(device)
     if not dist.is_initialized():
         _initialise(selected)
     needs_control = dist.get_backend() != "gloo"
