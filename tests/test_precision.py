@@ -62,6 +62,11 @@ def test_parts_are_refused_where_they_would_train_something_else() -> None:
         tiny(**{"optim.accumulate": 9})
 
 
+def test_float16_is_refused_beside_an_adversarial_term() -> None:
+    with pytest.raises(InputError, match=r"optim\.precision=fp16: needs loss\.adversarial=0"):
+        tiny(**{"optim.precision": "fp16", "loss.adversarial": 0.1})
+
+
 def test_float16_trains_near_float32_and_resumes_with_its_scale(tmp_path: Path) -> None:
     half, full = (train(tiny(**{"optim.precision": name}), tmp_path, "cpu") for name in ("fp16", "fp32"))
     losses = [run.metrics().query("kind == 'train'")["loss"].to_numpy() for run in (half, full)]

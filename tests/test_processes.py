@@ -121,6 +121,8 @@ def test_losses_that_need_the_whole_batch_in_one_process_are_refused(tmp_path: P
         assert done.returncode == 2
         assert field in done.stderr
         assert "Traceback" not in done.stderr
+    with pytest.raises(InputError, match="processes=2: the observer"):
+        train(config(), tmp_path, "cpu", processes=2, observer=print)
     with pytest.raises(InputError, match="processes=65: must be 2…64"):
         train(config(), tmp_path, "cpu", processes=65)
 
@@ -261,6 +263,13 @@ def test_other_commands_refuse_to_run_in_several_processes(monkeypatch: pytest.M
     done = vqlab("study", "factors")
     assert done.returncode == 2
     assert "study: runs in one process, not 2" in done.stderr
+
+
+def test_missing_variables_of_a_launcher_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = vqlab("train", "--runs", str(tmp_path), "--device", "cpu")
+    assert done.returncode == 2
+    assert "WORLD_SIZE=2: needs RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT too" in done.stderr
 
 
 def test_progress_and_results_of_processes_reach_the_caller(tmp_path: Path) -> None:

@@ -530,6 +530,11 @@ class Config(ConfigSection):
                 f"optim.accumulate={self.optim.accumulate}: needs a VQ-VAE without prior and loss.adversarial; set "
                 "optim.accumulate=1"
             )
+        if self.optim.precision == "fp16" and self.loss.adversarial:
+            raise ValueError(
+                f"optim.precision=fp16: needs loss.adversarial=0, not {self.loss.adversarial:g}, whose weight needs "
+                "gradients without a scale; set optim.precision=bf16 or fp32"
+            )
         if self.optim.accumulate > self.optim.batch_size:
             raise ValueError(
                 f"optim.accumulate={self.optim.accumulate}: must be at most optim.batch_size="

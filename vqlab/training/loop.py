@@ -98,6 +98,8 @@ def train(
     """
     if processes != 1 and not is_launched():
         _check_processes(config, processes)
+        if observer:
+            raise InputError(f"processes={processes}: the observer would be in another process; leave it out")
         return _train_in_processes(
             config, Path(root), device, processes, progress, should_stop,
             stop_after_steps=stop_after_steps, retrain=retrain, force=force,

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from vqlab.errors import InputError
 from vqlab.quantize.ranks import gather_rows, is_distributed
 from vqlab.training.device import find_device
 
@@ -21,6 +22,8 @@ from vqlab.training.device import find_device
 RENDEZVOUS = "VQLAB_RENDEZVOUS"
 # One process may wait for another program that trains the same Run. A process that ends is noticed at once.
 _TIMEOUT = timedelta(days=7)
+# What a launcher sets beside WORLD_SIZE.
+_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 Value = TypeVar("Value")
 
@@ -227,7 +230,7 @@ def join_workers(device: str | None = None) -> Workers:
         The processes, with the device of this one.
 
     Raises:
-        InputError: if the device is not available.
+        InputError: if the device is not available, or a variable of the launcher is missing.
     """
     if not is_launched():
         return Workers(device=find_device(device))
@@ -248,6 +251,11 @@ def _initialise(device: str) -> None:
         backend = "nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(backend, init_method=f"file://{path}", rank=rank, world_size=size, timeout=_TIMEOUT)
         return
+    if missing := [name for name in _VARIABLES if name not in os.environ]:
+        raise InputError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: needs {', '.join(missing)} too; set them, or unset WORLD_SIZE to "
+            "train in one process"
+        )
     from accelerate import PartialState
 
     PartialState(cpu=device == "cpu", timeout=_TIMEOUT)

@@ -132,6 +132,7 @@ class VQVAERecipe(Recipe):
                     result = self._forward(part, decoder_only=decoder_only, record=record)
                     yield result.loss, share
                     results.append(result.detached())
+                    del result  # with its activations, before those of the next part
             # Before the optimizers change the projections, as in a step of one part.
             with torch.no_grad():
                 updates.append(self.model.quantizer(torch.cat([result.output.z_e for result in results])))
