@@ -13,6 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from vqlab import VectorQuantizer
+from vqlab.models.joined_batch_norm import JoinedBatchNorm2d
 
 RANKS, STEPS, TOKENS, DIM = 2, 45, 60, 4
 
@@ -50,6 +51,39 @@ def test_two_ranks_have_the_codebook_of_one_process_on_the_joined_batch(tmp_path
     for name, value in single.state_dict().items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], value, msg=name)
+
+
+def _normalised(parts: list[torch.Tensor], layer: torch.nn.BatchNorm2d) -> list[torch.Tensor]:
+    """Outputs and gradients of a loss that is the mean over the images of all parts, of which each rank has one."""
+    layer.load_state_dict({**layer.state_dict(), "weight": torch.tensor([0.5, 2, 1]), "bias": torch.arange(3.0)})
+    leaves = [part.clone().requires_grad_() for part in parts]
+    outputs = [layer(leaf) for leaf in leaves]
+    sum((output.tanh().sum() for output in outputs), torch.zeros(())).div(4).backward()
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    return [torch.cat(outputs).detach(), torch.cat(gradients), layer.running_mean, layer.running_var]
+
+
+def _normalise_as_rank(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    results = _normalised([_feature_maps().split([1, 3])[rank]], JoinedBatchNorm2d(3))
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _feature_maps() -> torch.Tensor:
+    return 100 + torch.randn(4, 3, 5, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
+def test_batch_normalisation_of_two_ranks_is_that_of_the_joined_batch(tmp_path: Path) -> None:
+    run_ranks(_normalise_as_rank, str(tmp_path))
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    layer = torch.nn.BatchNorm2d(3)
+    output, gradient, *statistics = _normalised([_feature_maps()], layer)
+    torch.testing.assert_close(torch.cat([rank[0] for rank in ranks]), output, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(torch.cat([rank[1] for rank in ranks]), gradient, rtol=1e-4, atol=1e-5)
+    for rank in ranks:
+        torch.testing.assert_close(rank[2:], statistics)
 
 
 def _autoencoder() -> torch.nn.Sequential:

@@ -41,11 +41,19 @@ KINDS: dict[str, dict[str, Any]] = {
         "quantizer.family": "lfq",
         "quantizer.code_dim": None,
         "quantizer.num_codes": 64,
-        "optim.learning_rate": 1e-4,
+        "optim.learning_rate": 5e-5,
     },
     "phases": {"quantizer.start_after": 4, "optim.decoder_phase": 0.3, "optim.clip_norm": 1.0, "optim.ema": 0.9},
     "parts": {"optim.accumulate": 2, "optim.on_nonfinite": "skip"},
     "vae": {"model.kind": "vae"},
+    # Biases before a batch normalisation have no gradient but rounding errors, which Adam follows at its full rate.
+    "gan": {"model.kind": "gan", "optim.learning_rate": 2e-6},
+    "adversarial": {
+        "loss.adversarial": 0.1,
+        "loss.adversarial_start": 0.2,
+        "loss.discriminator_learning_rate": 1e-5,
+        "optim.learning_rate": 5e-5,
+    },
 }
 
 
@@ -82,9 +90,11 @@ def test_two_processes_train_the_run_of_one(tmp_path: Path, kind: str) -> None:
     stored, _ = read_tensors(one.folder / "checkpoint.safetensors")
     for name, value in ranks[0].items():
         assert torch.equal(value, ranks[1][name]), name
-        torch.testing.assert_close(value, stored[f"model.{name}"], msg=name, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            value, stored[f"model.{name}"], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
     assert_same_rows(two, one)
-    if kind != "vae":
+    if kind not in ("vae", "gan"):
         usage = [np.load(run.folder / "codebook.npz")["usage"] for run in (one, two)]
         assert np.array_equal(*usage)
     assert two.provenance["processes"] == 2
@@ -101,7 +111,9 @@ def assert_same_rows(run: Run, expected: Run) -> None:
             for key in row.keys() - {"images_per_second"}:
                 equal = row[key] == other[key]
                 if isinstance(row[key], float):
-                    equal = row[key] == pytest.approx(other[key], rel=1e-4, abs=1e-5)
+                    # A ratio of gradients, of which one is near 0.
+                    tolerance = 1e-3 if key == "adversarial_weight" else 1e-4
+                    equal = row[key] == pytest.approx(other[key], rel=tolerance, abs=1e-5)
                 elif isinstance(row[key], list):  # of counts: a value may be on the other side of an edge
                     equal = sum(row[key]) == sum(other[key]) and max(np.abs(np.subtract(row[key], other[key]))) <= 1
                 assert equal, (name, row["step"], key, row[key], other[key])
@@ -115,12 +127,7 @@ def test_a_prior_trains_in_two_processes(tmp_path: Path) -> None:
     assert_same_rows(Run.open(tmp_path / "two" / one.config.id), one)
 
 
-def test_losses_that_need_the_whole_batch_in_one_process_are_refused(tmp_path: Path) -> None:
-    for changes, field in (({"model.kind": "gan"}, "model.kind=gan"), ({"loss.adversarial": 0.1}, "loss.adversarial")):
-        done = vqlab("train", "--runs", str(tmp_path), "--processes", "2", *settings({**TINY, **changes}))
-        assert done.returncode == 2
-        assert field in done.stderr
-        assert "Traceback" not in done.stderr
+def test_processes_out_of_range_and_with_an_observer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="processes=2: the observer"):
         train(config(), tmp_path, "cpu", processes=2, observer=print)
     with pytest.raises(InputError, match="processes=65: must be 2…64"):

@@ -11,14 +11,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from vqlab import Config
 from vqlab.analysis.layer_cost import layer_cost
 from vqlab.data import load_data
+from vqlab.models import VQVAE
 
 STEPS, ROUNDS = 25, 5
 TRAIN = """
@@ -80,6 +83,21 @@ def write_images(folder: Path, size: int) -> None:
             picture.save(folder / part / "photo" / f"{number:04}.png")
 
 
+def measure_channels_last() -> None:
+    """Forward and backward of the network in both layouts of memory, in turn."""
+    images = torch.rand(32, 3, 32, 32)
+    layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+    models = {name: VQVAE(Config.profile("paper")).to(memory_format=layout) for name, layout in layouts.items()}
+    times: dict[str, list[float]] = {name: [] for name in layouts}
+    for name in [*layouts] * (2 * ROUNDS):
+        batch = images.to(memory_format=layouts[name])
+        start = time.perf_counter()
+        (models[name](batch).reconstruction - batch).square().mean().backward()
+        times[name].append(1000 * (time.perf_counter() - start))
+    medians = [statistics.median(values[1:]) for values in times.values()]
+    print_row("network, layout of memory", layouts, medians, "ms", math.nan)
+
+
 def measure_training() -> None:
     """Steps of the profile paper, one thread for each process."""
     pixels = (32, 64, 128)
@@ -94,6 +112,9 @@ def measure_training() -> None:
     speeds, memory = zip(*(training(**{"optim.batch_size": size}) for size in batches), strict=True)
     print_row("training, batch", batches, speeds, "images/s", exponent(batches, speeds))
     print_row("training, batch", batches, memory, "MiB", exponent(batches, memory))
+    parts = (1, 2, 4, 8)
+    memory = [training(**{"optim.batch_size": 512, "optim.accumulate": count})[1] for count in parts]
+    print_row("training, batch of 512 in parts", parts, memory, "MiB", exponent(parts, memory))
     processes = (1, 2)
     # In turn, as the speed of a shared machine changes with the minutes.
     rounds = [[training(count, **{"optim.batch_size": 128})[0] for count in processes] for _ in range(ROUNDS)]
@@ -108,4 +129,5 @@ def measure_training() -> None:
 if __name__ == "__main__":
     print("| what | values | unit | exponent |\n|---|---|---|---|")
     measure_layer()
+    measure_channels_last()
     measure_training()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vqlab.analysis.layer_cost import step_memory_mib
 from vqlab.quantize import VectorQuantizer
-from vqlab.training.device import find_device
+from vqlab.training.device import describe_hardware, find_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def benchmark_versions() -> str:
     versions = [
         f"{name} {importlib.metadata.version(name)}" for name in ("vqlab", "torch", PEER) if _is_installed(name)
     ]
-    devices = [platform.processor() or platform.machine(), *_accelerators()]
+    devices = [describe_hardware("cpu")["processor"], *_accelerators()]
     return ", ".join([*versions, f"Python {platform.python_version()}", *devices])
 
 

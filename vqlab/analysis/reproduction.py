@@ -149,4 +149,5 @@ def _weight_difference(run: Run, again: Run) -> float:
 def _conditions(provenance: dict[str, Any]) -> dict[str, str]:
     packages = provenance.get("packages") or {}
     others = {name: str(provenance.get(name)) for name in ("python", "git", "device", "threads")}
-    return {**{name: str(version) for name, version in packages.items()}, **others}
+    hardware = provenance.get("hardware") or {}
+    return {name: str(value) for name, value in {**packages, **others, **hardware}.items()}

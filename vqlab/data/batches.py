@@ -53,14 +53,13 @@ def crop_and_flip(
     Returns:
         The augmented images.
     """
-    shifts = torch.randint(-padding, padding + 1, (2, len(pixels), 1), generator=generator)
-    return _shift_and_flip(pixels, shifts, torch.rand(len(pixels), 1, generator=generator) < 0.5)
+    return _shift_and_flip(pixels, *_draw_shifts(len(pixels), padding, generator))
 
 
 def crop_uncropped(
     uncropped: UncroppedImages, indices: Int64[Tensor, " B"], height: int, width: int, padding: int,
-    generator: torch.Generator,
-) -> UInt8[Tensor, "B C height width"]:  # fmt: skip
+    generator: torch.Generator, part: slice = slice(None), device: str = "cpu",
+) -> UInt8[Tensor, "N C height width"]:  # fmt: skip
     """Crop larger images at random positions and flip each left to right with probability ½.
 
     Each image is padded by reflection on every side; all positions in it have the same probability.
@@ -71,7 +70,9 @@ def crop_uncropped(
         height: height of a crop, pixels.
         width: width of a crop, pixels.
         padding: reflected pixels on each side, from 0 to less than ``height`` and ``width``.
-        generator: source of the random numbers, on the CPU.
+        generator: source of the random numbers, on the CPU; they are drawn for all ``indices``.
+        part: those to return. Default: all.
+        device: device of the result.
 
     Returns:
         The augmented images, 0…255.
@@ -80,18 +81,27 @@ def crop_uncropped(
     drawn = torch.rand(room.shape, generator=generator, dtype=torch.float64)
     positions = (drawn * (room + 2 * padding + 1)).long() - padding
     starts = torch.minimum(positions.clamp(min=0), room)
-    windows = uncropped.windows(indices, starts, height, width)
+    flip = torch.rand(len(indices), 1, generator=generator) < 0.5
+    windows = _upload(uncropped.windows(indices[part], starts[:, part], height, width), device)
     # What lies outside of the image is reflected at its border, which is there the border of the window, too.
     shifts = (positions - starts)[..., None]
-    return _shift_and_flip(windows, shifts, torch.rand(len(indices), 1, generator=generator) < 0.5)
+    return _shift_and_flip(windows, shifts[:, part], flip[part])
+
+
+def _draw_shifts(
+    count: int, padding: int, generator: torch.Generator
+) -> tuple[Int64[Tensor, "2 count 1"], Bool[Tensor, "count 1"]]:
+    shifts = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator)
+    return shifts, torch.rand(count, 1, generator=generator) < 0.5
 
 
 def _shift_and_flip(
     pixels: UInt8[Tensor, "B C H W"], shifts: Int64[Tensor, "2 B 1"], flip: Bool[Tensor, "B 1"]
 ) -> UInt8[Tensor, "B C H W"]:
     count, channels, height, width = pixels.shape
-    rows = _reflect(torch.arange(height) + shifts[0], height)
-    columns = _reflect(torch.arange(width) + shifts[1], width)
+    shifts, flip = _upload(shifts, pixels.device), _upload(flip, pixels.device)
+    rows = _reflect(torch.arange(height, device=pixels.device) + shifts[0], height)
+    columns = _reflect(torch.arange(width, device=pixels.device) + shifts[1], width)
     columns = torch.where(flip, columns.flip(1), columns)
     indices = (rows[:, :, None] * width + columns[:, None, :]).reshape(count, 1, -1).expand(-1, channels, -1)
     return pixels.flatten(2).gather(2, indices).view_as(pixels)
@@ -100,6 +110,13 @@ def _shift_and_flip(
 def _reflect(index: Tensor, size: int) -> Tensor:
     index = index.abs()
     return torch.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def _upload(values: Tensor, device: str | torch.device) -> Tensor:
+    """Begin a copy to a device: from pinned memory, so that the host goes on to the next batch."""
+    if torch.device(device).type == "cuda" and not values.is_cuda:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def to_float(pixels: UInt8[Tensor, "B C H W"], device: str) -> Float[Tensor, "B C H W"]:
@@ -116,7 +133,7 @@ def to_float(pixels: UInt8[Tensor, "B C H W"], device: str) -> Float[Tensor, "B 
         >>> to_float(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), "cpu").flatten()
         tensor([1., 1., 1.])
     """
-    return pixels.to(device, non_blocking=True).float().div_(255)
+    return _upload(pixels, device).float().div_(255)
 
 
 def batches(
@@ -150,15 +167,16 @@ def batches(
         if step < start:
             continue
         generator = seeded_generator(seed, epoch, step)
+        own = slice(None) if part is None else part(len(indices))
         if augment and random_crop and images.uncropped is not None:
             height, width = images.pixels.shape[2:]
-            pixels = crop_uncropped(images.uncropped, indices, height, width, crop_padding, generator)
+            pixels = crop_uncropped(images.uncropped, indices, height, width, crop_padding, generator, own, device)
         else:
-            pixels = images.pixels[indices]
+            pixels = _upload(images.pixels[indices[own]], device)
             if augment:
-                pixels = crop_and_flip(pixels, crop_padding, generator)
-        own = slice(None) if part is None else part(len(indices))
-        yield to_float(pixels[own], device), images.labels[indices[own]].to(device, non_blocking=True)
+                shifts, flip = _draw_shifts(len(indices), crop_padding, generator)
+                pixels = _shift_and_flip(pixels, shifts[:, own], flip[own])
+        yield to_float(pixels, device), _upload(images.labels[indices[own]], device)
 
 
 def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Iterator[ImageBatch]:
@@ -173,4 +191,4 @@ def ordered_batches(images: Images, batch_size: int, device: str = "cpu") -> Ite
         Images in [0, 1], (B, C, H, W), and labels, (B,).
     """
     for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
-        yield to_float(pixels, device), labels.to(device, non_blocking=True)
+        yield to_float(pixels, device), _upload(labels, device)

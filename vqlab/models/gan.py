@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from vqlab.config import Config, GANConfig
+from vqlab.models.joined_batch_norm import JoinedBatchNorm2d
 from vqlab.models.prenorm import Scale
 
 # Height and width of the smallest feature map, and the standard deviation of the generator's initial weights.
@@ -42,10 +43,10 @@ class Generator(nn.Sequential):
         ]
         for channels in (first, first // 2):
             layers += [
-                nn.BatchNorm2d(channels), nn.ReLU(),
+                JoinedBatchNorm2d(channels), nn.ReLU(),
                 nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1),
             ]  # fmt: skip
-        layers += [nn.BatchNorm2d(config.width), nn.ReLU()]
+        layers += [JoinedBatchNorm2d(config.width), nn.ReLU()]
         super().__init__(
             *layers, nn.ConvTranspose2d(config.width, image_channels, 4, stride=2, padding=1), nn.Sigmoid()
         )

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqlab.config import Config
+from vqlab.models.joined_batch_norm import JoinedBatchNorm2d
 from vqlab.models.prenorm import PIXEL_MEAN, PIXEL_SCALE, Scale
 
 _INIT_STD = 0.02
@@ -59,7 +60,7 @@ class PatchDiscriminator(nn.Sequential):
                 stride = 1 if index == count else 2
                 layers += [
                     nn.Conv2d(width, 2 * width, 4, stride=stride, padding=1, bias=False),
-                    nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2),
+                    JoinedBatchNorm2d(2 * width), nn.LeakyReLU(0.2),
                 ]  # fmt: skip
                 width *= 2
             super().__init__(*layers, nn.Conv2d(width, 1, 4, padding=1))

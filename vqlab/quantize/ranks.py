@@ -7,6 +7,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 
 def is_distributed() -> bool:
@@ -40,6 +41,34 @@ def sum_over_ranks(values: Tensor) -> Tensor:
         total = total.clone()
         dist.all_reduce(total)
     return total
+
+
+def sum_over_ranks_with_graph(values: Tensor) -> Tensor:
+    """Add up the values of all ranks; the gradient of the sum is the sum of its gradients on all ranks.
+
+    Args:
+        values: Values of this rank, of one shape on all ranks.
+
+    Returns:
+        The sums, with their graph.
+
+    Example:
+        >>> sum_over_ranks_with_graph(torch.ones(2))
+        tensor([1., 1.])
+    """
+    return _SumOverRanks.apply(values) if is_distributed() else values
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """All-reduce forward and backward: each rank's loss depends on the values of all."""
+
+    @staticmethod
+    def forward(_: FunctionCtx, values: Tensor) -> Tensor:
+        return sum_over_ranks(values)
+
+    @staticmethod
+    def backward(_: FunctionCtx, gradient: Tensor) -> Tensor:
+        return sum_over_ranks(gradient)
 
 
 def logsumexp_over_ranks(values: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+from pathlib import Path
 
 import torch
 
@@ -35,6 +37,43 @@ def find_device(name: str | None = None) -> str:
             f"device={name!r}: is not available on this machine; use cpu, or omit the device to select it automatically"
         ) from None
     return name
+
+
+def describe_hardware(device: str) -> dict[str, str]:
+    """Name what computes.
+
+    Args:
+        device: a torch device.
+
+    Returns:
+        ``processor``; on CUDA also ``accelerator``, ``driver``, and the version ``cuda`` that torch was built for.
+
+    Example:
+        >>> list(describe_hardware("cpu"))
+        ['processor']
+    """
+    names = {"processor": _processor()}
+    if torch.device(device).type == "cuda":
+        names |= {
+            "accelerator": torch.cuda.get_device_name(device), "driver": _driver(), "cuda": str(torch.version.cuda)
+        }  # fmt: skip
+    return names
+
+
+def _processor() -> str:
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return output.splitlines()[0].strip() if output else "unknown"
 
 
 def slow_precision(precision: str, device: str = "cpu") -> str:

@@ -97,7 +97,6 @@ def train(
         SystemExit: after SIGTERM, with status 143, when the checkpoint is written.
     """
     if processes != 1 and not is_launched():
-        _check_processes(config, processes)
         if observer:
             raise InputError(f"processes={processes}: the observer would be in another process; leave it out")
         return _train_in_processes(
@@ -105,7 +104,6 @@ def train(
             stop_after_steps=stop_after_steps, retrain=retrain, force=force,
         )  # fmt: skip
     workers = join_workers(device)
-    _check_processes(config, workers.size)
     with workers.main_first():
         config = find_run(Path(root), config)
         if retrain and workers.is_main:
@@ -148,18 +146,6 @@ def _lock(run: Run, workers: Workers, should_stop: Callable[[], bool]) -> Iterat
         workers.wait()
 
 
-def _check_processes(config: Config, processes: int) -> None:
-    """InputError if the processes together do not train as one."""
-    if processes == 1:
-        return
-    if config.model.kind == "gan" or config.loss.adversarial:
-        field = "model.kind=gan" if config.model.kind == "gan" else f"loss.adversarial={config.loss.adversarial:g}"
-        raise InputError(
-            f"{field}: trains in one process, not {processes}, because each would normalise its discriminator's "
-            "features by its own part of the batch; start it without --processes and torchrun"
-        )
-
-
 def _check_memory_of_prior(run: Run, device: str) -> None:
     """Check the memory of a prior before its VQ-VAE is trained, which checks its own."""
     if not is_finished(run.folder.parent, run.config.codec()):
@@ -195,6 +181,8 @@ class _Training:
         # Of the code that this process has loaded; it takes long to collect, so not at each save.
         self.provenance = {
             **collect_provenance(device, self.config.seed, self.recipe.data.fingerprint),
+            "precision": self.config.optim.precision,
+            "compile": self.config.optim.compile,
             **({"processes": workers.size} if workers.size > 1 else {}),
         }
         self.data_key = source_key(self.config.data)

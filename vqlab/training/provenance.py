@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from vqlab.training.device import describe_hardware
 from vqlab.versions import package_version
 
 PACKAGES = ("vqlab", "torch", "torchvision", "numpy", "piq", "safetensors")
@@ -25,13 +26,14 @@ def collect_provenance(device: str, seed: int, fingerprint: str) -> dict[str, An
     Returns:
         JSON values: ``packages`` (version by name of PACKAGES; None if not installed), ``python``, ``git`` (commit
         of vqlab's checkout, with ``-dirty`` if files differ from it; None outside a checkout), ``device``,
-        ``threads`` (torch's CPU threads), ``seed`` and ``data_fingerprint``.
+        ``hardware`` (see ``describe_hardware``), ``threads`` (torch's CPU threads), ``seed`` and ``data_fingerprint``.
     """
     return {
         "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "git": _git_commit(Path(__file__).resolve().parents[2]),
         "device": device,
+        "hardware": describe_hardware(device),
         "threads": torch.get_num_threads(),
         "seed": seed,
         "data_fingerprint": fingerprint,

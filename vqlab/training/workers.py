@@ -170,13 +170,12 @@ class Workers:
         dist.all_reduce(weighted, group=self.control)
         return dict(zip(values, weighted.tolist(), strict=True))
 
-    def join_gradients(self, weights: Iterable[nn.Parameter], loss: Tensor, share: float) -> Tensor:
-        """Replace the gradients by those of the joined batch, where the loss is a mean over its items.
+    def join_gradients(self, weights: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+        """Replace the gradients by those of the joined batch.
 
         Args:
-            weights: the weights; those without a gradient have none in any process.
-            loss: the loss of this process, a scalar.
-            share: weight of this process; those of all add up to 1.
+            weights: the weights, with the gradients of ``loss``; those without one have none in any process.
+            loss: the part of this process in the loss of the joined batch, which is the sum of the parts; a scalar.
 
         Returns:
             The loss over the joined batch, without a graph.
@@ -184,12 +183,16 @@ class Workers:
         if self.size == 1:
             return loss.detach()
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        joined = torch.cat([loss.detach().reshape(1), *(gradient.reshape(-1) for gradient in gradients)]).mul_(share)
+        joined = torch.cat([loss.detach().reshape(1), *(gradient.reshape(-1) for gradient in gradients)])
         dist.all_reduce(joined)
         total, *parts = joined.split([1, *(gradient.numel() for gradient in gradients)])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
         return total[0]
+
+
+# A training in this process on its CPU.
+ALONE = Workers()
 
 
 def is_launched() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,16 +215,16 @@ class Recipe(ABC):
         dtype = torch.float16 if precision == "fp16" else torch.bfloat16
         return torch.autocast(torch.device(self.device).type, dtype, enabled=precision != "fp32")
 
-    def maybe_compile(self, module: nn.Module) -> Any:
-        """Compile a module if the Config says so.
+    def maybe_compile(self, function: Callable[..., Any]) -> Any:
+        """Compile a function if the Config says so.
 
         Args:
-            module: any module.
+            function: any module or function.
 
         Returns:
-            ``torch.compile(module)`` if ``optim.compile`` is True, else the module.
+            ``torch.compile(function)`` if ``optim.compile`` is True, else the function.
         """
-        return torch.compile(module) if self.config.optim.compile else module
+        return torch.compile(function) if self.config.optim.compile else function
 
     def build_adam(self, module: nn.Module, **options: Any) -> torch.optim.Adam:
         """Build an Adam optimizer of a module's parameters.
@@ -279,10 +279,10 @@ class Recipe(ABC):
         """
         for optimizer in optimizers.values():
             clear_gradients(optimizer)
-        total = self._backward(loss)
+        total = self._backward(loss, self.workers.share(self.items(context)))
         groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
         weights = [weight for group in groups for weight in group["params"]]
-        total = self.workers.join_gradients(weights, total, self.workers.share(self.items(context)))
+        total = self.workers.join_gradients(weights, total)
         self.scaler.unscale(optimizers.values())
         self.finite_check.observe(total, context.step)
         if self.guard is not None:
@@ -292,12 +292,14 @@ class Recipe(ABC):
         self.scaler.step(optimizers.values())
         return total
 
-    def _backward(self, loss: Tensor | Iterable[tuple[Tensor, float]]) -> Tensor:
+    def _backward(self, loss: Tensor | Iterable[tuple[Tensor, float]], share: float) -> Tensor:
+        """The backward pass of this process's share of the loss, and that share."""
         if isinstance(loss, Tensor):
+            loss = loss if share == 1 else loss * share
             self.scaler.scale(loss).backward()
             return loss.detach()
         total = torch.zeros((), device=self.device)
-        for part, share in loss:
-            self.scaler.scale(part * share).backward()
-            total += part.detach() * share
+        for part, part_share in loss:
+            self.scaler.scale(part * (part_share * share)).backward()
+            total += part.detach() * (part_share * share)
         return total

@@ -38,8 +38,9 @@ class GANRecipe(Recipe):
         """Train the discriminator on real and generated images, then the generator against it."""
         images, _ = batch
         self.schedule_learning_rates(context)
-        shape = (len(images), self.config.gan.latent_dim)
+        shape = (self.items(context), self.config.gan.latent_dim)
         noise = torch.randn(shape, generator=self.noise_generator(context), device=self.device)
+        noise = noise[self.workers.part(len(noise))]
         kind = self.config.gan.loss
         with self.autocast():
             fake = self.generator(noise)
@@ -58,7 +59,7 @@ class GANRecipe(Recipe):
             "score_real": float(real_scores.detach().mean()),
             "score_fake": float(fake_scores.detach().mean()),
         }
-        return StepMetrics(values)
+        return StepMetrics(self.workers.mean(values, self.workers.share(self.items(context))))
 
     def epoch_metrics(self) -> dict[str, Any]:
         """Measure the spread of samples: each pixel's standard deviation over them, averaged; 0 is mode collapse."""

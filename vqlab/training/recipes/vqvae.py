@@ -25,7 +25,7 @@ from vqlab.training.optimizers import build_optimizers
 from vqlab.training.recipes.accumulation import PassResult, join_results
 from vqlab.training.recipes.adversarial import AdversarialTerm
 from vqlab.training.recipes.base import Recipe, StepContext, StepMetrics
-from vqlab.training.recipes.reconstruction import ReconstructionCriterion
+from vqlab.training.recipes.reconstruction import ReconstructionCriterion, ReconstructionLoss
 
 # Windows of a training in which usage is counted, at most; a training of more epochs has one window per epoch.
 USAGE_WINDOWS = 24
@@ -47,12 +47,12 @@ class VQVAERecipe(Recipe):
         Raises:
             InputError: if ``quantizer.start_after`` is not below the steps of an epoch.
         """
-        self.forward = self.maybe_compile(self.model)
+        self.compiled_losses = self.maybe_compile(self._losses)
         self.model_optimizers = build_optimizers(self.model, self.config.optim)
         self.optimizers = dict(self.model_optimizers)
         self.adversarial = None
         if self.config.loss.adversarial:
-            self.adversarial = AdversarialTerm(self.config, self.model.decoder, self.device)
+            self.adversarial = AdversarialTerm(self.config, self.model.decoder, self.workers)
             self.modules["discriminator"] = self.adversarial.discriminator
             self.optimizers["adam_discriminator"] = self.adversarial.optimizer
         self.criterion = ReconstructionCriterion(self.config, self.data, self.device)
@@ -110,14 +110,19 @@ class VQVAERecipe(Recipe):
 
     def _forward(self, images: Tensor, *, decoder_only: bool, record: bool) -> PassResult:
         """One forward pass and its losses, and the gradients of each token if they are recorded."""
+        # A compiled graph does not give the gradients at the quantizer, which lies inside of it.
+        losses = self._losses if record else self.compiled_losses
         with self.autocast():
-            output = self._frozen_forward(images) if decoder_only else self.forward(images)
-            reconstruction = self.criterion(output.reconstruction, images)
+            output, reconstruction = losses(images, decoder_only=decoder_only)
         records = {}
         if record:
             own = gradient_records(reconstruction.total, output, self.model.quantizer, self.scaler.factor)
             records = {name: self.workers.gather(values) for name, values in own.items()}
         return PassResult(output, reconstruction, reconstruction.total + output.quantized.loss, records)
+
+    def _losses(self, images: Tensor, *, decoder_only: bool) -> tuple[VQVAEOutput, ReconstructionLoss]:
+        output = self._frozen_forward(images) if decoder_only else self.model(images)
+        return output, self.criterion(output.reconstruction, images)
 
     def _optimize_parts(self, images: Tensor, context: StepContext, *, decoder_only: bool, record: bool) -> PassResult:
         """A step whose batch is computed in parts (``optim.accumulate``); the codebooks see the whole batch once."""
@@ -166,7 +171,8 @@ class VQVAERecipe(Recipe):
             self.optimizer_step(result.loss, self.model_optimizers, context)
             return
         reconstruction = result.output.reconstruction
-        adversarial_loss = term.generator_term(reconstruction, result.reconstruction.total)
+        share = self.workers.share(self.items(context))
+        adversarial_loss = term.generator_term(reconstruction, result.reconstruction.total, share)
         self.optimizer_step(result.loss + adversarial_loss, self.model_optimizers, context)
         discriminator_loss = term.discriminator_term(reconstruction.detach(), images)
         self.optimizer_step(discriminator_loss, {"adam": term.optimizer}, context)

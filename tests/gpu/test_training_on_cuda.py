@@ -1,0 +1,37 @@
+"""A training on CUDA: its batches, what its provenance says, and checkpoints that go on on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from command_processes import TINY
+
+from vqlab import Config, train
+from vqlab.data import batches, load_data
+
+
+@pytest.mark.parametrize("random_crop", [False, True])
+def test_crops_and_flips_on_the_device_are_those_of_the_cpu(random_crop: bool) -> None:
+    config = Config.profile("quick", **{**TINY, "data.random_crop": random_crop})
+    images = load_data(config.data).train
+    both = (
+        batches(images, 16, seed=1, epoch=0, augment=True, random_crop=random_crop, device=device)
+        for device in ("cpu", "cuda")
+    )
+    for (pixels, labels), (uploaded, uploaded_labels) in zip(*both, strict=True):
+        assert uploaded.is_cuda
+        torch.testing.assert_close(uploaded.cpu(), pixels, rtol=1e-6, atol=0)
+        assert torch.equal(uploaded_labels.cpu(), labels)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_training_on_cuda_goes_on_on_a_cpu(tmp_path: Path, precision: str) -> None:
+    config = Config.profile("quick", **{**TINY, "optim.precision": precision})
+    begun = train(config, tmp_path, "cuda", stop_after_steps=9)
+    assert begun.provenance["hardware"]["accelerator"] == torch.cuda.get_device_name()
+    assert begun.provenance["precision"] == precision
+    run = train(config, tmp_path, "cpu")
+    assert run.finished
+    assert run.metrics("epoch")["psnr"].notna().all()
