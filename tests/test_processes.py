@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +20,14 @@ import torch.distributed as dist
 from command_processes import TINY, Command, run_program, run_ranks, settings, vqlab
 from torch.multiprocessing import ProcessRaisedException
 
+import vqlab.training.evaluation as evaluation
 import vqlab.training.loop as loop
+import vqlab.training.sampling as sampling
 from vqlab import Config, InputError, Run, train
+from vqlab.files import read_json
 from vqlab.training.files import read_tensors
 from vqlab.training.logs import read_rows
-from vqlab.training.workers import RENDEZVOUS
+from vqlab.training.workers import RENDEZVOUS, join_workers
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="this torch has no gloo")
 
@@ -125,6 +129,34 @@ def test_a_prior_trains_in_two_processes(tmp_path: Path) -> None:
     run_ranks(train_as_rank, str(tmp_path), changes)
     one = train(config(**changes), tmp_path / "one", "cpu")
     assert_same_rows(Run.open(tmp_path / "two" / one.config.id), one)
+
+
+def evaluate_as_rank(rank: int, folder: str) -> None:
+    """Evaluate a Run as one of two processes, with batches so small that each has several."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), RENDEZVOUS: f"{folder}/rendezvous"}
+    evaluation.BATCH_SIZE = sampling.BATCH_SIZE = 5
+    (run,) = (Run.open(path) for path in Path(folder, "two").iterdir())
+    columns = run.evaluation(workers=join_workers("cpu"))
+    Path(folder, f"{rank}.json").write_text(json.dumps(columns))
+    dist.destroy_process_group()
+
+
+def test_two_processes_measure_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 5)
+    monkeypatch.setattr(sampling, "BATCH_SIZE", 5)
+    changes = {"model.kind": "vae", "data.test_limit": 23, "evaluation.samples": 18, "optim.epochs": 1}
+    one = train(config(**changes), tmp_path / "one", "cpu")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    expected = one.evaluation("cpu")
+    run_ranks(evaluate_as_rank, str(tmp_path))
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    stored = read_json(tmp_path / "two" / one.config.id / "evaluation.json")
+    assert ranks[0] == ranks[1] == stored
+    assert stored.keys() == expected.keys()
+    for name, value in expected.items():
+        assert stored[name] == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value), name
+    assert expected["sample_fd_classifier"] > 0
 
 
 def test_processes_out_of_range_and_with_an_observer_are_refused(tmp_path: Path) -> None:

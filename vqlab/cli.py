@@ -242,10 +242,15 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure a Run on its test images, or on those of another source, and print the metrics as JSON."""
     from vqlab.training import Run
+    from vqlab.training.workers import join_workers
 
-    run = Run.open(folder)
-    columns = run.evaluation_on(test_data, device) if test_data else run.evaluation(device, inception=inception)
-    print(json.dumps(columns, indent=2))
+    run, workers = Run.open(folder), join_workers(device)
+    if test_data:
+        columns = run.evaluation_on(test_data, workers=workers)
+    else:
+        columns = run.evaluation(inception=inception, workers=workers)
+    if workers.is_main:
+        print(json.dumps(columns, indent=2))
 
 
 @app.command()
@@ -619,9 +624,10 @@ def main() -> None:
 def _run_command() -> int:
     """Run the command and return its exit status."""
     command, processes = sys.argv[1:2], os.environ.get("WORLD_SIZE", "1")
-    if processes != "1" and command != ["train"]:
+    if processes != "1" and command not in (["train"], ["evaluate"]):
         return _print_error(
-            f"{' '.join(command)}: runs in one process, not {processes}; only `vqlab train` shares", USAGE
+            f"{' '.join(command)}: runs in one process, not {processes}; only `vqlab train` and `vqlab evaluate` share",
+            USAGE,
         )
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -45,7 +46,43 @@ _NOISE_BATCH_SIZE = 256
 BatchSource = Callable[[], Iterable[Float[Tensor, "B C H W"]]]
 
 
-def reconstruction_distances(source: BatchSource, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
+class Sharing(Protocol):
+    """Processes that measure one set of images together, each a part of it."""
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """Let one process run the ``with`` block before the others.
+
+        Returns:
+            The context manager.
+        """
+
+    def gather(self, rows: Float[Tensor, "N D"]) -> Float[Tensor, "M D"]:
+        """Join the rows of all processes.
+
+        Args:
+            rows: those of this process.
+
+        Returns:
+            Those of all, in the order of the images.
+        """
+
+
+class _Alone:
+    """One process."""
+
+    def main_first(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def gather(self, rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        return rows
+
+
+ALONE = _Alone()
+
+
+def reconstruction_distances(
+    source: BatchSource, data: ImageData, device: str, *, inception: bool, sharing: Sharing = ALONE
+) -> dict[str, Any]:
     """Compare reconstructions of the test images with the test images.
 
     Args:
@@ -53,14 +90,17 @@ def reconstruction_distances(source: BatchSource, data: ImageData, device: str, 
         data: the images.
         device: device of the feature extractors.
         inception: whether to measure FID and KID too, which takes hours on a CPU.
+        sharing: the processes that call this together; ``source`` then has the part of this one. Default: this one.
 
     Returns:
         The columns of this module with the prefix ``r``: ``rfd_classifier``, ``rfid`` and so on.
     """
-    return _distances("r", source, data, "test", device, inception=inception)
+    return _distances("r", source, data, "test", device, inception, sharing)
 
 
-def sample_distances(source: BatchSource, data: ImageData, device: str, *, inception: bool) -> dict[str, Any]:
+def sample_distances(
+    source: BatchSource, data: ImageData, device: str, *, inception: bool, sharing: Sharing = ALONE
+) -> dict[str, Any]:
     """Compare samples with the training images.
 
     Args:
@@ -68,11 +108,12 @@ def sample_distances(source: BatchSource, data: ImageData, device: str, *, incep
         data: the images.
         device: device of the feature extractors.
         inception: whether to measure FID and KID too, which takes hours on a CPU.
+        sharing: as for ``reconstruction_distances``.
 
     Returns:
         The columns of this module with the prefix ``sample_``: ``sample_fd_classifier``, ``sample_fid`` and so on.
     """
-    return _distances("sample_", source, data, "train", device, inception=inception)
+    return _distances("sample_", source, data, "train", device, inception, sharing)
 
 
 def real_image_distances(data: ImageData, device: str = "cpu", *, inception: bool = False) -> dict[str, Any]:
@@ -95,16 +136,19 @@ def real_image_distances(data: ImageData, device: str = "cpu", *, inception: boo
 
 
 def _distances(
-    prefix: str, source: BatchSource, data: ImageData, split: str, device: str, *, inception: bool
+    prefix: str, source: BatchSource, data: ImageData, split: str, device: str, inception: bool, sharing: Sharing
 ) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name in ("fd_classifier", "fid"):
         try:
-            extractor = _build_extractor(name, data, device, inception=inception)
+            # The others find classifier and statistics in the cache.
+            with sharing.main_first():
+                extractor = _build_extractor(name, data, device, inception=inception)
+                reference = reference_statistics(extractor, data, split, device)
         except InputError as error:
             columns |= {f"{prefix}{name}": None, f"{prefix}{name}_reason": str(error)}
             continue
-        reference, features = reference_statistics(extractor, data, split, device), extractor.features(source())
+        features = sharing.gather(extractor.features(source()).to(device)).cpu()
         columns |= {f"{prefix}{column}": value for column, value in _compare(name, features, reference).items()}
         counts = f"{len(features)} images, {reference.moments.count} of {split}"
         columns[f"{prefix}{name}_by"] = f"{extractor.title}; {counts}"

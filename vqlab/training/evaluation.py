@@ -16,16 +16,16 @@ from vqlab.metrics.pixels import mse, pooled_psnr, psnr, ssim
 from vqlab.models import VAE, VQVAE
 from vqlab.quantize.usage import count_codes, joint_entropy_bits, perplexity, utilisation
 from vqlab.training.run_folder import RunFolder
-from vqlab.training.sampling import draw_samples
-from vqlab.training.workers import Workers
+from vqlab.training.sampling import BATCH_SIZE, draw_samples
+from vqlab.training.workers import ALONE, Workers
 
 _AUTOENCODERS = ("vqvae", "vae")
-_BATCH_SIZE = 250
 
 
 def evaluate(
-    run: RunFolder, device: str = "cpu", *, inception: bool = False, codec_columns: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    run: RunFolder, device: str = "cpu", *, inception: bool = False, codec_columns: Mapping[str, Any] | None = None,
+    workers: Workers = ALONE,
+) -> dict[str, Any]:  # fmt: skip
     """Measure the reconstructions and samples of a Run, without writing a file; ``Run.evaluation`` stores the result.
 
     Args:
@@ -35,6 +35,7 @@ def evaluate(
             they take hours.
         codec_columns: for a prior, the evaluation of its VQ-VAE, whose columns are copied into the result. Default
             none.
+        workers: processes that call this together; each measures a part of the images. Default: this one alone.
 
     Returns:
         Columns by name: ``data`` and the number of test ``images``; for a VQ-VAE and a VAE, the columns of
@@ -49,9 +50,10 @@ def evaluate(
     model = run.model(device)
     parameters = sum(weight.numel() for weight in model.parameters())
     if kind in _AUTOENCODERS:
-        columns = pixel_metrics(model, data, run.config, device)
+        columns = pixel_metrics(model, data, run.config, device, workers=workers)
+        sharing = _sharing(len(data.test), workers)
         columns |= reconstruction_distances(
-            lambda: _reconstructions(model, data, device), data, device, inception=inception
+            lambda: _reconstructions(model, data, device, sharing), data, device, inception=inception, sharing=sharing
         )
     elif kind == "gan":
         columns = {"data": data.name, "images": len(data.test)}
@@ -60,7 +62,11 @@ def evaluate(
         parameters += columns.get("parameters", 0)
     if kind != "vqvae":
         count = run.config.evaluation.samples or len(data.test)
-        columns |= sample_distances(lambda: draw_samples(run, count, device=device), data, device, inception=inception)
+        sharing = _sharing(count, workers)
+        columns |= sample_distances(
+            lambda: draw_samples(run, count, device=device, workers=sharing), data, device, inception=inception,
+            sharing=sharing,
+        )  # fmt: skip
         columns["samples"] = count
     return {**columns, "parameters": parameters}
 
@@ -68,7 +74,7 @@ def evaluate(
 @torch.no_grad()
 def pixel_metrics(
     model: VQVAE | VAE, data: ImageData, config: Config, device: str, *, held_out: bool = False,
-    workers: Workers | None = None,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare the reconstructions of all test images with the images.
 
@@ -79,7 +85,7 @@ def pixel_metrics(
         device: the torch device that computes.
         held_out: whether ``data.held_out`` is measured, which are the validation images if there are any. Default
             False: the test images.
-        workers: processes that call this together; each measures a part of the images. Default None: this one alone.
+        workers: processes that call this together; each measures a part of the images. Default: this one alone.
 
     Returns:
         ``data``, the measured ``part`` (``test`` or ``validation``), the number of ``images``, and the means over
@@ -88,7 +94,6 @@ def pixel_metrics(
         the part (``perplexity_window`` is ``data set``), the columns of ``usage_columns`` and the number of ``tokens``;
         for vectors of several codes the means over their places, and the tokens of all places.
     """
-    workers = workers or Workers(device=device)
     part = data.held_out if held_out else data.test
     own = part.section(workers.part(len(part)))
     codes = (config.quantizer.num_codes, config.quantizer.codes_per_vector)
@@ -155,8 +160,15 @@ def _usage_metrics(counts: Tensor, joint_bits: float | None) -> dict[str, Any]:
     }
 
 
-def _reconstructions(model: VQVAE | VAE, data: ImageData, device: str) -> Iterator[Tensor]:
-    for images, _ in ordered_batches(data.test, _BATCH_SIZE, device):
+def _sharing(count: int, workers: Workers) -> Workers:
+    """The processes, or each for itself if there are fewer batches than processes."""
+    return workers if math.ceil(count / BATCH_SIZE) >= workers.size else ALONE
+
+
+def _reconstructions(model: VQVAE | VAE, data: ImageData, device: str, workers: Workers) -> Iterator[Tensor]:
+    batches = workers.part(math.ceil(len(data.test) / BATCH_SIZE))
+    own = data.test.section(slice(batches.start * BATCH_SIZE, batches.stop * BATCH_SIZE))
+    for images, _ in ordered_batches(own, BATCH_SIZE, device):
         with torch.no_grad():
             reconstruction = model(images).reconstruction
         yield reconstruction

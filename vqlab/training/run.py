@@ -23,6 +23,7 @@ from vqlab.training.retraining import find_run
 from vqlab.training.run_folder import RunFolder
 from vqlab.training.run_values import read_measures
 from vqlab.training.sampling import draw_samples
+from vqlab.training.workers import Workers
 
 
 class Run(RunFolder):
@@ -60,7 +61,9 @@ class Run(RunFolder):
         """
         return draw_samples(self, count, seed=seed, device=device, **settings)
 
-    def evaluation(self, device: str | None = None, *, inception: bool | None = None) -> dict[str, Any]:
+    def evaluation(
+        self, device: str | None = None, *, inception: bool | None = None, workers: Workers | None = None
+    ) -> dict[str, Any]:
         """Measure the Run on its test images, or read the result of an earlier call from ``evaluation.json``.
 
         The Run is measured again if the file lacks columns, as that of an older version of vqlab may, provided that
@@ -70,6 +73,8 @@ class Run(RunFolder):
             device: the torch device that computes; None (default) selects CUDA if this machine has it, else the CPU.
             inception: whether FID and KID are measured, which needs the weights of Inception. None (default) measures
                 them on CUDA only, and does not try again if the weights could not be had before.
+            workers: processes that call this together, each for a part of the images, with a shared folder of Runs;
+                see ``join_workers``. None (default): this one alone.
 
         Returns:
             The columns of ``vqlab.training.evaluation.evaluate``.
@@ -79,30 +84,36 @@ class Run(RunFolder):
             ChangedDataError: if the images are not those that the Run was trained on.
         """
         self.check_data()
-        path, device = self.folder / "evaluation.json", find_device(device)
+        workers = workers or Workers(device=find_device(device))
+        path, device = self.folder / "evaluation.json", workers.device
         requested = device.startswith("cuda") if inception is None else inception
         stored = read_measures(path) if path.is_file() else {}
         if stored.get("mse") is not None:  # Runs of version 0.1 were measured without it
             stored.setdefault("psnr_pooled", pooled_psnr(stored["mse"]))
-        if _is_complete(stored, self.config.kind, inception=requested, retry=inception is True):
+        complete = _is_complete(stored, self.config.kind, inception=requested, retry=inception is True)
+        if workers.broadcast(complete):
             return stored
         codec = self.codec()
         try:
-            codec_columns = {} if codec is self else codec.evaluation(device, inception=requested)
-            columns = evaluate(self, device, inception=requested, codec_columns=codec_columns)
+            codec_columns = {} if codec is self else codec.evaluation(inception=requested, workers=workers)
+            columns = evaluate(self, device, inception=requested, codec_columns=codec_columns, workers=workers)
         except InputError:
             if not stored:
                 raise
             return stored
-        write_json(path, columns)
+        if workers.is_main:
+            write_json(path, columns)
         return columns
 
-    def evaluation_on(self, source: str, device: str | None = None) -> dict[str, Any]:
+    def evaluation_on(
+        self, source: str, device: str | None = None, *, workers: Workers | None = None
+    ) -> dict[str, Any]:
         """Measure the pixels of an autoencoder on the test images of another source, or read an earlier result.
 
         Args:
             source: as ``data.source`` of a Config: ``photos``, ``cifar10`` or ``folder:PATH``; all its test images.
             device: the torch device that computes; None (default) selects CUDA if this machine has it, else the CPU.
+            workers: as for ``evaluation``.
 
         Returns:
             The columns of ``vqlab.training.evaluation.pixel_metrics``; they are stored in the folder of the Run under
@@ -115,11 +126,13 @@ class Run(RunFolder):
         self.require_kind("vqvae", "vae")
         changes = {"source": source, "validation": 0, "test_limit": None, "random_crop": False}
         data = load_data(self.config.data.model_copy(update=changes))
-        path, device = self.folder / f"evaluation_{data.fingerprint}.json", find_device(device)
-        if path.is_file():
+        workers = workers or Workers(device=find_device(device))
+        path, device = self.folder / f"evaluation_{data.fingerprint}.json", workers.device
+        if workers.broadcast(path.is_file()):
             return read_measures(path)
-        columns = pixel_metrics(self.model(device), data, self.config, device)
-        write_json(path, columns)
+        columns = pixel_metrics(self.model(device), data, self.config, device, workers=workers)
+        if workers.is_main:
+            write_json(path, columns)
         return columns
 
     def __repr__(self) -> str:

@@ -14,8 +14,9 @@ from vqlab.errors import InputError
 from vqlab.models import CodeTransformer, LatentDiffusion
 from vqlab.training.codes import check_codebook
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.workers import ALONE, Workers
 
-_BATCH_SIZE = 250
+BATCH_SIZE = 250
 _SETTINGS = {
     "transformer": ("label", "temperature", "top_k", "top_p", "known_codes", "use_cache"),
     "diffusion": ("label",),
@@ -41,7 +42,7 @@ def open_prior(prior: RunFolder, codec: RunFolder, device: str = "cpu") -> CodeT
 
 
 def draw_samples(
-    run: RunFolder, count: int, *, seed: int = 0, device: str = "cpu", **settings: Any
+    run: RunFolder, count: int, *, seed: int = 0, device: str = "cpu", workers: Workers = ALONE, **settings: Any
 ) -> Iterator[Float[Tensor, "B C H W"]]:
     """Sample images in batches.
 
@@ -50,6 +51,7 @@ def draw_samples(
         count: number of images, at least 1.
         seed: seed of the random numbers; the same seed, device and count give the same images. Default 0.
         device: the torch device that computes.
+        workers: processes that call this together; each draws a part of the batches. Default: this one alone.
         **settings: for a transformer ``label``, ``temperature``, ``top_k``, ``top_p``, ``known_codes`` and
             ``use_cache``, see ``vqlab.models.sample_codes``; for a diffusion prior ``label``, see
             ``LatentDiffusion.sample``; none for a VAE and a GAN.
@@ -73,16 +75,19 @@ def draw_samples(
     if unknown:
         allowed = ", ".join(_SETTINGS.get(kind, ())) or "none"
         raise InputError(f"{unknown[0]}={settings[unknown[0]]!r}: not a setting of a {kind}; allowed: {allowed}")
-    return _sample_batches(run, count, seed, device, settings)
+    return _sample_batches(run, count, seed, device, workers, settings)
 
 
-def _sample_batches(run: RunFolder, count: int, seed: int, device: str, settings: dict[str, Any]) -> Iterator[Tensor]:
+def _sample_batches(
+    run: RunFolder, count: int, seed: int, device: str, workers: Workers, settings: dict[str, Any]
+) -> Iterator[Tensor]:
     codec = run.codec()
     is_prior = codec is not run
     model = open_prior(run, codec, device) if is_prior else run.model(device)
     decode = codec.model(device).decode if is_prior else lambda images: images
-    for number, start in enumerate(range(0, count, _BATCH_SIZE)):
+    starts = range(0, count, BATCH_SIZE)
+    for number, start in [*enumerate(starts)][workers.part(len(starts))]:
         generator = seeded_generator(seed, number, device=device)
         with torch.no_grad():
-            images = decode(model.sample(min(_BATCH_SIZE, count - start), generator, **settings))
+            images = decode(model.sample(min(BATCH_SIZE, count - start), generator, **settings))
         yield images

@@ -124,9 +124,11 @@ class Workers:
         """
         if not self.is_main:
             self.wait()
-        yield
-        if self.is_main:
-            self.wait()
+        try:
+            yield
+        finally:
+            if self.is_main:
+                self.wait()
 
     def gather(self, rows: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
         """Join the rows of all processes.
