@@ -31,8 +31,8 @@ COMMANDS = {
     "tune": ["tune", "--trials", "3", "--over", "quantizer.beta=[0.25,0.5]", *settings({**TINY, "optim.epochs": 1})],
 }
 HAS_TABLE = ("study", "grid")
-# Columns that say how long it took.
-TIMES = ("seconds", "memory")
+# Columns that say how long it took, or how much a second.
+TIMES = ("second", "memory")
 PLACES = [
     ("before", "replace"), ("after", "replace"), ("before", "fsync"), ("inside", "fsync"), ("after", "fsync"),
     ("before", "row"), ("inside", "row"), ("after", "row"),

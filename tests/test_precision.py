@@ -84,6 +84,24 @@ def test_float16_trains_near_float32_and_resumes_with_its_scale(tmp_path: Path) 
         assert torch.equal(value, weights(half)[name]), name
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.kind": "vae"},
+        {"model.kind": "gan", "gan.width": 8, "optim.optimizer": "adam", "optim.learning_rate": 1e-4},
+        {"prior.kind": "diffusion", "prior.width": 16, "prior.layers": 1, "prior.epochs": 2, "prior.batch_size": 8},
+    ],
+    ids=["vae", "gan", "diffusion"],
+)
+def test_every_kind_of_model_trains_in_float16_near_float32(tmp_path: Path, changes: dict[str, Any]) -> None:
+    losses = []
+    for precision in ("fp16", "fp32"):
+        run = train(tiny(**changes, **{"optim.precision": precision}), tmp_path, "cpu")
+        losses.append(run.metrics().query("kind == 'train'")["loss"].to_numpy())
+    np.testing.assert_allclose(losses[0][:3], losses[1][:3], rtol=0.05, atol=0.02)
+    assert losses[0][-8:].mean() == pytest.approx(losses[1][-8:].mean(), rel=0.1, abs=0.05)
+
+
 def test_a_checkpoint_of_one_precision_loads_in_another(tmp_path: Path) -> None:
     run = train(tiny(**{"optim.precision": "bf16"}), tmp_path, "cpu")
     other = train(tiny(), tmp_path, "cpu")

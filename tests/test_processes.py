@@ -297,6 +297,22 @@ def test_processes_of_other_launchers_train_together(tmp_path: Path, name: str) 
     assert_same_rows(two, one)
 
 
+@pytest.mark.slow  # Starts three processes that import everything, a quarter of a minute.
+def test_the_function_launcher_of_accelerate_trains_in_two_processes(tmp_path: Path) -> None:
+    code = """
+import json, sys
+import accelerate
+from vqlab import Config, train
+config = Config.profile("quick", **json.loads(sys.argv[1]))
+accelerate.debug_launcher(train, (config, sys.argv[2], "cpu"), num_processes=2)
+print(config.id)
+"""
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(TINY), str(tmp_path)], capture_output=True, text=True)
+    run = Run.open(tmp_path / done.stdout.split()[-1])
+    assert run.finished, done.stderr
+    assert run.provenance["processes"] == 2
+
+
 def test_other_commands_refuse_to_run_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = vqlab("study", "factors")
