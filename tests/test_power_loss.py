@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +119,12 @@ def test_files_have_the_permissions_of_new_files(runs: dict[str, Path], tmp_path
 
 def test_files_that_a_killed_process_left_are_removed(runs: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(runs["half-trained"], tmp_path, dirs_exist_ok=True)
-    left = tmp_path / CONFIG.id / f".{CHECKPOINT_FILE}.12345.part"
-    left.write_bytes(b"half")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [tmp_path / CONFIG.id / f".{name}.{ended.pid}.part" for name in (CHECKPOINT_FILE, "config.json")]
+    # Of a process that may still be writing, without the lock.
+    kept = tmp_path / CONFIG.id / f".config.json.{os.getpid()}.part"
+    for path in (*left, kept):
+        path.write_bytes(b"half")
     train(CONFIG, tmp_path, "cpu")
-    assert not left.exists()
+    assert [path for path in (*left, kept) if path.exists()] == [kept]

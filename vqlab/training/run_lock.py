@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -10,7 +11,7 @@ from filelock import FileLock
 from vqlab.files import TEMPORARY_ENDING, acquire_lock
 from vqlab.training.run_folder import RunFolder
 
-# Beginnings of the names of files that only the holder of the lock writes.
+# Files that only the holder of the lock writes.
 _WRITTEN_WITH_LOCK = ("checkpoint", "model", "provenance", "metrics", "angles", "codebook")
 
 
@@ -37,10 +38,7 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
         yield False
         return
     try:
-        # Of processes that were killed while they wrote; nobody else writes to the folder now.
-        for name in _WRITTEN_WITH_LOCK:
-            for unfinished in run.folder.glob(f".{name}.*{TEMPORARY_ENDING}"):
-                unfinished.unlink(missing_ok=True)
+        _remove_unfinished_files(run)
         yield not run.finished
     finally:
         lock.release()
@@ -48,3 +46,24 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
         if run.finished:
             with suppress(OSError):
                 path.unlink()
+
+
+def _remove_unfinished_files(run: RunFolder) -> None:
+    """Remove what processes left that were killed while they wrote; the caller holds the lock."""
+    for unfinished in run.folder.glob(f".*{TEMPORARY_ENDING}"):
+        name, process = unfinished.name[1:].split(".")[0], unfinished.stem.rpartition(".")[2]
+        if name in _WRITTEN_WITH_LOCK or (process.isdigit() and _has_ended(int(process))):
+            unfinished.unlink(missing_ok=True)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process of this machine is known to run no more."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
