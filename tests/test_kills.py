@@ -83,12 +83,12 @@ def killed(command: list[str], output: Path, choices: random.Random, expected: U
     """Run a command and kill it: every third time after a random time, else at a place; whether it was killed."""
     if number % 3 == 2:
         process = Command(command, output)
-        process.process.join(choices.uniform(0.1, expected.seconds / 2))
+        process.process.join(choices.uniform(0.1, expected.seconds / KILLS_PER_CASE))
         process.process.kill()
         return process.wait() == -signal.SIGKILL
     when, what = PLACES[(number - number // 3) % len(PLACES)]
-    # A process that goes on has less to do than the first one.
-    last = max(1, expected.counts[what] // KILLS_PER_CASE)
+    # A process that goes on has less to do than the first one, and all are to be killed before the end.
+    last = max(1, expected.counts[what] // (2 * KILLS_PER_CASE))
     process = Command(command, output, Kill(when, what, choices.randint(1, last)))
     status = process.wait(300)
     assert status in (0, -signal.SIGKILL), process.text()
