@@ -21,7 +21,7 @@ from PIL import Image
 from vqlab import Config
 from vqlab.analysis.layer_cost import layer_cost
 from vqlab.data import load_data
-from vqlab.models import VQVAE
+from vqlab.models import build_model
 
 STEPS, ROUNDS = 25, 5
 TRAIN = """
@@ -87,7 +87,9 @@ def measure_channels_last() -> None:
     """Forward and backward of the network in both layouts of memory, in turn."""
     images = torch.rand(32, 3, 32, 32)
     layouts = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
-    models = {name: VQVAE(Config.profile("paper")).to(memory_format=layout) for name, layout in layouts.items()}
+    models = {
+        name: build_model(Config.profile("paper"), 0).to(memory_format=layout) for name, layout in layouts.items()
+    }
     times: dict[str, list[float]] = {name: [] for name in layouts}
     for name in [*layouts] * (2 * ROUNDS):
         batch = images.to(memory_format=layouts[name])
