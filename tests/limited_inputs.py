@@ -136,7 +136,9 @@ def only_inside(*allowed: Path) -> Iterator[None]:
         sys.addaudithook(_note)
     _written = []
     yield
-    inside = (*(path.resolve() for path in allowed), Path("/dev"), Path("/proc"))
+    # Python keeps what it compiles at a first import.
+    compiled = [Path(sys.pycache_prefix).resolve()] if sys.pycache_prefix else []
+    inside = (*(path.resolve() for path in allowed), Path("/dev"), Path("/proc"), *compiled)
     outside = {
         path for path in map(os.path.realpath, _written)
         if not any(Path(path).is_relative_to(folder) for folder in inside) and "__pycache__" not in path
