@@ -74,7 +74,8 @@ class Run(RunFolder):
             inception: whether FID and KID are measured, which needs the weights of Inception. None (default) measures
                 them on CUDA only, and does not try again if the weights could not be had before.
             workers: processes that call this together, each for a part of the images, with a shared folder of Runs;
-                see ``join_workers``. None (default): this one alone.
+                see ``join_workers``. They have devices of their own, in place of ``device``. None (default): this one
+                alone.
 
         Returns:
             The columns of ``vqlab.training.evaluation.evaluate``.

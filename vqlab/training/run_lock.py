@@ -62,8 +62,8 @@ def _has_ended(process: int) -> bool:
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
-    except OSError:
+    except PermissionError:  # of another user
         return False
     return False
