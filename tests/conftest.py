@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator
 
 import annotation_checks
@@ -50,6 +51,17 @@ def _wrong_types(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with annotation_checks.unchecked():
         yield
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy at a closed port replaces the network: a download is attempted and fails."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # urllib keeps the proxies of its first request, for all tests that follow in the process.
+    monkeypatch.setattr(urllib.request, "_opener", None)
 
 
 def pytest_collection_finish() -> None:

@@ -99,12 +99,8 @@ def test_crops_are_windows_of_the_padded_image_flipped_or_not() -> None:
         assert any(np.array_equal(crop, c) or np.array_equal(crop, c[..., ::-1]) for c in candidates)
 
 
+@pytest.mark.usefixtures("no_network")
 def test_cifar10_without_network_is_refused_with_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy at a closed port replaces the network: the download is attempted and fails."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("VQLAB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"could not be downloaded .*as cifar-10-python\.tar\.gz in the folder"):
         load_data(DataConfig(source="cifar10"))

@@ -197,13 +197,8 @@ def test_an_evaluation_without_these_columns_is_returned_if_the_images_are_missi
     assert run.evaluation("cpu") == {"mse": 1.0, "psnr_pooled": 0.0}
 
 
-def test_inception_is_downloaded_only_on_request_and_the_failure_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("no_network")
+def test_inception_is_downloaded_only_on_request_and_the_failure_is_stored(tmp_path: Path) -> None:
     run = train(tiny(), tmp_path, "cpu")
     assert "not asked for" in run.evaluation("cpu")["rfid_reason"]
     assert "could not be downloaded" in run.evaluation("cpu", inception=True)["rfid_reason"]

@@ -214,14 +214,11 @@ def test_the_tradeoff_has_one_point_for_each_weight(study: StudyTable) -> None:
     assert [text.get_text() for text in figure.axes[2].texts] == ["0", "2"]
 
 
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("term", ["vgg", "lpips"])
 def test_a_term_whose_weights_cannot_be_downloaded_is_refused(
     term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VQLAB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InputError, match="could not be downloaded"):
         train(tiny(**{f"loss.{term}": 1.0}), tmp_path, "cpu")

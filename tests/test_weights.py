@@ -22,15 +22,6 @@ def temporary_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQLAB_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy at a closed port replaces the network: the download is attempted and fails."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def local_file(tmp_path: Path, tensors: dict[str, torch.Tensor], like: PublishedFile = LPIPS) -> PublishedFile:
     """A weights file on this machine in place of the published one."""
     tmp_path.mkdir(exist_ok=True)

@@ -152,7 +152,11 @@ class Notebook(MonitoredPage):
     def __init__(self, context: BrowserContext, server: LabServer, name: str, cells: list[str]) -> None:
         super().__init__(context)
         write_notebook(server.root / name, cells)
-        self.page.goto(server.url(name), wait_until="domcontentloaded", timeout=60_000)
+        self.open(server.url(name))
+
+    def open(self, url: str) -> None:
+        """Open the notebook and wait for its kernel."""
+        self.page.goto(url, wait_until="domcontentloaded", timeout=60_000)
         self.wait_for_kernel()
 
     def wait_for_kernel(self) -> None:

@@ -128,6 +128,9 @@ class Explorer(traitlets.HasTraits):
         """The live view with its message line, created once; all displayed copies share one state."""
         import ipywidgets
 
+        from vqlab.widgets.reopened_page import show_again_when_reopened
+
+        show_again_when_reopened()
         line = ipywidgets.HTML()
 
         def show_message(message: str) -> None:
