@@ -101,6 +101,8 @@ def test_a_run_is_removed_whole_after_a_question(tmp_path: Path) -> None:
     with FileLock(folder / ".lock"), pytest.raises(InputError, match="is being trained"):
         remove_run(folder)
     assert json.loads((folder / "config.json").read_text())["id"] == config.id
+    refused = vqlab("remove", str(folder), str(tmp_path / "other"), "--yes")
+    assert (refused.returncode, folder.is_dir()) == (2, True), "a folder that is no Run is named before any is removed"
     assert vqlab("remove", str(folder), "--yes").returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
     with pytest.raises(InputError, match="is not a Run"):

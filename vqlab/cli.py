@@ -481,8 +481,10 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="remove without a question")] = False,
 ) -> None:
     """Remove Runs with all their files, after a question."""
-    from vqlab.training.removal import remove_run
+    from vqlab.training.removal import check_is_run, remove_run
 
+    for folder in folders:
+        check_is_run(folder)
     for folder in folders:
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 2**20

@@ -11,6 +11,19 @@ from filelock import FileLock, Timeout
 from vqlab.errors import InputError, WorkError
 
 
+def check_is_run(folder: str | Path) -> None:
+    """Refuse a folder that is not that of a Run, finished or not, before it is removed.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        InputError: if the folder has no ``config.json``.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(f"run {folder}: has no config.json, so it is not a Run; nothing was removed")
+
+
 def remove_run(folder: str | Path) -> None:
     """Remove the folder of a Run with all its files.
 
@@ -25,8 +38,7 @@ def remove_run(folder: str | Path) -> None:
         WorkError: if the files cannot be removed.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise InputError(f"run {folder}: has no config.json, so it is not a Run; nothing was removed")
+    check_is_run(folder)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
