@@ -463,7 +463,7 @@ def test_a_step_at_18_bits_holds_no_table() -> None:
 @pytest.mark.parametrize(
     ("family", "words"),
     [
-        ("trained", ["compiled"]),
+        pytest.param("trained", ["compiled"], marks=pytest.mark.slow),
         ("scalars", ["compiled", "exported", "onnx"]),
         pytest.param("bits", ["compiled", "exported", "onnx"] * 2, marks=pytest.mark.slow),  # half a minute
     ],

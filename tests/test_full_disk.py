@@ -79,9 +79,8 @@ def test_a_training_goes_on_after_the_disk_was_full(
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-# Each trains a grid twice in processes of its own.
-SPACE = [0, pytest.param(4, marks=pytest.mark.slow), 8, pytest.param(16, marks=pytest.mark.slow), 40]
-SPACE += [pytest.param(100, marks=pytest.mark.slow), 160, pytest.param(240, marks=pytest.mark.slow)]
+# KiB. Each trains a grid twice in processes of its own.
+SPACE = [0, 8, 160, *(pytest.param(kib, marks=pytest.mark.slow) for kib in (4, 16, 40, 100, 240))]
 
 
 @pytest.mark.parametrize("free_kib", SPACE)

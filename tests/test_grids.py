@@ -23,7 +23,7 @@ AXES = {"quantizer.decay": [0.9, 0.99], "quantizer.restart_every": [0, 3]}
 SLOW = {**TINY, "data.train_limit": 1600, "optim.epochs": 1}
 
 
-@pytest.fixture(params=["journal", "PostgreSQL"])
+@pytest.fixture(params=[pytest.param("journal", marks=pytest.mark.slow), "PostgreSQL"])  # half a minute each
 def storage(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if request.param == "journal":
         yield None

@@ -430,6 +430,7 @@ def test_the_fused_kernels_give_what_float64_gives() -> None:
     assert done.stdout.split() == ["equal", "same"] * 5
 
 
+@pytest.mark.slow  # a minute of C++ compilations
 @pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_reads_the_codes_before_their_update() -> None:
     done = run_script("inductor_programs.py", "cpu")

@@ -83,7 +83,8 @@ CACHES = {
 }
 
 
-@pytest.mark.parametrize("case", CACHES)
+# Each trains Runs in processes of its own, half a minute.
+@pytest.mark.parametrize("case", ["no home", *(pytest.param(case, marks=pytest.mark.slow) for case in [*CACHES][1:])])
 def test_all_works_without_a_cache_and_one_line_says_why(case: str, folder: Path, expected: Expected) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare (util-linux)")

@@ -51,9 +51,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "parts": {"optim.accumulate": 2, "optim.on_nonfinite": "skip"},
     "vae": {"model.kind": "vae"},
     # Biases before a batch normalisation have no gradient but rounding errors, which Adam follows at its full rate.
-    "gan": {"model.kind": "gan", "optim.learning_rate": 2e-6},
+    "gan": {"model.kind": "gan", "gan.width": 8, "optim.learning_rate": 2e-6},
     "adversarial": {
         "loss.adversarial": 0.1,
+        "loss.discriminator_width": 8,
         "loss.adversarial_start": 0.2,
         "loss.discriminator_learning_rate": 1e-5,
         "optim.learning_rate": 5e-5,
@@ -271,7 +272,9 @@ LAUNCHERS = {
 
 
 # Each starts four to six processes, half a minute together.
-@pytest.mark.parametrize("name", ["environment", "accelerate", pytest.param("torchrun", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["accelerate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("environment", "torchrun"))]
+)
 def test_processes_of_other_launchers_train_together(tmp_path: Path, name: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
