@@ -20,7 +20,7 @@ import nbformat
 import pytest
 from lab_page import LabServer, MonitoredPage, Notebook, save_screenshot, write_notebook
 from notebook_outputs import AT_END, IN_VIEW, OUTPUTS, PARTS
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Locator
 
 from vqlab.report import notebooks_folder
 
@@ -28,6 +28,10 @@ pytestmark = pytest.mark.browser
 # Two in every run of the tests; the others take minutes more (pytest -m slow).
 NUMBERS = ["05", "13", *(pytest.param(number, marks=pytest.mark.slow) for number in ("00", "03", "07", "11"))]
 WITH_CHARTS = ("03", "05", "13")
+# Where the page is once it has drawn two frames.
+SCROLLED = """node => new Promise((resolve) => {
+  requestAnimationFrame(() => requestAnimationFrame(() => resolve(node.scrollTop)));
+})"""
 # Height that one turn of a mouse wheel scrolls, and the seconds in which what came into view must be drawn.
 WHEEL, PATIENCE = 450, 15
 
@@ -92,6 +96,15 @@ class ProjectNotebook(Notebook):
         save_screenshot(self, f"empty_{Path(self.name).stem}")
         raise AssertionError(f"{self.name}: {problems}")
 
+    def scroll(self, outer: Locator) -> None:
+        """Turn the mouse wheel once, and wait until the page has moved: a slow one takes several turns together."""
+        before = outer.evaluate("node => node.scrollTop")
+        self.page.mouse.wheel(0, WHEEL)
+        self.page.wait_for_timeout(150)
+        end = time.monotonic() + self.patience
+        while outer.evaluate(SCROLLED) == before and not self.page.evaluate(AT_END) and time.monotonic() < end:
+            self.page.wait_for_timeout(100)
+
     def check(self) -> None:
         """Go through the notebook with the wheel, wait at each place, and compare its charts with the kernel's."""
         expected = self.expected()
@@ -104,8 +117,7 @@ class ProjectNotebook(Notebook):
         for _ in range(400):
             if self.page.evaluate(AT_END):
                 break
-            self.page.mouse.wheel(0, WHEEL)
-            self.page.wait_for_timeout(150)
+            self.scroll(outer)
             seen += self.wait_until_drawn(expected)
         else:
             raise AssertionError(f"{self.name}: has no end")
