@@ -29,7 +29,7 @@ Object.defineProperty(WebSocket.prototype, "onmessage", { ...onmessage, set(hand
 const later = window.setTimeout;
 window.setTimeout = (task, delay, ...values) => {
   const due = performance.now() + delay;
-  return later(() => performance.now() > due + 1000 ? later(task, 400, ...values) : task(...values), delay);
+  return later(() => performance.now() > due + 1000 ? later(task, 800, ...values) : task(...values), delay);
 };
 """
 LOST = "() => document.body.innerText.split('model not found').length - 1"
