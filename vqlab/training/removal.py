@@ -28,7 +28,7 @@ def remove_run(folder: str | Path) -> None:
     """Remove the folder of a Run with all its files.
 
     The folder is renamed first, so that a removal that is killed leaves no part of a Run; such a rest begins with
-    ``.removed``.
+    ``.removed``, and the next removal beside it ends it.
 
     Args:
         folder: the folder of a Run, also of an unfinished or damaged one.
@@ -54,3 +54,6 @@ def remove_run(folder: str | Path) -> None:
         raise WorkError(f"run {folder}: cannot be removed ({error.strerror or error})") from None
     finally:
         lock.release()
+    for rest in folder.parent.glob(".removed-*"):
+        # Errors are left to the removal that this one is of, which may be running.
+        shutil.rmtree(rest, ignore_errors=True)
