@@ -98,7 +98,7 @@ def test_a_run_is_removed_whole_after_a_question(tmp_path: Path) -> None:
     config = tiny(seed=9)
     folder = Run.create(tmp_path / config.id, config).folder
     (tmp_path / "other").mkdir()
-    (tmp_path / ".removed-killed-1").mkdir()
+    (tmp_path / f".removed-killed-{2**31}").mkdir()
     with FileLock(folder / ".lock"), pytest.raises(InputError, match="is being trained"):
         remove_run(folder)
     assert json.loads((folder / "config.json").read_text())["id"] == config.id

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vqlab.errors import InputError, WorkError
+from vqlab.training.run_lock import has_ended
 
 
 def check_is_run(folder: str | Path) -> None:
@@ -55,5 +56,6 @@ def remove_run(folder: str | Path) -> None:
     finally:
         lock.release()
     for rest in folder.parent.glob(".removed-*"):
-        # Errors are left to the removal that this one is of, which may be running.
-        shutil.rmtree(rest, ignore_errors=True)
+        process = rest.name.rpartition("-")[2]
+        if process.isdigit() and has_ended(int(process)):
+            shutil.rmtree(rest, ignore_errors=True)

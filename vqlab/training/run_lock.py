@@ -52,12 +52,19 @@ def _remove_unfinished_files(run: RunFolder) -> None:
     """Remove what processes left that were killed while they wrote; the caller holds the lock."""
     for unfinished in run.folder.glob(f".*{TEMPORARY_ENDING}"):
         name, process = unfinished.name[1:].split(".")[0], unfinished.stem.rpartition(".")[2]
-        if name in _WRITTEN_WITH_LOCK or (process.isdigit() and _has_ended(int(process))):
+        if name in _WRITTEN_WITH_LOCK or (process.isdigit() and has_ended(int(process))):
             unfinished.unlink(missing_ok=True)
 
 
-def _has_ended(process: int) -> bool:
-    """Whether a process of this machine is known to run no more."""
+def has_ended(process: int) -> bool:
+    """Whether a process of this machine is known to run no more.
+
+    Args:
+        process: its id.
+
+    Returns:
+        True if it has ended; False if it runs, or if that cannot be known.
+    """
     if os.name != "posix":
         return False
     try:
