@@ -165,7 +165,7 @@ def test_codes_can_start_after_steps_without_quantization(family: str, tmp_path:
         ({"family": "fsq", "fsq_levels": [8, 5, 5, 5], "num_codes": 1024}, "num_codes=1024"),
         ({"family": "lfq", "num_codes": 1000}, "num_codes=1000"),
         ({"family": "bsq", "code_dim": 8}, "code_dim=8"),
-        ({"family": "bsq", "num_codes": 1 << 17}, "num_codes=131072"),
+        ({"family": "bsq", "num_codes": 1 << 21}, "num_codes=2097152"),
         ({"family": "simvq", "start_after": 3}, "start_after=3"),
         ({"family": "residual", "levels": 2, "rule": "cvq"}, "rule=cvq"),
     ],

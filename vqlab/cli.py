@@ -278,7 +278,7 @@ def study(
         str,
         typer.Argument(
             help="reconstruction, transports, collapsing, generation, perceptual, factors, rotation, recipe, families, "
-            "rules or health",
+            "families_double, rules or health",
             autocompletion=_complete_study,
         ),
     ],
@@ -288,7 +288,14 @@ def study(
     table: Table = None, test_data: TestData = None, force: Force = False, max_hours: MaxHours = None,
 ) -> None:  # fmt: skip
     """Train the missing Runs of a named study and print its table with intervals."""
-    from vqlab.studies import describe_differences, named_study, profile_seeds, summary_table, to_markdown
+    from vqlab.studies import (
+        claims_beside_measured,
+        describe_differences,
+        named_study,
+        profile_seeds,
+        summary_table,
+        to_markdown,
+    )
     from vqlab.studies.failed_rows import check_rows
 
     selected_seeds = range(seed, seed + seeds) if seeds else profile_seeds(profile, seed)
@@ -305,6 +312,9 @@ def study(
     print(text)
     for line in describe_differences(result) if len(selected_seeds) > 1 and name != "generation" else []:
         print(line)
+    if name == "families" and len(selected_seeds) > 1:
+        claims = claims_beside_measured(result).reset_index()
+        print(f"\nPublished beside measured:\n\n{to_markdown(claims, index=False)}")
     if not so_far:
         check_rows(result.rows, f"study {name}")
 

@@ -278,8 +278,6 @@ class QuantizerConfig(ConfigSection):
         """Check the sizes of a family whose codes are the values of scalars."""
         if self.code_dim is not None:
             raise ValueError(f"code_dim={self.code_dim}: follows from the codes with family={self.family}; set null")
-        if self.num_codes > _MOST_FIXED_CODES:
-            raise ValueError(f"num_codes={self.num_codes}: must be at most {_MOST_FIXED_CODES} with {self.family}")
         levels = math.prod(self.fsq_levels) if self.fsq_levels else 0
         if self.family == "fsq" and levels != self.num_codes:
             raise ValueError(
@@ -335,8 +333,6 @@ class QuantizerConfig(ConfigSection):
 
 # Families whose codes follow from a rule: no codebook is trained.
 FIXED_CODES = ("fsq", "lfq", "bsq")
-# What usage is counted in, and written with the codes.
-_MOST_FIXED_CODES = 1 << 16
 # Fields that only some families read; the last one is the family that a message names.
 _FIELDS_OF_FAMILIES: dict[str, tuple[str, ...]] = {
     "heads": ("residual", "product"),

@@ -29,7 +29,7 @@ from vqlab.quantize.validation import (
     check_sizes,
 )
 
-_LARGEST_TABLE = 1 << 16
+_LARGEST_TABLE = 1 << 20
 _LARGEST_CODE_SPACE = 1 << 62
 
 

@@ -1,5 +1,6 @@
 """Studies, grids and tuning: many Configs trained into one table, by any number of workers."""
 
+from vqlab.studies.claims import claims_beside_measured
 from vqlab.studies.commands import train_command
 from vqlab.studies.generation import generation_arms, generation_table
 from vqlab.studies.grid import Grid, GridTable
@@ -47,6 +48,7 @@ __all__ = [
     "StudyTable",
     "Tuning",
     "beside_published",
+    "claims_beside_measured",
     "codebooks_beside_published",
     "confidence_interval",
     "describe_differences",

@@ -31,25 +31,64 @@ def family_arms(profile: str) -> Arms:
         >>> family_arms("best")["residual, RRT"]["quantizer.num_codes"]
         32
     """
-    bits = _QUICK_BITS if profile == "quick" else _BITS
-    one, two = {"quantizer.num_codes": 1 << bits}, {"quantizer.num_codes": 1 << bits // 2}
+    bits = _bits(profile)
+    one = {"quantizer.num_codes": 1 << bits}
+    return {
+        "nearest code": {**one, **_STRAIGHT_THROUGH},
+        "nearest code, RRT": {**one, **_RRT},
+        **_pairs(profile, bits),
+        **_fixed(bits),
+        "SimVQ": {"quantizer.family": "simvq", **one, **_STRAIGHT_THROUGH},
+    }
+
+
+def double_rate_arms(profile: str) -> Arms:
+    """Arms of the study ``families_double``: the families that need no table of all codes, with twice the bits.
+
+    A vector has 20 bits, in ``quick`` 16: two codes of 1,024, or ten scalars of four values, or twenty signs. One
+    nearest code would need a table of 2²⁰ codes.
+
+    Args:
+        profile: the profile of the study.
+
+    Returns:
+        Changes to the profile by the name of the arm; the first is the product with straight-through.
+
+    Example:
+        >>> double_rate_arms("best")["product"]["quantizer.num_codes"]
+        1024
+    """
+    bits = 2 * _bits(profile)
+    return {**_pairs(profile, bits), **_fixed(bits)}
+
+
+def _bits(profile: str) -> int:
+    return _QUICK_BITS if profile == "quick" else _BITS
+
+
+def _pairs(profile: str, bits: int) -> Arms:
+    """Families with two codes for a vector."""
+    two = {"quantizer.num_codes": 1 << bits // 2}
     code_dim = Config.profile(profile).quantizer.code_dim
     halves: Changes = {} if code_dim is None else {"quantizer.code_dim": code_dim // 2}
     residual: Changes = {"quantizer.family": "residual", "quantizer.levels": 2, **two}
     product: Changes = {"quantizer.family": "product", "quantizer.heads": 2, **two, **halves}
-    scalars: Changes = {**one, "quantizer.code_dim": None, **_STRAIGHT_THROUGH}
     return {
-        "nearest code": {**one, **_STRAIGHT_THROUGH},
-        "nearest code, RRT": {**one, **_RRT},
         "product": {**product, **_STRAIGHT_THROUGH},
         "product, RRT": {**product, **_RRT},
         "residual": {**residual, **_STRAIGHT_THROUGH},
         "residual, RRT": {**residual, **_RRT},
         "residual, RRT of the sum": {**residual, **_RRT, "quantizer.joint": True},
+    }
+
+
+def _fixed(bits: int) -> Arms:
+    """Families with codes that are not trained."""
+    scalars: Changes = {"quantizer.num_codes": 1 << bits, "quantizer.code_dim": None, **_STRAIGHT_THROUGH}
+    return {
         "FSQ": {"quantizer.family": "fsq", "quantizer.fsq_levels": [4] * (bits // 2), **scalars},
         "LFQ": {"quantizer.family": "lfq", **scalars},
         "BSQ": {"quantizer.family": "bsq", **scalars},
-        "SimVQ": {"quantizer.family": "simvq", **one, **_STRAIGHT_THROUGH},
     }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vqlab.config import Config
 from vqlab.data.validation import with_validation
 from vqlab.errors import InputError
-from vqlab.studies.families import family_arms, rule_arms
+from vqlab.studies.families import double_rate_arms, family_arms, rule_arms
 from vqlab.studies.generation import MISSING, generation_arms, generation_table
 from vqlab.studies.grid import Grid, Value
 from vqlab.studies.health import health_arms
@@ -148,6 +148,7 @@ _STUDIES = {
     "rotation": _NamedStudy(_rotation_arms, _smaller_if_quick),
     "recipe": _NamedStudy(recipe_arms, recipe_budget, "paper", held_out=True),
     "families": _NamedStudy(family_arms, _smaller_if_quick),
+    "families_double": _NamedStudy(double_rate_arms, _smaller_if_quick),
     "rules": _NamedStudy(rule_arms, _smaller_if_quick),
     "health": _NamedStudy(health_arms, _smaller_if_quick),
 }
@@ -166,8 +167,8 @@ def named_study(name: str, profile: str = "quick", seeds: Sequence[int] | None =
             alone, and a rotation by part of the way, on validation images), ``rotation`` (the same with all training
             images, on the test images, with Fréchet distances), ``recipe`` (what each ingredient of the
             profile ``best`` is worth, on validation images), ``families`` (families of quantizers at equal bits),
-            ``rules`` (codebook rules under two transports) or ``health`` (RRT and straight-through under codebooks from
-            healthy to collapsed).
+            ``families_double`` (those that reach twice the bits), ``rules`` (codebook rules under two transports) or
+            ``health`` (RRT and straight-through under codebooks from healthy to collapsed).
         profile: the profile of the base Config, a name of ``vqlab.config.PROFILES``.
         seeds: the seeds; None gives ``profile_seeds(profile)``.
         **changes: changes to the base Config by dotted field; they override those of the study.
@@ -199,7 +200,7 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
     Returns:
         One row for each arm: means with 95 % confidence intervals; columns without any value are left out. Where
         arms have two seeds or more, columns have the changes of PSNR and rFD-classifier, as in
-        ``describe_differences``. The study ``families`` has the columns of ``CODE_MEASURES``, too.
+        ``describe_differences``. The studies of families have the columns of ``CODE_MEASURES``, too.
 
     Raises:
         InputError: if no row is finished.
@@ -209,7 +210,7 @@ def summary_table(name: str, study: StudyTable) -> pd.DataFrame:
         return table.loc[:, (~table.isin(["", MISSING])).any()]
     if name == "perceptual":
         return perceptual_table(study)
-    return _with_changes(study, (*MEASURES, *CODE_MEASURES) if name == "families" else tuple(MEASURES))
+    return _with_changes(study, (*MEASURES, *CODE_MEASURES) if name.startswith("families") else tuple(MEASURES))
 
 
 def _with_changes(study: StudyTable, measures: Sequence[str]) -> pd.DataFrame:
