@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 _LABELS = {**MEASURES, **CODE_MEASURES}
 _COLUMNS = ("one", "other", "measure", "published", "measured difference", "verdict", "source")
-_SIGNS = {1: "higher", -1: "lower", 0: "the same"}
+_SIGNS = {1: "higher", -1: "lower"}
 
 
 class Claim(NamedTuple):
     """A published comparison of two arms of the study ``families``.
 
     Attributes:
-        source: authors and year.
+        source: authors, title and year, or the repository.
         one: name of an arm.
         other: name of the arm that it is compared with.
         measure: a key of ``MEASURES`` or ``CODE_MEASURES``.
-        sign: 1 if the source has a higher value for ``one``, −1 for a lower one, 0 for no difference.
+        sign: 1 if the source has a higher value for ``one``, −1 for a lower one.
     """
 
     source: str
@@ -37,17 +37,19 @@ class Claim(NamedTuple):
 _ROTATION = "Fifty et al., Restructuring Vector Quantization with the Rotation Trick, 2025"
 _FSQ = "Mentzer et al., Finite Scalar Quantization: VQ-VAE Made Simple, 2024"
 _SIMVQ = "Zhu et al., Addressing Representation Collapse in Vector Quantized Models with One Linear Layer, 2025"
-_BSQ = "Zhao et al., Image and Video Tokenization with Binary Spherical Quantization, 2024"
+# 32.07 dB for the nearest code with EMA, 31.75 for SimVQ, 30.85 for FSQ and 26.14 for LFQ.
+_SURVEY = "xyfJASON, visual-tokenizer-pytorch: CelebA of 64 pixels, K = 512"
 CLAIMS = (
+    # VQ-VAE with K = 1,024 and Euclidean distance: error 5.9e-3 to 5.1e-4 (there not divided by |z_e|²), usage 100 to
+    # 97 %, training loss of the reconstruction 0.107 to 0.116.
     Claim(_ROTATION, "nearest code, RRT", "nearest code", "quantization_error", -1),
-    Claim(_ROTATION, "nearest code, RRT", "nearest code", "cvu", 1),
-    # Table 1: with all codes in use the reconstruction loss is not lower.
-    Claim(_ROTATION, "nearest code, RRT", "nearest code", "psnr", 0),
-    Claim(_FSQ, "FSQ", "nearest code", "cvu", 1),
-    # Figure 3: behind at about 1,000 codes, ahead at many.
-    Claim(_FSQ, "FSQ", "nearest code", "psnr", -1),
-    Claim(_SIMVQ, "SimVQ", "nearest code", "cvu", 1),
-    Claim(_BSQ, "BSQ", "LFQ", "psnr", 1),
+    Claim(_ROTATION, "nearest code, RRT", "nearest code", "utilisation", -1),
+    Claim(_ROTATION, "nearest code, RRT", "nearest code", "psnr", -1),
+    Claim(_FSQ, "FSQ", "nearest code", "utilisation", 1),
+    Claim(_SIMVQ, "SimVQ", "nearest code", "utilisation", 1),
+    Claim(_SURVEY, "FSQ", "nearest code", "psnr", -1),
+    Claim(_SURVEY, "LFQ", "nearest code", "psnr", -1),
+    Claim(_SURVEY, "SimVQ", "nearest code", "psnr", -1),
 )
 
 
@@ -90,5 +92,5 @@ def claims_beside_measured(study: StudyTable) -> pd.DataFrame:
 
 def _verdict(sign: int, change: float, *, differs: bool) -> str:
     if not differs:
-        return "agrees" if sign == 0 else "not shown"
+        return "not shown"
     return "agrees" if sign * change > 0 else "disagrees"
