@@ -58,13 +58,14 @@ def test_an_untrained_gan_generates_grey_which_the_discriminator_maps_to_zero() 
     torch.testing.assert_close(output, convolution.bias.view(1, -1, 1, 1).expand_as(output))
 
 
-def test_the_elbo_equals_that_of_torch_distributions() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_elbo_equals_that_of_torch_distributions(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
-    images, reconstruction = (torch.rand(5, 3, 4, 4, generator=generator) for _ in range(2))
-    mean, log_variance = (torch.randn(5, 7, generator=generator) for _ in range(2))
+    images, reconstruction = (torch.rand(5, 3, 4, 4, generator=generator, dtype=dtype) for _ in range(2))
+    mean, log_variance = (torch.randn(5, 7, generator=generator, dtype=dtype) for _ in range(2))
     elbo = negative_elbo(reconstruction, images, mean, log_variance)
     posterior = Normal(mean, (0.5 * log_variance).exp())
-    kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1).mean()
+    kl = kl_divergence(posterior, Normal(mean.new_zeros(()), mean.new_ones(()))).sum(1).mean()
 
     def log_likelihood(std: torch.Tensor) -> torch.Tensor:
         return Normal(reconstruction, std).log_prob(images).flatten(1).sum(1).mean()

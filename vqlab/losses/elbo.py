@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vqlab.quantize.projection import working_dtype
 from vqlab.quantize.ranks import mean_over_ranks
 
 
@@ -54,8 +55,11 @@ def negative_elbo(
     Returns:
         The loss and its parts.
     """
-    squares = (reconstruction.float() - images).square()
+    squares = (reconstruction.to(working_dtype(reconstruction, images)) - images).square()
     variance = mean_over_ranks(squares.mean(), torch.tensor(len(images), device=images.device)).clamp_min(1e-8)
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).float().sum(1).mean()
+    kl = (
+        0.5
+        * (mean.square() + log_variance.exp() - 1 - log_variance).to(working_dtype(mean, log_variance)).sum(1).mean()
+    )
     negative_log_likelihood = 0.5 * (math.log(2 * math.pi * math.e) + variance.log())
     return Elbo(negative_log_likelihood + kl_weight * kl / images[0].numel(), kl.detach(), variance.detach())

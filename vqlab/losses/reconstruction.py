@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqlab.config import LossConfig
+from vqlab.quantize.projection import working_dtype
 
 
 def reconstruction_loss(
@@ -33,5 +34,5 @@ def reconstruction_loss(
         tensor(4.)
     """
     error = F.mse_loss if config.reconstruction == "mse" else F.l1_loss
-    loss = error(reconstruction.float(), images)
+    loss = error(reconstruction.to(working_dtype(reconstruction, images)), images)
     return loss / pixel_variance if config.scale_by_variance else loss

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vqlab.quantize.projection import working_dtype
 from vqlab.quantize.ranks import is_distributed, sum_over_ranks_with_graph
 
 
@@ -37,7 +38,7 @@ class JoinedBatchNorm2d(nn.BatchNorm2d):
         """
         if not (self.training and is_distributed()):
             return super().forward(input)
-        values = input.float()
+        values = input.to(working_dtype(input, self.weight))
         own = torch.tensor([values.numel() / values.shape[1]], device=values.device)
         *sums, count = sum_over_ranks_with_graph(torch.cat([values.sum((0, 2, 3)), own])).split([values.shape[1], 1])
         centred = values - (sums[0] / count).view(1, -1, 1, 1)

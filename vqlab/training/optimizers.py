@@ -17,7 +17,7 @@ _ITERATIONS = 5
 
 
 def orthogonalise(matrix: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
-    """Bring all singular values of a matrix near 1, by five quintic Newton–Schulz iterations in float32.
+    """Bring all singular values of a matrix near 1, by five quintic Newton–Schulz iterations, at least in float32.
 
     X ← aX + (bXXᵀ + c(XXᵀ)²)X with (a, b, c) = (3.4445, −4.7750, 2.0315), from X / ‖X‖: singular values end between
     about 0.7 and 1.2. Source: Jordan et al., Muon: An Optimizer for Hidden Layers in Neural Networks, 2024.
@@ -28,7 +28,8 @@ def orthogonalise(matrix: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
     Returns:
         The iterate, close to UVᵀ of the singular value decomposition USVᵀ.
     """
-    x = matrix.float() if len(matrix) <= matrix.shape[1] else matrix.float().T
+    x = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+    x = x if len(x) <= x.shape[1] else x.T
     x = x / x.norm().clamp_min(1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
