@@ -23,13 +23,14 @@ from vqlab.analysis.layer_cost import layer_cost
 from vqlab.data import load_data
 from vqlab.models import build_model
 
-STEPS, ROUNDS = 25, 5
+STEPS, ROUNDS = 41, 5
 TRAIN = """
 import json, sys, time
 from vqlab import Config, train
 config, times = Config.parse(json.loads(sys.argv[1])), []
 note = lambda row: row["kind"] == "train" and times.append((row["step"], time.perf_counter()))
-run = train(config, sys.argv[2], "cpu", note, processes=int(sys.argv[3]), force=True)
+steps = config.data.train_limit // config.optim.batch_size
+run = train(config, sys.argv[2], "cpu", note, processes=int(sys.argv[3]), force=True, stop_after_steps=steps)
 (first, start), (last, end) = times[1], times[-1]
 speed = (last - first) * config.optim.batch_size / (end - start)
 print(json.dumps([speed, run.provenance["peak_memory_mib"]]))
@@ -60,10 +61,14 @@ def measure_layer() -> None:
 
 
 def training(processes: int = 1, **changes: object) -> tuple[float, float]:
-    """Images a second from the second logged step to the last, and peak memory of the main process, MiB."""
+    """Images a second from the second logged step of the first epoch to its last, and peak memory of the main process.
+
+    As in a long training, usage is summed once an epoch. Memory in MiB.
+    """
     batch = int(changes.get("optim.batch_size", 32))  # type: ignore[call-overload]
     settings = {
-        "data.train_limit": STEPS * batch, "data.test_limit": 8, "optim.epochs": 1, "evaluation.log_every": 8, **changes
+        "data.train_limit": STEPS * batch, "data.test_limit": 8, "optim.epochs": 24, "evaluation.log_every": 8,
+        **changes,
     }  # fmt: skip
     config = Config.profile("paper", **settings)
     with tempfile.TemporaryDirectory() as folder:

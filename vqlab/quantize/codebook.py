@@ -281,8 +281,10 @@ class Codebook(Float32State):
         if self.frozen or (len(e) == 0 and not is_distributed()):
             return restarts
         if is_distributed():
-            dist.all_reduce(counts)
-            dist.all_reduce(sums)
+            joined = torch.cat([counts[:, None], sums], dim=1)  # one sum, since ranks wait for each other in each
+            dist.all_reduce(joined)
+            counts.copy_(joined[:, 0])
+            sums.copy_(joined[:, 1:])
         self._before_update = self._ema_step(counts, sums)
         step = self._advance()
         if self.restart_every and step % self.restart_every == 0:

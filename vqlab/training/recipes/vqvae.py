@@ -117,7 +117,8 @@ class VQVAERecipe(Recipe):
         records = {}
         if record:
             own = gradient_records(reconstruction.total, output, self.model.quantizer, self.scaler.factor)
-            records = {name: self.workers.gather(values) for name, values in own.items()}
+            joined = self.workers.gather(torch.stack(list(own.values()), dim=1))
+            records = dict(zip(own, joined.unbind(dim=1), strict=True))
         return PassResult(output, reconstruction, reconstruction.total + output.quantized.loss, records)
 
     def _losses(self, images: Tensor, *, decoder_only: bool) -> tuple[VQVAEOutput, ReconstructionLoss]:
