@@ -305,7 +305,7 @@ def test_processes_of_other_launchers_train_together(tmp_path: Path, name: str) 
     two = Run.open(tmp_path / "two" / one.config.id)
     assert two.finished
     assert "".join(outputs).count(str(two.folder)) == 1
-    assert_same_rows(two, one, tolerance=1e-3)  # the processes of a launcher train in float32
+    assert_same_rows(two, one, tolerance=1e-4)  # the processes of a launcher train in float32
 
 
 @pytest.mark.slow  # Starts three processes that import everything, a quarter of a minute.

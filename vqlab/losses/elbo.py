@@ -57,9 +57,7 @@ def negative_elbo(
     """
     squares = (reconstruction.to(working_dtype(reconstruction, images)) - images).square()
     variance = mean_over_ranks(squares.mean(), torch.tensor(len(images), device=images.device)).clamp_min(1e-8)
-    kl = (
-        0.5
-        * (mean.square() + log_variance.exp() - 1 - log_variance).to(working_dtype(mean, log_variance)).sum(1).mean()
-    )
+    divergences = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    kl = divergences.to(working_dtype(mean, log_variance)).sum(1).mean()
     negative_log_likelihood = 0.5 * (math.log(2 * math.pi * math.e) + variance.log())
     return Elbo(negative_log_likelihood + kl_weight * kl / images[0].numel(), kl.detach(), variance.detach())
