@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from command_processes import TINY
+from test_random_crop import picture
 
 from vqlab import Config, train
 from vqlab.data import batches, load_data
 
 
 @pytest.mark.parametrize("random_crop", [False, True])
-def test_crops_and_flips_on_the_device_are_those_of_the_cpu(random_crop: bool) -> None:
-    config = Config.profile("quick", **{**TINY, "data.random_crop": random_crop})
-    images = load_data(config.data).train
+def test_crops_and_flips_on_the_device_are_those_of_the_cpu(tmp_path: Path, random_crop: bool) -> None:
+    for number in range(48):
+        picture(number).save(tmp_path / f"{number:03d}.png")
+    changes = {"data.source": f"folder:{tmp_path}", "data.random_crop": random_crop}
+    images = load_data(Config.profile("quick", **changes).data).train
     both = (
         batches(images, 16, seed=1, epoch=0, augment=True, random_crop=random_crop, device=device)
         for device in ("cpu", "cuda")
@@ -35,3 +38,19 @@ def test_a_training_on_cuda_goes_on_on_a_cpu(tmp_path: Path, precision: str) -> 
     run = train(config, tmp_path, "cpu")
     assert run.finished
     assert run.last_epoch_metrics()["psnr"] > 0
+
+
+def test_the_profile_gpu_trains_compiled_near_the_uncompiled_training(tmp_path: Path) -> None:
+    changes = {
+        "data.train_limit": 1024, "data.test_limit": 128, "optim.batch_size": 32, "optim.epochs": 3,
+        "model.hidden": 32, "quantizer.num_codes": 64, "quantizer.dim": 16,
+    }  # fmt: skip
+    config = Config.profile("gpu", **changes)
+    assert config.optim.compile
+    assert config.optim.precision == "bf16"
+    compiled, plain = (
+        train(config.replace(**{"optim.compile": compile_}), tmp_path, "cuda").last_epoch_metrics()["psnr"]
+        for compile_ in (True, False)
+    )
+    assert plain > 12
+    assert abs(compiled - plain) < 1
