@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vqlab.report.run_names import name_runs as name_runs
     from vqlab.report.run_page import write_run_page as write_run_page
     from vqlab.report.study_findings import generation_finding as generation_finding
+    from vqlab.report.study_findings import leaderboard_finding as leaderboard_finding
     from vqlab.report.study_findings import perceptual_finding as perceptual_finding
     from vqlab.report.study_findings import scaling_finding as scaling_finding
     from vqlab.report.study_findings import transports_finding as transports_finding
@@ -41,7 +42,8 @@ _NAMES_OF = {
     "run_names": ("name_runs",),
     "run_page": ("write_run_page",),
     "study_findings": (
-        "generation_finding", "perceptual_finding", "scaling_finding", "transports_finding", "tuning_finding",
+        "generation_finding", "leaderboard_finding", "perceptual_finding", "scaling_finding", "transports_finding",
+        "tuning_finding",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: f"vqlab.report.{module}" for module, names in _NAMES_OF.items() for name in names}

@@ -1,4 +1,4 @@
-"""Findings of the notebooks that compare many Runs: 04, 08, 09, 10 and 12."""
+"""Findings of the notebooks that compare many Runs: 04, 08, 09, 10, 12 and 15."""
 
 from __future__ import annotations
 
@@ -170,6 +170,34 @@ def generation_finding(study: StudyTable) -> Finding:
         f"PSNR, {autoencoder}": (psnr[autoencoder], "dB"),
     }
     return Finding(sentence, numbers, study.all_runs())
+
+
+def leaderboard_finding(study: StudyTable) -> Finding:
+    """Say which family of quantizers is best at equal bits, and whether it differs from the plain one (notebook 15).
+
+    Args:
+        study: table of the study ``families``.
+
+    Returns:
+        The finding; its headline is the highest mean PSNR.
+
+    Raises:
+        InputError: if no row is finished.
+    """
+    means = study.summary(("psnr", "cvu"))
+    plain = str(study.rows["arm"].iloc[0])
+    psnr = {str(arm): float(value) for arm, value in means["psnr"]["mean"].items()}
+    best, worst = max(psnr, key=lambda arm: psnr[arm]), min(psnr, key=lambda arm: psnr[arm])
+    compared = describe_psnr_difference(study, best, plain) if best != plain else "no family is ahead of it"
+    sentence = f"At equal bits {best} has the highest PSNR of {len(psnr)} quantizers, {psnr[best]:.2f} dB; {compared}."
+    numbers: dict[str, tuple[Value, str]] = {
+        f"PSNR ({best})": (psnr[best], "dB"),
+        f"PSNR ({plain})": (psnr[plain], "dB"),
+        f"PSNR ({worst})": (psnr[worst], "dB"),
+        f"perplexity / K ({best})": (float(means["cvu"]["mean"][best]), ""),
+        "seeds": (float(study.rows["seed"].nunique()), ""),
+    }
+    return Finding(sentence, numbers)
 
 
 def perceptual_finding(study: StudyTable) -> Finding:

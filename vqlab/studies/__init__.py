@@ -5,6 +5,7 @@ from vqlab.studies.commands import train_command
 from vqlab.studies.generation import generation_arms, generation_table
 from vqlab.studies.grid import Grid, GridTable
 from vqlab.studies.markdown import to_markdown
+from vqlab.studies.measured import measured_study
 from vqlab.studies.measures import MEASURES, confidence_interval
 from vqlab.studies.named import (
     CODEBOOKS,
@@ -55,6 +56,7 @@ __all__ = [
     "generation_arms",
     "generation_table",
     "make_grid",
+    "measured_study",
     "named_grid",
     "named_study",
     "named_tuning",
