@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vqlab.plots.style import colours, make_axes
-from vqlab.studies.measures import MEASURES
+from vqlab.studies.measures import CODE_MEASURES, MEASURES
 from vqlab.studies.study_table import StudyTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_LABELS = {**MEASURES, **CODE_MEASURES}
 
 
 def study_intervals(
@@ -20,7 +22,7 @@ def study_intervals(
 
     Args:
         table: with at least one finished row.
-        measures: keys of ``vqlab.studies.MEASURES``.
+        measures: keys of ``vqlab.studies.MEASURES`` or ``vqlab.studies.CODE_MEASURES``.
         title: what was studied, the beginning of the figure's title.
 
     Returns:
@@ -41,7 +43,7 @@ def study_intervals(
             axis.plot(seeds, [row - 0.12] * len(seeds), "o", color=colour, alpha=0.6)
             error = None if low != low else [[mean - low], [high - mean]]
             axis.errorbar([mean], [row + 0.12], xerr=error, fmt="s", color=colour, capsize=4)
-        axis.set(xlabel=MEASURES[measure], yticks=range(len(summary)), yticklabels=list(summary.index))
+        axis.set(xlabel=_LABELS[measure], yticks=range(len(summary)), yticklabels=list(summary.index))
         axis.invert_yaxis()
     for axis in panels[1:]:
         axis.set_yticklabels([])

@@ -43,6 +43,7 @@ class Finding:
             measured.
         runs: the Runs that the numbers were measured on. Default: none.
         data: images that the numbers describe if there are no Runs. Default: none.
+        measured_on: provenance of Runs that are not at hand, as ``StudyTable.measured_on``. Default: none.
 
     Raises:
         InputError: if there are fewer than three or more than five numbers.
@@ -56,6 +57,7 @@ class Finding:
     numbers: Mapping[str, tuple[Value, str]]
     runs: Sequence[Run] = ()
     data: ImageData | None = None
+    measured_on: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         low, high = NUMBER_RANGE
@@ -85,6 +87,9 @@ class Finding:
         }
         if self.data is not None:
             data[self.data.name] = self.data.fingerprint
+        if self.measured_on is not None:
+            data[self.measured_on["data"]] = self.measured_on["data_fingerprint"]
+            records = [*records, dict(self.measured_on)]
         installed = {"packages": {name: package_version(name) for name in _PACKAGES}, "device": find_device()}
         sources = records or [installed]
         return {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqlab.report.finding import Finding, Value
 from vqlab.studies import StudyTable
+from vqlab.studies.families import AND_RRT
 
 if TYPE_CHECKING:
     import optuna
@@ -173,31 +174,38 @@ def generation_finding(study: StudyTable) -> Finding:
 
 
 def leaderboard_finding(study: StudyTable) -> Finding:
-    """Say which family of quantizers is best at equal bits, and whether it differs from the plain one (notebook 15).
+    """Say which family of quantizers is best at equal bits, what is next, and what RRT changes (notebook 15).
 
     Args:
-        study: table of the study ``families``.
+        study: table of the study ``families``, with at least two finished arms, RRT and straight-through of the nearest
+            code among them.
 
     Returns:
         The finding; its headline is the highest mean PSNR.
 
     Raises:
-        InputError: if no row is finished.
+        InputError: if no row is finished, or an arm is missing.
     """
-    means = study.summary(("psnr", "cvu"))
-    plain = str(study.rows["arm"].iloc[0])
-    psnr = {str(arm): float(value) for arm, value in means["psnr"]["mean"].items()}
-    best, worst = max(psnr, key=lambda arm: psnr[arm]), min(psnr, key=lambda arm: psnr[arm])
-    compared = describe_psnr_difference(study, best, plain) if best != plain else "no family is ahead of it"
-    sentence = f"At equal bits {best} has the highest PSNR of {len(psnr)} quantizers, {psnr[best]:.2f} dB; {compared}."
+    psnr = {str(arm): float(value) for arm, value in study.summary(("psnr",))["psnr"]["mean"].items()}
+    best, second, *_ = sorted(psnr, key=lambda arm: -psnr[arm])
+    pairs = [(arm, arm.removesuffix(AND_RRT)) for arm in psnr if arm.endswith(AND_RRT)]
+    changes = {family: _psnr_difference(study, arm, family) for arm, family in pairs}
+    lowered = sum(bool(row["differs"]) and row["mean"] < 0 for row in changes.values())
+    plain = next(iter(changes))
+    distance = study.difference(plain + AND_RRT, plain, ["rfd_classifier"])["mean difference"].iloc[0]
+    sentence = (
+        f"With equal bits {best} has the highest PSNR of {len(psnr)} quantizers, and "
+        f"{describe_psnr_difference(study, second, best)}; RRT lowers PSNR in {lowered} of {len(changes)} families."
+    )
     numbers: dict[str, tuple[Value, str]] = {
         f"PSNR ({best})": (psnr[best], "dB"),
-        f"PSNR ({plain})": (psnr[plain], "dB"),
-        f"PSNR ({worst})": (psnr[worst], "dB"),
-        f"perplexity / K ({best})": (float(means["cvu"]["mean"][best]), ""),
-        "seeds": (float(study.rows["seed"].nunique()), ""),
+        f"PSNR ({second})": (psnr[second], "dB"),
+        f"PSNR of {plain}, RRT − straight-through": (changes[plain]["mean"], "dB"),
+        f"rFD-classifier of {plain}, RRT − straight-through": (float(distance), ""),
+        "seeds": (int(study.rows["seed"].nunique()), ""),
     }
-    return Finding(sentence, numbers)
+    runs = () if study.measured_on else study.all_runs()
+    return Finding(sentence, numbers, runs, measured_on=study.measured_on)
 
 
 def perceptual_finding(study: StudyTable) -> Finding:

@@ -6,7 +6,7 @@ from vqlab.studies.generation import generation_arms, generation_table
 from vqlab.studies.grid import Grid, GridTable
 from vqlab.studies.markdown import to_markdown
 from vqlab.studies.measured import measured_study
-from vqlab.studies.measures import MEASURES, confidence_interval
+from vqlab.studies.measures import CODE_MEASURES, MEASURES, confidence_interval
 from vqlab.studies.named import (
     CODEBOOKS,
     GRIDS,
@@ -29,6 +29,7 @@ from vqlab.studies.published import (
     transports_beside_published,
 )
 from vqlab.studies.quick_scale import QUICK_CHANGES
+from vqlab.studies.rotation_claims import published_rotation
 from vqlab.studies.storage import open_storage
 from vqlab.studies.study import Study, profile_seeds
 from vqlab.studies.study_table import StudyTable
@@ -36,6 +37,7 @@ from vqlab.studies.tuning import DEFAULT_SPACE, Range, Tuning, parse_space
 
 __all__ = [
     "CODEBOOKS",
+    "CODE_MEASURES",
     "DEFAULT_SPACE",
     "GRIDS",
     "MEASURES",
@@ -65,6 +67,7 @@ __all__ = [
     "perceptual_table",
     "perceptual_weights",
     "profile_seeds",
+    "published_rotation",
     "scaling_beside_published",
     "sizes_beside_published",
     "summary_table",

@@ -11,6 +11,8 @@ Arms = dict[str, Changes]
 
 _STRAIGHT_THROUGH: Changes = {"quantizer.transport": "straight_through"}
 _RRT: Changes = {"quantizer.transport": "rotation"}
+# After the name of a family in the arm that trains it under RRT; without it, under straight-through.
+AND_RRT = ", RRT"
 # Bits of a vector; fewer at the scale of ``quick``, whose images are few.
 _BITS, _QUICK_BITS = 10, 8
 
@@ -35,7 +37,7 @@ def family_arms(profile: str) -> Arms:
     one = {"quantizer.num_codes": 1 << bits}
     return {
         "nearest code": {**one, **_STRAIGHT_THROUGH},
-        "nearest code, RRT": {**one, **_RRT},
+        f"nearest code{AND_RRT}": {**one, **_RRT},
         **_pairs(profile, bits),
         **_fixed(bits),
         "SimVQ": {"quantizer.family": "simvq", **one, **_STRAIGHT_THROUGH},
@@ -75,9 +77,9 @@ def _pairs(profile: str, bits: int) -> Arms:
     product: Changes = {"quantizer.family": "product", "quantizer.heads": 2, **two, **halves}
     return {
         "product": {**product, **_STRAIGHT_THROUGH},
-        "product, RRT": {**product, **_RRT},
+        f"product{AND_RRT}": {**product, **_RRT},
         "residual": {**residual, **_STRAIGHT_THROUGH},
-        "residual, RRT": {**residual, **_RRT},
+        f"residual{AND_RRT}": {**residual, **_RRT},
         "residual, RRT of the sum": {**residual, **_RRT, "quantizer.joint": True},
     }
 

@@ -151,7 +151,7 @@ def confidence_interval(values: pd.Series) -> tuple[float, float, float]:
 
 
 def format_interval(mean: float, low: float, high: float) -> str:
-    """Write a mean and its confidence interval with four digits.
+    """Write a mean and its confidence interval with four digits; 10,000 and more without an exponent.
 
     Args:
         mean: the mean.
@@ -159,10 +159,17 @@ def format_interval(mean: float, low: float, high: float) -> str:
         high: upper end of the interval.
 
     Returns:
-        ``mean [low, high]``, or the mean alone where ``low`` is NaN.
+        ``mean [low, high]``, or the mean alone where ``low`` is NaN or all three are equal.
 
     Example:
-        >>> format_interval(2.0, 1.23456, 2.76544)
-        '2 [1.235, 2.765]'
+        >>> format_interval(2.0, 1.23456, 2.76544), format_interval(774_004.0, 774_004.0, 774_004.0)
+        ('2 [1.235, 2.765]', '774,000')
     """
-    return f"{mean:.4g}" if math.isnan(low) else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+    if math.isnan(low) or low == mean == high:
+        return _four_digits(mean)
+    return f"{_four_digits(mean)} [{_four_digits(low)}, {_four_digits(high)}]"
+
+
+def _four_digits(value: float) -> str:
+    text = f"{value:.4g}"
+    return f"{float(text):,.0f}" if abs(value) >= 10_000 else text

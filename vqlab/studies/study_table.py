@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqlab.errors import InputError
 from vqlab.studies.display import count_finished, finished_values, table_html
@@ -28,10 +28,13 @@ class StudyTable:
             (empty for a finished row, else the reason), ``data`` (name of the data set) and one column for each
             key of ``MEASURES``, ``SPEED_MEASURES`` and ``CODE_MEASURES``; NaN where a value was not measured.
         root: the folder that holds the Runs.
+        measured_on: provenance of Runs that are not at hand, if the rows were measured elsewhere (``data``,
+            ``data_fingerprint``, ``device``, ``packages``). Default None.
     """
 
     rows: pd.DataFrame
     root: Path
+    measured_on: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         psnr = finished_values(self.rows, "psnr")
