@@ -24,6 +24,7 @@ from vqlab.studies.health import WITH_RRT
 from vqlab.studies.measured import COMMANDS
 from vqlab.studies.measures import format_interval
 
+ROOT = Path(__file__).parents[1]
 NAMES = ("families", "families_double", "rules", "health")
 
 
@@ -50,6 +51,14 @@ def test_the_bits_of_the_measured_rows_are_those_of_their_configs(name: str) -> 
         row = study.rows[(study.rows["arm"] == arm) & (study.rows["seed"] == seed)].iloc[0]
         assert row["bits_a_vector"] == config.quantizer.bits
         assert row["cvu"] <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_prints_the_measured_rows(name: str) -> None:
+    page = (ROOT / ("README.md" if name == "families" else "notebooks/README.md")).read_text()
+    psnr = measured_study(name).formatted(("psnr",))["PSNR (dB)"]
+    for arm, value in psnr.items():
+        assert f"\n| {arm} | {value} | " in page
 
 
 def test_commands_name_a_study_and_their_table() -> None:
