@@ -92,6 +92,32 @@ def test_a_killed_process_ends_its_client_in_the_same_way(server: dict[str, str]
     assert client.returncode == -signal.SIGKILL
 
 
+def test_a_library_that_cannot_be_imported_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "broken_library.py").write_text("raise NameError('as of two versions that do not fit')")
+    with process_servers(
+        {"said": ["broken_library", "json"]}, {"COLOUR": "red", "PYTHONPATH": str(tmp_path)}
+    ) as server:
+        output, errors = _start(server, tmp_path, "3").communicate(timeout=120)
+    assert "blue" in output
+    assert errors == "to the error output\n"
+
+
+def test_a_module_runs_in_a_process_of_its_own_after_the_end_of_its_server(tmp_path: Path) -> None:
+    with process_servers({"said": []}, {}) as server:
+        client, pid = _start_sleeping(server, tmp_path)
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(parent, signal.SIGKILL)
+        assert client.wait(120) == 1
+        os.kill(pid, signal.SIGKILL)
+        client.communicate(timeout=120)
+        later = _start(server, tmp_path, "3")
+        output, errors = later.communicate(timeout=120)
+    assert int(output.split()[0]) == later.pid
+    assert "blue" in output
+    assert errors == "to the error output\n"
+    assert later.returncode == 3
+
+
 def test_the_end_of_the_server_ends_its_processes(tmp_path: Path) -> None:
     with process_servers({"said": []}, {}) as server:
         client, pid = _start_sleeping(server, tmp_path)

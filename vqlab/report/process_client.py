@@ -1,7 +1,8 @@
 """Run a module in a process of its process server: ``python process_client.py MODULE ARGUMENTS``.
 
 The client stands for that process: it passes signals on, ends with its status, and takes it along if it is killed.
-It imports nothing of vqlab, because it must start in a moment.
+Where the server has ended, it becomes the process itself. It imports nothing of vqlab, because it must start in a
+moment.
 """
 
 import json
@@ -14,7 +15,10 @@ import sys
 def main() -> None:
     """Ask the server for the process, and wait for its end."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.path.join(os.environ["VQLAB_PROCESS_SERVERS"], sys.argv[1]))
+        try:
+            connection.connect(os.path.join(os.environ["VQLAB_PROCESS_SERVERS"], sys.argv[1]))
+        except (ConnectionRefusedError, FileNotFoundError):
+            os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, _: connection.sendall(bytes([received])))
         request = {"arguments": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}

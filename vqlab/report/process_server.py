@@ -65,7 +65,7 @@ def process_servers(libraries: Mapping[str, Sequence[str]], environment: Mapping
     Only Linux has them: elsewhere libraries may not survive a fork, and every module starts in a new Python.
 
     Args:
-        libraries: what each server imports, by the module that it runs; a library that is not installed is left out.
+        libraries: what each server imports, by the module that it runs; a library that cannot be imported is left out.
             Of an entry ``MODULE:FUNCTION`` it also calls the function, which must start no thread.
         environment: environment variables that libraries read when they are imported, such as numbers of threads.
 
@@ -90,11 +90,13 @@ def _running_server(
         listener.bind(str(address))
         listener.listen(128)
         command = [sys.executable, "-c", f"from {__name__} import main; main()", module, *libraries]
-        with subprocess.Popen(command, stdin=listener.fileno(), env={**os.environ, **environment}) as server:
-            try:
-                yield
-            finally:
-                server.terminate()
+        server = subprocess.Popen(command, stdin=listener.fileno(), env={**os.environ, **environment})
+    # From here on only the server holds the socket: a client of a server that has ended is refused, and does not wait.
+    with server:
+        try:
+            yield
+        finally:
+            server.terminate()
 
 
 class _Server:
@@ -219,7 +221,8 @@ def main() -> None:
     os.environ["JPY_PARENT_PID"] = str(os.getpid())
     for entry in libraries:
         name, _, function = entry.partition(":")
-        with contextlib.suppress(ImportError):
+        # Whatever fails here fails again in the process that needs it, which says so.
+        with contextlib.suppress(Exception):
             library = importlib.import_module(name)
             if function:
                 getattr(library, function)()
