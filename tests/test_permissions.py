@@ -112,6 +112,37 @@ def test_all_works_without_a_cache_and_one_line_says_why(case: str, folder: Path
     assert "Traceback" not in cleared.stderr
 
 
+READ = """
+import json, sys
+from vqlab import Run
+from vqlab.training import load_code_grids
+run = Run.open(sys.argv[1])
+print(json.dumps([run.evaluation("cpu"), list(load_code_grids(run).test.shape)]))
+"""
+
+
+def test_a_run_that_may_not_be_written_is_measured_and_one_line_for_each_file_says_so(
+    folder: Path, expected: Expected
+) -> None:
+    if shutil.which("unshare") is None or as_other_user(folder, "").returncode:
+        pytest.skip("no other user")
+    (original,) = (Path(expected.config.data.source.removeprefix("folder:")).parent / "runs").iterdir()
+    copy = Path(shutil.copytree(original, folder / "runs" / original.name))
+    (copy / "evaluation.json").unlink()
+    copy.chmod(0o555)
+    try:
+        done = as_other_user(folder, READ, str(copy), VQLAB_CACHE=str(folder / "cache"))
+    finally:
+        copy.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    measured, shape = json.loads(done.stdout)
+    assert measured["psnr"] == pytest.approx(expected.measured["psnr"], rel=1e-6)
+    assert shape[1:] == list(expected.config.code_shape)
+    lines = [line for line in done.stderr.splitlines() if "is not stored" in line]
+    assert [Path(line.split(":")[0]).name for line in lines] == ["evaluation.json", "codes.npz"]
+    assert not (copy / "evaluation.json").exists()
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
 def test_every_file_has_the_permissions_of_the_umask(
     mask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

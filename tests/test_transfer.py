@@ -10,6 +10,7 @@ import fsspec
 import pytest
 import torch
 from command_processes import vqlab
+from filelock import FileLock
 from test_training import tiny
 
 from vqlab import InputError, Run, train
@@ -74,6 +75,13 @@ def test_a_path_out_of_the_folder_is_refused(run: Run, path: str, tmp_path: Path
     with pytest.raises(WorkError, match="is damaged"):
         pull_run(str(pushed), tmp_path / "here")
     assert {entry.name for entry in tmp_path.iterdir()} <= {"store", "here"}
+
+
+def test_a_run_that_is_trained_is_not_pushed(run: Run, address: str) -> None:
+    with FileLock(run.folder / ".lock"), pytest.raises(InputError, match="is being trained; stop that first"):
+        push_run(run.folder, address)
+    system, path = fsspec.core.url_to_fs(address)
+    assert not system.exists(path)
 
 
 def test_an_existing_run_and_an_unknown_address_are_refused(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from vqlab.errors import InputError, WorkError
 # Of files that are being written, and of those that a killed process left.
 TEMPORARY_ENDING = ".part"
 _POLL_SECONDS = 0.5
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -121,6 +123,29 @@ def acquire_lock(lock: BaseFileLock, line: str, should_stop: Callable[[], bool] 
         except Timeout:
             continue
     return False
+
+
+@contextmanager
+def skip_if_read_only(path: Path) -> Iterator[None]:
+    """Go on without a file that only saves work, where its folder may not be written; one line says so.
+
+    Args:
+        path: the file that the ``with`` block writes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: if the file cannot be written for another reason, such as a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        print(
+            f"{path}: is not stored ({error.strerror}), so it is computed again next time", file=sys.stderr, flush=True
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

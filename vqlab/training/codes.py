@@ -15,7 +15,7 @@ from torch import Tensor
 from vqlab.data import Images, ordered_batches
 from vqlab.data.cache import read_arrays
 from vqlab.errors import InputError, WorkError
-from vqlab.files import write_atomic
+from vqlab.files import skip_if_read_only, write_atomic
 from vqlab.models import VQVAE
 from vqlab.training.run_folder import RunFolder
 
@@ -63,7 +63,8 @@ def load_code_grids(run: RunFolder, device: str = "cpu") -> CodeGrids:
     shape = run.config.code_shape
     if arrays is None or not _are_grids(arrays, {"train": (len(data.train), *shape), "test": (len(data.test), *shape)}):
         grids = {part: _encode(model, images, device) for part, images in (("train", data.train), ("test", data.test))}
-        write_atomic(path, lambda temporary: _write(temporary, {_IDENTITY_KEY: np.array(identity), **grids}))
+        with skip_if_read_only(path):
+            write_atomic(path, lambda temporary: _write(temporary, {_IDENTITY_KEY: np.array(identity), **grids}))
         arrays = grids
     return CodeGrids(*(torch.from_numpy(arrays[part].astype(np.int64)) for part in ("train", "test")))
 

@@ -6,10 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vqlab.errors import InputError, WorkError
-from vqlab.training.run_lock import has_ended
+from vqlab.training.run_lock import has_ended, untrained
 
 
 def check_is_run(folder: str | Path) -> None:
@@ -40,21 +38,13 @@ def remove_run(folder: str | Path) -> None:
     """
     folder = Path(folder)
     check_is_run(folder)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"run {folder}: is being trained; stop that first") from None
-    except OSError as error:
-        raise WorkError(f"run {folder}: cannot be removed ({error.strerror or error})") from None
     removed = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
     try:
-        os.replace(folder, removed)
-        shutil.rmtree(removed)
+        with untrained(folder):
+            os.replace(folder, removed)
+            shutil.rmtree(removed)
     except OSError as error:
         raise WorkError(f"run {folder}: cannot be removed ({error.strerror or error})") from None
-    finally:
-        lock.release()
     for rest in folder.parent.glob(".removed-*"):
         process = rest.name.rpartition("-")[2]
         if process.isdigit() and has_ended(int(process)):

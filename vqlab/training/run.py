@@ -13,7 +13,7 @@ from torch import Tensor
 from vqlab.config import Config
 from vqlab.data import load_data
 from vqlab.errors import InputError
-from vqlab.files import write_json
+from vqlab.files import skip_if_read_only, write_json
 from vqlab.metrics.distances import NOT_REQUESTED
 from vqlab.metrics.pixels import pooled_psnr
 from vqlab.training.device import find_device
@@ -103,7 +103,8 @@ class Run(RunFolder):
                 raise
             return stored
         if workers.is_main:
-            write_json(path, columns)
+            with skip_if_read_only(path):
+                write_json(path, columns)
         return columns
 
     def evaluation_on(
@@ -133,7 +134,8 @@ class Run(RunFolder):
             return read_measures(path)
         columns = pixel_metrics(self.model(device), data, self.config, device, workers=workers)
         if workers.is_main:
-            write_json(path, columns)
+            with skip_if_read_only(path):
+                write_json(path, columns)
         return columns
 
     def __repr__(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from vqlab.errors import InputError
 from vqlab.files import TEMPORARY_ENDING, acquire_lock
 from vqlab.training.run_folder import RunFolder
 
@@ -46,6 +48,31 @@ def run_lock(run: RunFolder, should_stop: Callable[[], bool]) -> Iterator[bool]:
         if run.finished:
             with suppress(OSError):
                 path.unlink()
+
+
+@contextmanager
+def untrained(folder: Path) -> Iterator[None]:
+    """Hold the lock of a Run that nobody trains, until the end of the ``with`` block.
+
+    Args:
+        folder: the folder of the Run.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: if the Run is being trained.
+        OSError: if the folder may not be written.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"run {folder}: is being trained; stop that first") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _remove_unfinished_files(run: RunFolder) -> None:

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vqlab.errors import InputError, WorkError
 from vqlab.files import synchronize
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.run_lock import untrained
 
 # Written last: a Run without it is not whole. SHA-256 and bytes of each file, by its path in the Run's folder.
 DIGESTS = "digests.json"
@@ -32,10 +33,16 @@ def push_run(folder: str | Path, address: str) -> str:
         The address of the copy.
 
     Raises:
-        InputError: if the folder is not that of a Run, or the address cannot be used.
+        InputError: if the folder is not that of a Run, the Run is being trained, or the address cannot be used.
         WorkError: if a file cannot be copied.
     """
     run = RunFolder.open(folder)
+    # Files of two checkpoints would be no Run. In a folder that may not be written, nobody of this user trains.
+    with untrained(run.folder) if os.access(run.folder, os.W_OK) else nullcontext():
+        return _push(run, address)
+
+
+def _push(run: RunFolder, address: str) -> str:
     files = {
         path.relative_to(run.folder).as_posix(): path for path in sorted(run.folder.rglob("*")) if _is_content(path)
     }
