@@ -13,8 +13,9 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
-# Not collected for doctests: pytest cannot import two files of one name that way.
-collect_ignore = ["conftest.py", "browser/conftest.py"]
+# Not collected for doctests: pytest cannot import two files of one name that way, and two scripts set variables of the
+# arithmetic when they are imported, which all processes of the tests would inherit.
+collect_ignore = ["conftest.py", "browser/conftest.py", "record_weights.py", "triton_interpreter.py"]
 
 # A shell starts commands in the background with Ctrl-C ignored, and the processes of the tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
