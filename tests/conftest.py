@@ -65,8 +65,19 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "_opener", None)
 
 
+# Of torch, its libraries and Triton. Subprocesses inherit them, so their results would differ from those of the tests.
+_ARITHMETIC = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "TRITON_INTERPRET")
+_BEFORE = {name: os.environ.get(name) for name in _ARITHMETIC}
+
+
 def pytest_collection_finish() -> None:
-    """Leave what the collection made out of the garbage collector's passes: they took a fifth of the tests' time."""
+    """Refuse files that change the arithmetic when they are imported, and freeze what the collection made.
+
+    The garbage collector's passes over the latter took a fifth of the tests' time.
+    """
+    changed = [name for name in _ARITHMETIC if os.environ.get(name) != _BEFORE[name]]
+    if changed:
+        raise pytest.UsageError(f"a file of the tests has set {', '.join(changed)} when it was imported")
     gc.collect()
     gc.freeze()
 
