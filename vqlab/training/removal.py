@@ -33,8 +33,8 @@ def remove_run(folder: str | Path) -> None:
         folder: the folder of a Run, also of an unfinished or damaged one.
 
     Raises:
-        InputError: if the folder has no ``config.json``, or the Run is being trained.
-        WorkError: if the files cannot be removed.
+        InputError: if the folder has no ``config.json``.
+        WorkError: if the Run is being trained, or the files cannot be removed.
     """
     folder = Path(folder)
     check_is_run(folder)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vqlab.config import Config
-from vqlab.errors import ChangedDataError, WorkError
+from vqlab.errors import ChangedDataError
 from vqlab.training.run_folder import RunFolder
+from vqlab.training.run_lock import untrained
 
 
 def find_run(root: Path, config: Config) -> Config:
@@ -42,19 +41,12 @@ def set_aside(folder: Path) -> Path | None:
     """
     if not (folder / "config.json").is_file():
         return None
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise WorkError(f"run {folder}: is being trained by another thread or process; stop that first") from None
-    try:
+    with untrained(folder):
         stored = RunFolder.open(folder).provenance
         name = f"{folder.name}-{stored.get('data_fingerprint', 'earlier')}"
         names = (name if number == 1 else f"{name}-{number}" for number in count(1))
         target = next(path for path in map(folder.with_name, names) if not path.exists())
         folder.rename(target)
-    finally:
-        lock.release()
     (target / ".lock").unlink(missing_ok=True)
     return target
 

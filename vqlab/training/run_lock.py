@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vqlab.errors import InputError
+from vqlab.errors import WorkError
 from vqlab.files import TEMPORARY_ENDING, acquire_lock
 from vqlab.training.run_folder import RunFolder
 
@@ -61,14 +61,14 @@ def untrained(folder: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        InputError: if the Run is being trained.
+        WorkError: if the Run is being trained.
         OSError: if the folder may not be written.
     """
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"run {folder}: is being trained; stop that first") from None
+        raise WorkError(f"run {folder}: is being trained; stop that first") from None
     try:
         yield
     finally:

@@ -33,8 +33,8 @@ def push_run(folder: str | Path, address: str) -> str:
         The address of the copy.
 
     Raises:
-        InputError: if the folder is not that of a Run, the Run is being trained, or the address cannot be used.
-        WorkError: if a file cannot be copied.
+        InputError: if the folder is not that of a Run, or the address cannot be used.
+        WorkError: if the Run is being trained, or a file cannot be copied.
     """
     run = RunFolder.open(folder)
     # Files of two checkpoints would be no Run. In a folder that may not be written, nobody of this user trains.
