@@ -64,6 +64,7 @@ class Assignment(NamedTuple):
         q: The codes, (N, D), with a path for their gradient if they need one.
         squares: ‖e − q‖², (N,), without a graph.
         undefined: Rows where the transport is undefined, (N,), or None.
+        lengths: Lengths of e, q and e − q, or None if a kernel has computed them.
         rows: Whether a vector counts, (N,).
         counts: Number of vectors that count of each code, (K,).
         sums: Their sum, (K, D).
@@ -73,6 +74,7 @@ class Assignment(NamedTuple):
     q: Rows
     squares: Float[Tensor, " N"]
     undefined: Bool[Tensor, " N"] | None
+    lengths: RowLengths | None
     rows: Bool[Tensor, " N"]
     counts: Float[Tensor, " K"]
     sums: Float[Tensor, "K D"]
@@ -109,7 +111,7 @@ def assign(
         "dead_codes": unused.float(),
         **row_statistics(known, undefined, seen, unmasked),
     }
-    return Assignment(q, squares, undefined, rows, counts, sums, stats)
+    return Assignment(q, squares, undefined, known, rows, counts, sums, stats)
 
 
 @torch.no_grad()
@@ -138,7 +140,7 @@ def assign_by_kernels(
         undefined = undefined_rows(e, q, kind, fraction)
         if undefined is not None:
             stats["fallback_fraction"] = (undefined & rows).sum() / rows.sum().clamp_min(1)
-    return Assignment(q, squares, undefined, rows, counts, sums, stats)
+    return Assignment(q, squares, undefined, None, rows, counts, sums, stats)
 
 
 @torch.no_grad()

@@ -19,7 +19,14 @@ from vqlab.quantize.output import QuantizerOutput
 from vqlab.quantize.projection import project, projections
 from vqlab.quantize.quantizer import Quantizer
 from vqlab.quantize.row_layout import channels_back, memory_format
-from vqlab.quantize.transports import RowLengths, Rows, code_groups, get_transport, transport, undefined_rows
+from vqlab.quantize.transports import (
+    RowLengths,
+    Rows,
+    code_groups,
+    get_transport,
+    transport_and_error,
+    undefined_rows,
+)
 from vqlab.quantize.usage import squared_distances, usage_without_table
 from vqlab.quantize.validation import (
     check_choices,
@@ -252,7 +259,8 @@ class FixedCodesQuantizer(Quantizer, ABC):
             # Numbers below N with the same order as the indices, so that no table of all codes is needed.
             ranks = torch.searchsorted(indices.sort().values, indices)
             groups = code_groups(ranks, indices.shape[0], seen.rows)
-        return transport(e, q, kind, fraction=fraction, undefined=undefined, groups=groups), stats
+        z_q, _ = transport_and_error(e, q, kind, known, fraction=fraction, undefined=undefined, groups=groups)
+        return z_q, stats
 
 
 def _check_transport(name: str) -> None:

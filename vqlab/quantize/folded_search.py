@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vqlab.quantize.near_ties import EqualCodes, Rounding, lowest_codes, nearest_of_pairs
+from vqlab.quantize.near_ties import EqualCodes, Rounding, lowest_codes, nearest_of_all, nearest_of_pairs
 
 # Elements of a block of scores, which stays in the cache, and of the maxima that are held at once.
-_SCORES = 1 << 20
+_SCORES = 1 << 19
 _MAXIMA = 1 << 19
 # Minimum vectors of a block: with fewer, reading a large codebook takes longer than the products.
 _MIN_VECTORS = 64
@@ -23,10 +23,9 @@ def nearest_by_folding(
     table: Float[Tensor, "K D"],
     bias: Float[Tensor, " K"],
     distance: str,
-    *,
-    exact: bool,
+    rounding: Rounding | None,
 ) -> Int[Tensor, " N"]:
-    """Find the code with the largest score 2x·c + bias of each row; if exact, the nearest of those within rounding.
+    """Find the code with the largest score 2x·c + bias of each row, or the nearest of those within rounding.
 
     The codes are the entries of a table of about √K rows and columns. Of the scores of a vector only the maximum of
     each row and of each column is held: the largest score is in the row and the column with the largest maxima, and
@@ -39,20 +38,22 @@ def nearest_by_folding(
         table: The codes that are multiplied, (K, D).
         bias: Bias of each code, (K,).
         distance: ``"euclidean"`` or ``"cosine"``.
-        exact: Whether codes within rounding are compared in float64.
+        rounding: Codes whose scores differ by less are compared in float64. None: none are.
 
     Returns:
         Indices of codes, (N,), the lowest of equal scores.
     """
-    rounding = Rounding(x, centre, table) if exact else None
     folded = _FoldedCodes(table, bias)
     found = [folded.largest(part if centre is None else part - centre) for part in x.split(folded.vectors)]
     indices, gaps = (torch.cat(parts) for parts in zip(*found, strict=True))
     # NaN is not greater.
     equal = EqualCodes(codes)
     close = (~(gaps > (0 if rounding is None else rounding.largest))).nonzero()[:, 0]
-    for places in close.split(folded.block):
+    for places in close.split(folded.block) if len(close) else ():
         given = x[places]
+        if rounding is not None and distance == "euclidean" and (few := nearest_of_all(given, codes)) is not None:
+            indices[places] = few
+            continue
         vectors = given if centre is None else given - centre
         scores = torch.addmm(bias, vectors, table.T, alpha=2)
         bounds = torch.zeros_like(vectors[:, 0]) if rounding is None else rounding.of(vectors)
@@ -60,7 +61,7 @@ def nearest_by_folding(
         row, code = (scores >= least[:, None]).nonzero().unbind(1)
         nearest = (
             nearest_of_pairs(row, code, given, equal, distance)
-            if exact
+            if rounding is not None
             else lowest_codes(row, code, len(given), len(codes))
         )
         indices[places] = torch.where(nearest < len(codes), nearest, scores.argmax(dim=1))
@@ -83,6 +84,9 @@ class _FoldedCodes:
         self.height = len(self.table) // self.width
         self.block = max(_MIN_VECTORS, _SCORES // len(self.table))
         self.vectors = max(self.block, _MAXIMA // (self.width + self.height))
+        # A code's number is that of its column plus that of its row.
+        numbers = torch.cat([torch.arange(self.width), torch.arange(0, len(self.table), self.width)])
+        self.numbers = torch.stack([numbers, torch.ones_like(numbers)]).to(table.dtype)
         # One buffer for all blocks: memory of this size goes back to the system when it is freed.
         self.buffer: Tensor | None = None
 
@@ -91,36 +95,31 @@ class _FoldedCodes:
 
         With a gap of 0 or NaN the place has no meaning, and may be K or more.
         """
-        of_columns, of_rows = self._maxima(vectors)
-        best = of_columns.amax(dim=0)
-        column, next_in_columns = _place_and_second(of_columns, best)
-        row, next_in_rows = _place_and_second(of_rows, best)
-        return row * self.width + column, best - torch.maximum(next_in_columns, next_in_rows)
+        maxima = self._maxima(vectors)
+        best = maxima[: self.width].amax(dim=0)
+        # ``argmax`` takes many times as long as this product: the number of the code, and 2 if its column and its row
+        # are the only ones.
+        marks = torch.eq(maxima, best, out=torch.empty_like(maxima))
+        numbers, marked = (self.numbers @ marks).unbind(0)
+        others = maxima.sub_(marks, alpha=torch.finfo(maxima.dtype).max).amax(dim=0)
+        return numbers.to(torch.int64).clamp_max_(len(self.table) - 1), torch.where(marked == 2, best - others, 0)
 
-    def _maxima(self, vectors: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "width n"], Float[Tensor, "height n"]]:
+    def _maxima(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, "maxima n"]:
+        """The largest score of each column of codes, and of each row below."""
         # With the vectors along the last axis, every maximum is one of whole rows of memory.
+        maxima = vectors.new_empty(self.width + self.height, len(vectors))
+        of_columns, of_rows = (part.split(self.block, dim=1) for part in maxima.split([self.width, self.height]))
+        for part, columns, rows in zip(vectors.T.split(self.block, dim=1), of_columns, of_rows, strict=True):
+            scores = self._scores(vectors, part.shape[1])
+            torch.addmm(self.bias, self.table, part, alpha=2, out=scores.view(len(self.table), -1))
+            torch.amax(scores, dim=0, out=columns)
+            torch.amax(scores, dim=1, out=rows)
+        return maxima
+
+    def _scores(self, vectors: Float[Tensor, "n D"], count: int) -> Float[Tensor, "height width count"]:
+        """A place for the scores of some vectors of a block, the same for all blocks."""
         if self.buffer is None:
-            self.buffer = vectors.new_empty(len(self.table) * min(self.block, len(vectors)))
-        of_columns, of_rows = (vectors.new_empty(count, len(vectors)) for count in (self.width, self.height))
-        for start in range(0, len(vectors), self.block):
-            part = vectors[start : start + self.block]
-            scores = self.buffer[: len(self.table) * len(part)].view(-1, len(part))
-            torch.addmm(self.bias, self.table, part.T, alpha=2, out=scores)
-            folded = scores.view(self.height, self.width, len(part))
-            torch.amax(folded, dim=0, out=of_columns[:, start : start + self.block])
-            torch.amax(folded, dim=1, out=of_rows[:, start : start + self.block])
-        return of_columns, of_rows
-
-
-def _place_and_second(
-    maxima: Float[Tensor, "count n"], best: Float[Tensor, " n"]
-) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """The first place of the best in each column, and the largest of the others; writes to ``maxima``.
-
-    ``argmax`` takes many times as long as a comparison and ``amax``.
-    """
-    count = len(maxima)
-    ranks = torch.arange(count, 0, -1, dtype=maxima.dtype)[:, None]
-    marks = torch.eq(maxima, best, out=torch.empty_like(maxima)).mul_(ranks)
-    place = (count - marks.amax(dim=0)).to(torch.int64).clamp_max_(count - 1)
-    return place, maxima.scatter_(0, place[None], -torch.inf).amax(dim=0)
+            self.buffer = vectors.new_empty(self.height, self.width, min(self.block, len(vectors)))
+        if count == self.buffer.shape[2]:
+            return self.buffer
+        return self.buffer.view(-1)[: len(self.table) * count].view(self.height, self.width, count)

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_Length = TypeVar("_Length", float, Tensor)
 # Elements of the pairs that are compared at once.
 _BLOCK = 1 << 18
 # Pairs of a row from which on equal codes are taken together, and the largest table that marks them.
 _MANY_PAIRS = 8
 _MARKS = 1 << 24
+# Elements of the differences between some rows and all codes that take less time than a search for pairs.
+_FEW = 1 << 17
 
 
 class Rounding:
     """What rounding can make of the difference of two scores 2x·c + bias of a row.
 
     Args:
-        x: The vectors, (N, D).
+        lengths: Lengths of the N vectors, (N,).
         centre: What is subtracted from them, (D,); None for 0.
-        table: The codes that are multiplied, (K, D).
+        squares: Squared lengths of the codes that are multiplied, (K,).
+        dim: D, the channels.
 
     Attributes:
-        largest: The largest bound of all rows.
+        largest: The largest bound of all vectors.
     """
 
-    def __init__(self, x: Float[Tensor, "N D"], centre: Float[Tensor, " D"] | None, table: Float[Tensor, "K D"]):
-        self._longest = torch.linalg.vector_norm(table, dim=1).max()
-        self._unit = 2 * torch.finfo(x.dtype).eps * (x.shape[1] ** 0.5 + 4)
-        lengths = torch.linalg.vector_norm(x, dim=1)
-        most = torch.where(lengths < torch.inf, lengths, 0).max() if len(x) else self._longest
-        self.largest = self._bound(most if centre is None else most + torch.linalg.vector_norm(centre))
+    largest: float
+
+    def __init__(
+        self, lengths: Float[Tensor, " N"], centre: Float[Tensor, " D"] | None, squares: Float[Tensor, " K"], dim: int
+    ) -> None:
+        self._longest = float(squares.max()) ** 0.5
+        self._unit = 2 * torch.finfo(squares.dtype).eps * (dim**0.5 + 4)
+        most = float(lengths.nan_to_num(nan=0, posinf=0).max()) if len(lengths) else 0.0
+        self.largest = self._bound(most if centre is None else most + float(torch.linalg.vector_norm(centre)))
 
     def of(self, rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
         """Compute the bound of each row.
@@ -44,7 +53,7 @@ class Rounding:
         """
         return self._bound(torch.linalg.vector_norm(rows, dim=1))
 
-    def _bound(self, length: Tensor) -> Tensor:
+    def _bound(self, length: _Length) -> _Length:
         return self._unit * self._longest * (2 * length + self._longest)
 
 
@@ -117,6 +126,26 @@ def nearest_of_pairs(
     joined = torch.cat(squares)
     least = joined.new_full((len(x),), torch.inf).scatter_reduce(0, row, joined, "amin")
     return lowest_codes(row, torch.where(joined == least[row], code, len(table)), len(x), len(table))
+
+
+def nearest_of_all(x: Float[Tensor, "n D"], codes: Float[Tensor, "K D"]) -> Int[Tensor, " n"] | None:
+    """Find the nearest code of a few rows, by differences in float64.
+
+    Args:
+        x: Vectors, (n, D).
+        codes: The codebook, (K, D).
+
+    Returns:
+        Indices of codes, (n,), the lowest of equal ones; None if there are so many rows and codes that the differences
+        would take much memory.
+
+    Example:
+        >>> nearest_of_all(torch.tensor([[1.0]]), torch.tensor([[3.0], [2.0], [2.0]]))
+        tensor([1])
+    """
+    if len(x) * codes.numel() > _FEW:
+        return None
+    return (x.double()[:, None] - codes.double()).square().sum(dim=2).argmin(dim=1)
 
 
 def lowest_codes(row: Int[Tensor, " P"], code: Int[Tensor, " P"], num_rows: int, num_codes: int) -> Int[Tensor, " n"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from vqlab.quantize.floors import FAR
 from vqlab.quantize.folded_search import nearest_by_folding
 from vqlab.quantize.kernels import kernels_for
+from vqlab.quantize.near_ties import Rounding
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
 from vqlab.quantize.tiled_search import TILE, nearest_of_many_codes
 from vqlab.quantize.usage import squared_distances
@@ -44,8 +45,9 @@ def similarities(x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance:
 
 
 def nearest_codes(
-    x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str = "euclidean", *, exact: bool = True
-) -> Int[Tensor, " N"]:
+    x: Float[Tensor, "N D"], codes: Float[Tensor, "K D"], distance: str = "euclidean", *, exact: bool = True,
+    lengths: Float[Tensor, " N"] | None = None,
+) -> Int[Tensor, " N"]:  # fmt: skip
     """Find the nearest code of every row: argmin over k of ‖x − c_k‖, or argmax of the cosine.
 
     Rows are processed in blocks, so the extra memory does not grow with N. Among equally near codes the smallest
@@ -60,6 +62,7 @@ def nearest_codes(
             float32, the codes within rounding are compared in float64; the latter not on an accelerator or in a traced
             or compiled graph.
             False leaves near ties to rounding.
+        lengths: Lengths of the vectors, if they are known already. Default None.
 
     Returns:
         Indices of codes, (N,), int64, in 0…K−1.
@@ -84,9 +87,13 @@ def nearest_codes(
         if not reads_are_free(x):
             rows_from_centre = (rows if centre is None else rows - centre for rows in _blocks(x, len(codes)))
             return torch.cat([torch.addmm(bias, rows, table.T, alpha=2).argmax(1) for rows in rows_from_centre])
-        search = nearest_by_folding if len(table) <= TILE else nearest_of_many_codes
+        rounding = None
         # Of float64, equal scores alone are ties.
-        return search(x, codes, centre, table, bias, distance, exact=exact and x.dtype == torch.float32)
+        if exact and x.dtype == torch.float32:
+            lengths = torch.linalg.vector_norm(x, dim=1) if lengths is None else lengths
+            rounding = Rounding(lengths, centre, squares, x.shape[1])
+        search = nearest_by_folding if len(table) <= TILE else nearest_of_many_codes
+        return search(x, codes, centre, table, bias, distance, rounding)
 
 
 def _blocks(x: Float[Tensor, "N D"], num_codes: int) -> Sequence[Float[Tensor, "n D"]]:
@@ -130,8 +137,7 @@ def k_nearest_codes(
 def _centre(codes: Float[Tensor, "K D"]) -> Float[Tensor, " D"] | None:
     """The mean of the codes if it is far from the origin, otherwise 0 or None, which change no bit of a distance."""
     mean = codes.mean(dim=0)
-    spread = (codes - mean).square().sum(dim=1).mean()
-    far = mean.square().sum() > FAR * spread
+    far = mean.dot(mean) > FAR / len(codes) * torch.linalg.vector_norm(codes - mean).square()
     if reads_are_free(codes):
         return mean if far else None
     return torch.where(far, mean, 0)

@@ -24,10 +24,9 @@ def nearest_of_many_codes(
     table: Float[Tensor, "K D"],
     bias: Float[Tensor, " K"],
     distance: str,
-    *,
-    exact: bool,
+    rounding: Rounding | None,
 ) -> Int[Tensor, " N"]:
-    """Find the code with the largest score 2x·c + bias of each row; if exact, the nearest of those within rounding.
+    """Find the code with the largest score 2x·c + bias of each row, or the nearest of those within rounding.
 
     Only the largest score in each group of 16 codes is held. The scores of the groups that can have the nearest code
     are computed again.
@@ -39,19 +38,18 @@ def nearest_of_many_codes(
         table: The codes that are multiplied, (K, D).
         bias: Bias of each code, (K,).
         distance: ``"euclidean"`` or ``"cosine"``.
-        exact: Whether codes within rounding are compared in float64.
+        rounding: Codes whose scores differ by less are compared in float64. None: none are.
 
     Returns:
         Indices of codes, (N,); 0 for a row with NaN.
     """
-    groups, rounding = _Groups(table, bias), Rounding(x, centre, table) if exact else None
-    equal = EqualCodes(codes)
+    groups, equal = _Groups(table, bias), EqualCodes(codes)
     indices = []
     for given in x.split(_MANY_ROWS):
         rows = given if centre is None else given - centre
         bounds = torch.zeros_like(rows[:, 0]) if rounding is None else rounding.of(rows)
         row, code = groups.candidates(rows, torch.where(bounds < torch.inf, bounds, 0))
-        if exact:
+        if rounding is not None:
             found = nearest_of_pairs(row, code, given, equal, distance)
         else:
             found = lowest_codes(row, code, len(rows), len(codes))

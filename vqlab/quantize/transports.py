@@ -20,6 +20,7 @@ from vqlab.errors import InputError
 from vqlab.quantize.kernels import kernels_for
 from vqlab.quantize.row_layout import in_blocks, reads_are_free
 from vqlab.quantize.signatures import with_signature
+from vqlab.quantize.usage import squared_distances
 
 Rows = Float[Tensor, "N D"]
 Column = Float[Tensor, "N 1"]
@@ -44,6 +45,7 @@ class RowLengths(NamedTuple):
 
 
 LengthsMask = Callable[[RowLengths], Bool[Tensor, " N"]]
+LengthsRule = Callable[[Rows, Rows, Rows, RowLengths, Float[Tensor, ""] | None], Rows]
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,11 @@ class Transport:
         backward: The backward rule ``(g, e, q) -> grad_e``, all (N, D), or None.
         forward: The training-time value ``(e, q, noise) -> z``, all (N, D), or None.
         by_code: Whether the backward rule also receives the groups of rows with the same code, (N,).
-        suspect: Function of ``RowLengths``, True at least where ``undefined`` is, or None.
+        suspect: Function of ``RowLengths``, True at least where ``undefined`` is and ``by_lengths`` is not exact, or
+            None.
         kernel: Name of the function of ``triton_kernels`` that computes the backward rule, or None.
-        in_place: The backward rule in fewer passes over memory, for large tensors on a CPU, or None.
+        by_lengths: Function ``(g, e, q, lengths, pull) -> grad_e + pull · (e − q)`` that computes the backward rule in
+            fewer passes over memory, for large tensors on a CPU, or None.
     """
 
     name: str
@@ -71,7 +75,7 @@ class Transport:
     by_code: bool = False
     suspect: LengthsMask | None = None
     kernel: str | None = None
-    in_place: BackwardRule | None = None
+    by_lengths: LengthsRule | None = None
 
 
 _REGISTRY: dict[str, Transport] = {}
@@ -86,7 +90,7 @@ def _defined_everywhere(e: Rows, q: Rows) -> Bool[Tensor, " N"]:
 
 def register_backward(
     name: str, *, undefined: RowMask = _defined_everywhere, source: str = "", by_code: bool = False,
-    suspect: LengthsMask | None = None, kernel: str | None = None, in_place: BackwardRule | None = None,
+    suspect: LengthsMask | None = None, kernel: str | None = None, by_lengths: LengthsRule | None = None,
 ) -> Callable[[BackwardRule], BackwardRule]:  # fmt: skip
     """Register a backward rule as a gradient transport; use as a decorator.
 
@@ -106,8 +110,9 @@ def register_backward(
         suspect: Function of the lengths of e, q and e − q, (N,) each, that is True at least where ``undefined`` is;
             only for speed: on a CPU, ``undefined`` then sees these rows alone. Default None: it sees every row.
         kernel: Name of a function of ``vqlab.quantize.triton_kernels`` that computes the rule on CUDA. Default None.
-        in_place: Function ``(g, e, q) -> grad_e`` that computes the rule with other rounding in fewer passes over
-            memory, for large float32 tensors on a CPU without a graph. Default None.
+        by_lengths: Function ``(g, e, q, lengths, pull) -> grad_e + pull · (e − q)``, with a scalar or None for pull,
+            that computes the rule with other rounding in fewer passes over memory, for large float32 tensors on a CPU
+            without a graph; needs ``suspect``, whose rows are computed by the rule itself. Default None.
 
     Returns:
         A decorator that registers the function and returns it unchanged.
@@ -123,7 +128,14 @@ def register_backward(
 
     def add(rule: BackwardRule) -> BackwardRule:
         _REGISTRY[name] = Transport(
-            name, source, undefined, backward=rule, by_code=by_code, suspect=suspect, kernel=kernel, in_place=in_place
+            name,
+            source,
+            undefined,
+            backward=rule,
+            by_code=by_code,
+            suspect=suspect,
+            kernel=kernel,
+            by_lengths=by_lengths,
         )
         return rule
 
@@ -348,9 +360,12 @@ def undefined_rows(
 
 def _backward_rule(
     g: Rows, e: Rows, q: Rows, entry: Transport, fraction: float, undefined: Bool[Tensor, " N"] | None,
-    groups: Groups | None,
+    groups: Groups | None, lengths: RowLengths | None = None, grad_error: Float[Tensor, ""] | None = None,
 ) -> Rows:  # fmt: skip
-    """The gradient of a backward rule, differentiable with respect to g, in which it is linear."""
+    """The gradient of a backward rule, differentiable with respect to g, in which it is linear.
+
+    With ``grad_error`` the gradient of the mean of (e − q)² is added.
+    """
     dtype = torch.promote_types(g.dtype, torch.float32)
 
     def rule(g: Rows, e: Rows, q: Rows, undefined: Bool[Tensor, " n"] | None = None) -> Rows:
@@ -362,22 +377,36 @@ def _backward_rule(
         grad_e = cast(BackwardRule, entry.backward)(g_rows, e_rows, target, *by_code)
         return (grad_e if undefined is None else torch.where(undefined[:, None], g_rows, grad_e)).to(g.dtype)
 
+    plain = torch.is_grad_enabled() or fraction != 1 or g.dtype != torch.float32
+    if entry.by_lengths and entry.suspect and not plain and reads_are_free(g) and g.numel() > _IN_CACHE:
+        lengths = _row_lengths(e, q) if lengths is None else lengths
+        pull = None if grad_error is None else 2 / e.numel() * grad_error
+        grad_e = entry.by_lengths(g, e, q, lengths, pull)
+        rows = entry.suspect(lengths).nonzero()[:, 0]
+        if len(rows):
+            again = rule(g[rows], e[rows], q[rows], None if undefined is None else undefined[rows])
+            grad_e[rows] = again if pull is None else again + pull * (e[rows] - q[rows])
+        return grad_e
     if undefined is not None and reads_are_free(undefined) and not undefined.any():
         undefined = None
-    plain = torch.is_grad_enabled() or fraction != 1 or g.dtype != torch.float32
-    if entry.kernel and undefined is not None and not plain and (kernels := kernels_for(e)):
-        return getattr(kernels, entry.kernel)(g, e, q, undefined)
-    if entry.in_place and not plain and reads_are_free(g) and g.numel() > _IN_CACHE:
-        grad_e = entry.in_place(g, e, q)
-        return grad_e if undefined is None else torch.where(undefined[:, None], g, grad_e)
     masks = () if undefined is None else (undefined,)
-    return rule(g, e, q, *masks) if entry.by_code else in_blocks(rule, g, e, q, *masks)
+    if entry.kernel and masks and not plain and (kernels := kernels_for(e)):
+        grad_e = getattr(kernels, entry.kernel)(g, e, q, undefined)
+    else:
+        grad_e = rule(g, e, q, *masks) if entry.by_code else in_blocks(rule, g, e, q, *masks)
+    return grad_e if grad_error is None else grad_e + torch.ops.aten.mse_loss_backward(grad_error, e, q, 1)
+
+
+def _row_lengths(e: Rows, q: Rows) -> RowLengths:
+    norms = (torch.linalg.vector_norm(rows, dim=1) for rows in (e, q))
+    return RowLengths(*norms, in_blocks(squared_distances, e, q))
 
 
 class _TransportFunction(torch.autograd.Function):
     """The code as the forward value, the registered rule as the backward, with R and λ constant.
 
-    The backward is made of differentiable operations, so second derivatives are those of the written-out formula.
+    The backward is made of differentiable operations, so second derivatives are those of the written-out formula. With
+    known lengths the mean of (e − q)² is a second output, so that one pass over memory gives the gradients of both.
     """
 
     generate_vmap_rule = True
@@ -385,22 +414,54 @@ class _TransportFunction(torch.autograd.Function):
     @staticmethod
     @with_signature
     def forward(
-        e: Tensor, q: Tensor, kind: str, fraction: float, undefined: Tensor | None, groups: Tensor | None
-    ) -> Tensor:
-        return q.clone()
+        e: Tensor, q: Tensor, kind: str, fraction: float, undefined: Tensor | None, groups: Tensor | None,
+        *lengths: Tensor,
+    ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
+        return (q.clone(), RowLengths(*lengths).squares.mean() / e.shape[1]) if lengths else q.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        e, q, ctx.kind, ctx.fraction, undefined, groups = inputs
-        ctx.save_for_backward(e, q, undefined, groups)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        e, q, ctx.kind, ctx.fraction, *others = inputs
+        ctx.save_for_backward(e, q, *others)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        e, q, undefined, groups = ctx.saved_tensors
-        entry = get_transport(ctx.kind)
+    def backward(ctx: Any, g: Tensor | None, grad_error: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        e, q, undefined, groups, *others = ctx.saved_tensors
+        e, q, entry, lengths = e.detach(), q.detach(), get_transport(ctx.kind), RowLengths(*others) if others else None
         with torch.autocast(e.device.type, enabled=False):
-            grad_e = _backward_rule(grads[0], e.detach(), q.detach(), entry, ctx.fraction, undefined, groups)
-        return grad_e.to(e.dtype), None, None, None, None, None
+            if g is not None:
+                grad_e = _backward_rule(g, e, q, entry, ctx.fraction, undefined, groups, lengths, grad_error)
+            else:
+                grad_e = torch.ops.aten.mse_loss_backward(grad_error, e, q, 1)
+        return grad_e.to(e.dtype), *(None for _ in range(5 + len(others)))
+
+
+def transport_and_error(
+    z_e: Rows, z_q: Rows, kind: str, lengths: RowLengths, *, fraction: float = 1.0,
+    undefined: Bool[Tensor, " N"] | None = None, groups: Groups | None = None,
+) -> tuple[Rows, Float[Tensor, ""]]:  # fmt: skip
+    """Return what ``transport`` returns for a backward rule, and the mean of (z_e − z_q)² over all elements.
+
+    Args:
+        z_e: As for ``transport``.
+        z_q: As for ``transport``; it receives no gradient.
+        kind: Name of a transport with a backward rule.
+        lengths: Lengths of z_e, z_q and z_e − z_q.
+        fraction: As for ``transport``.
+        undefined: Result of ``undefined_rows``.
+        groups: As for ``transport``.
+
+    Returns:
+        The output, (N, D), and the mean, a scalar; z_e receives the gradients of both.
+
+    Example:
+        >>> z_e, z_q = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+        >>> lengths = RowLengths(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([5.0]))
+        >>> transport_and_error(z_e, z_q, "rotation", lengths)
+        (tensor([[0., 2.]]), tensor(2.5000))
+    """
+    return _TransportFunction.apply(z_e, z_q.detach(), kind, fraction, undefined, groups, *lengths)
 
 
 def transport(

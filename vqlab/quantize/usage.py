@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
@@ -92,7 +93,7 @@ def squared_distances(e: Float[Tensor, "N D"], q: Float[Tensor, "N D"]) -> Float
         >>> squared_distances(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([2.])
     """
-    return (e - q).square().sum(dim=1)
+    return F.mse_loss(e, q, reduction="none").sum(dim=1)
 
 
 def bits_per_index(num_codes: float) -> float:

@@ -32,7 +32,7 @@ from vqlab.quantize.row_layout import (
 from vqlab.quantize.rule_batch import RuleBatch, RuleStep
 from vqlab.quantize.search import counts_and_sums, k_nearest_codes, nearest_codes, similarities
 from vqlab.quantize.summaries import codebook_summary
-from vqlab.quantize.transports import code_groups, get_transport, transport
+from vqlab.quantize.transports import code_groups, get_transport, transport, transport_and_error
 from vqlab.quantize.validation import (
     check_choices,
     check_combination,
@@ -362,7 +362,7 @@ class VectorQuantizer(Quantizer):
             codes = self._codes(e.dtype, recomputed)
             step = None if rule is None else self._rule_step(e, codes, cast(SeenRows, seen), recomputed)
             if indices is None:
-                indices, mixture = self._choose(e, codes, recomputed, rule, step)
+                indices, mixture = self._choose(e, codes, seen, recomputed, rule, step)
             else:
                 indices, mixture = indices.reshape(-1).clamp_min(0), None
             arguments = (codes, indices, self.transport, self.transport_fraction)
@@ -370,8 +370,8 @@ class VectorQuantizer(Quantizer):
                 batch = assign_by_kernels(kernels, e.detach(), *arguments, unmasked)
             else:
                 batch = assign(e, *arguments, cast(SeenRows, seen), unmasked)
-            output_rows = self._transport(e, batch, indices, recomputed) if mixture is None else mixture
-            loss = self._loss(e, batch.q, batch.squares, codes, unmasked)
+            output_rows, error = self._transport(e, batch, indices, recomputed) if mixture is None else (mixture, None)
+            loss = self._loss(e, batch, error, codes, unmasked)
             chosen = RuleBatch(indices, output_rows, batch.q, batch.counts, batch.sums)
             if rule is not None and step is not None and rule.weight is not None:
                 weight = rule.weight if self.rule_weight is None else self.rule_weight
@@ -524,31 +524,39 @@ class VectorQuantizer(Quantizer):
         return RuleStep(counted, codes, seen.rows, self.distance, self.beta, self.book.decay, self.temperature, noise)
 
     def _choose(
-        self, e: Tensor, codes: Tensor, recomputed: bool, rule: CodebookRule | None, step: RuleStep | None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, e: Tensor, codes: Tensor, seen: SeenRows | None, recomputed: bool, rule: CodebookRule | None,
+        step: RuleStep | None,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """The indices of the codes, and with a softmax the rows for the decoder."""
         if rule is not None and step is not None and (choice := rule.choose(step)) is not None:
             return choice
         if self.assignment == "gumbel" and self.training:
             return self._gumbel_softmax(e, codes, recomputed)
-        return nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact), None
+        lengths = None if seen is None else seen.lengths
+        return nearest_codes(e.detach(), codes.detach(), self.distance, exact=self.book.exact, lengths=lengths), None
 
     def _codes_are_constant(self) -> bool:
         """Whether no gradient reaches the codes and each vector has one of them, as the fused kernels require."""
         trained = self.training and (self.book.update == "gradient" or self.assignment == "gumbel")
         return not trained and self.codes_from is None
 
-    def _transport(self, e: Tensor, batch: Assignment, indices: Tensor, recomputed: bool) -> Tensor:
-        """The rows for the decoder: the codes, or the training-time value of a forward transport."""
-        entry = get_transport(self.transport)
+    def _transport(
+        self, e: Tensor, batch: Assignment, indices: Tensor, recomputed: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The rows for the decoder, the codes or the training-time value of a forward transport; the mean of (e − q)².
+
+        The mean is None if it is not part of the transport.
+        """
+        entry, lengths = get_transport(self.transport), batch.lengths
         if entry.forward is None:
             groups = code_groups(indices, self.num_codes, batch.rows) if entry.by_code else None
-            return transport(
-                e, batch.q, self.transport, fraction=self.transport_fraction, undefined=batch.undefined, groups=groups
-            )
+            known = {"fraction": self.transport_fraction, "undefined": batch.undefined, "groups": groups}
+            if lengths is None:
+                return transport(e, batch.q, self.transport, **known), None
+            return transport_and_error(e, batch.q, self.transport, lengths, **known)
         if not self.training:
-            return transport(e, batch.q, "straight_through")
-        return transport(e, batch.q, self.transport, self.book.noise(e.detach(), recomputed=recomputed))
+            return transport(e, batch.q, "straight_through"), None
+        return transport(e, batch.q, self.transport, self.book.noise(e.detach(), recomputed=recomputed)), None
 
     def _gumbel_softmax(self, e: Tensor, codes: Tensor, recomputed: bool) -> tuple[Tensor, Tensor]:
         """The indices of the sampled codes, and the rows for the decoder."""
@@ -561,16 +569,18 @@ class VectorQuantizer(Quantizer):
             mixture = F.embedding(indices, codes.detach()) + (mixture - mixture.detach())
         return indices, mixture
 
-    def _loss(self, e: Tensor, q: Tensor, squares: Tensor, codes: Tensor, rows: Tensor | None) -> Tensor:
+    def _loss(self, e: Tensor, batch: Assignment, error: Tensor | None, codes: Tensor, rows: Tensor | None) -> Tensor:
         """The terms of the loss over all rows, or over those of a mask, so that other rows get no gradient."""
         if e.shape[0] == 0:
             return e.sum()
         if self.training and self.rule is not None and self.rule.replaces_terms:
-            loss = squares.new_zeros(())
+            loss = batch.squares.new_zeros(())
         else:
-            loss = self.beta * mean_square(e, q, squares, rows)
+            if error is None or rows is not None:
+                error = mean_square(e, batch.q, batch.squares, rows)
+            loss = self.beta * error
             if self.book.update == "gradient":
-                loss = loss + mean_square(q, e, squares, rows)
+                loss = loss + mean_square(batch.q, e, batch.squares, rows)
         if self.entropy_weight or self.diversity_weight:
             uncertainty, unevenness = code_entropies(similarities(e, codes, self.distance) / self.temperature, rows)
             loss = loss + self.entropy_weight * uncertainty + self.diversity_weight * unevenness
