@@ -153,6 +153,22 @@ def test_the_gradient_of_many_vectors_is_that_of_the_definition(kind: str) -> No
         torch.testing.assert_close(gradient[[row]].double(), of_one, rtol=2e-4, atol=2e-4)
 
 
+# Factors of e and of q: very different lengths, and both huge or small.
+SCALES = ((1, 1e-3), (1e-3, 1), (1, 1e-7), (1e-7, 1), (1, 1e15), (1e15, 1), (1e15, 1e15), (1e-9, 1e-9), (1, 0), (0, 1))
+
+
+def test_a_hard_row_among_many_has_the_gradient_that_it_has_alone(kind: str) -> None:
+    g, e, q, noise = rows(2, count=8_200, dim=64, dtype=torch.float32)
+    for row, (of_e, of_q) in enumerate(SCALES):
+        e[row], q[row] = of_e * e[row], of_q * q[row]
+    e[20], e[21], e[22], e[23] = q[20], -q[21], 1.05 * q[22] + 0.01 * g[22], -0.7 * q[23] + 0.2 * g[23]
+    gradient = transport_gradient(g, e, q, kind, noise)
+    for row in (*range(len(SCALES)), *range(20, 24)):
+        of_one = transport_gradient(*(tensor[[row]] for tensor in (g, e, q)), kind, noise[[row]])
+        size = float(of_one.abs().max())
+        torch.testing.assert_close(gradient[[row]], of_one, rtol=2e-4, atol=2e-4 * size, msg=f"row {row}")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_backward_has_the_gradient_of_transport_gradient(kind: str, dtype: torch.dtype) -> None:
     g, e, q, noise = rows(2, dtype=dtype)
@@ -191,6 +207,29 @@ def test_the_layer_gives_images_the_gradient_of_their_rows(kind: str) -> None:
     g_rows, e_rows = (tensor.detach().movedim(1, -1).reshape(-1, 8) for tensor in (g, z_e))
     expected = transport_gradient(g_rows, e_rows, codes[out.indices.flatten()], kind, noise)
     torch.testing.assert_close(z_e.grad.movedim(1, -1).reshape(-1, 8), expected)
+
+
+@pytest.mark.parametrize("count", [20, 8_200])
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_the_layer_adds_the_gradients_of_output_and_loss(kind: str, count: int, fraction: float) -> None:
+    if fraction < 1 and get_transport(kind).backward is None:
+        pytest.skip("a training-time value has no fraction")
+    layer = VectorQuantizer(
+        16, 64, channel_dim=-1, transport=kind, transport_fraction=fraction, init="normal", beta=2.0
+    )
+    z_e, g = rows(3, count=count, dim=64, dtype=torch.float32)[:2]
+    z_e[0] = -layer.codebook[0]
+
+    def gradient(weights: tuple[float, float]) -> Tensor:
+        leaf = z_e.clone().requires_grad_()
+        out = layer(leaf, update=False)
+        ((weights[0] * g * out.z_q).sum() + weights[1] * out.loss).backward()
+        return leaf.grad
+
+    of_output, of_loss, of_both = (gradient(weights) for weights in ((1, 0), (0, 1000), (1, 1000)))
+    codes = layer.codebook[layer(z_e, update=False).indices]
+    torch.testing.assert_close(of_loss, 1000 * layer.beta * 2 * (z_e - codes) / z_e.numel(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(of_both, of_output + of_loss, rtol=1e-4, atol=1e-5)
 
 
 def degenerate_rows(dtype: torch.dtype) -> dict[str, tuple[Tensor, Tensor]]:

@@ -398,8 +398,8 @@ def _backward_rule(
 
 
 def _row_lengths(e: Rows, q: Rows) -> RowLengths:
-    norms = (torch.linalg.vector_norm(rows, dim=1) for rows in (e, q))
-    return RowLengths(*norms, in_blocks(squared_distances, e, q))
+    e_norm, q_norm = (torch.linalg.vector_norm(rows, dim=1) for rows in (e, q))
+    return RowLengths(e_norm, q_norm, in_blocks(squared_distances, e, q))
 
 
 class _TransportFunction(torch.autograd.Function):
@@ -417,7 +417,7 @@ class _TransportFunction(torch.autograd.Function):
         e: Tensor, q: Tensor, kind: str, fraction: float, undefined: Tensor | None, groups: Tensor | None,
         *lengths: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
-        return (q.clone(), RowLengths(*lengths).squares.mean() / e.shape[1]) if lengths else q.clone()
+        return (q.clone(), RowLengths._make(lengths).squares.mean() / e.shape[1]) if lengths else q.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -428,7 +428,12 @@ class _TransportFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, grad_error: Tensor | None = None) -> tuple[Tensor | None, ...]:
         e, q, undefined, groups, *others = ctx.saved_tensors
-        e, q, entry, lengths = e.detach(), q.detach(), get_transport(ctx.kind), RowLengths(*others) if others else None
+        e, q, entry, lengths = (
+            e.detach(),
+            q.detach(),
+            get_transport(ctx.kind),
+            RowLengths._make(others) if others else None,
+        )
         with torch.autocast(e.device.type, enabled=False):
             if g is not None:
                 grad_e = _backward_rule(g, e, q, entry, ctx.fraction, undefined, groups, lengths, grad_error)

@@ -550,10 +550,11 @@ class VectorQuantizer(Quantizer):
         entry, lengths = get_transport(self.transport), batch.lengths
         if entry.forward is None:
             groups = code_groups(indices, self.num_codes, batch.rows) if entry.by_code else None
-            known = {"fraction": self.transport_fraction, "undefined": batch.undefined, "groups": groups}
+            rows = (e, batch.q, self.transport)
+            fraction, undefined = self.transport_fraction, batch.undefined
             if lengths is None:
-                return transport(e, batch.q, self.transport, **known), None
-            return transport_and_error(e, batch.q, self.transport, lengths, **known)
+                return transport(*rows, fraction=fraction, undefined=undefined, groups=groups), None
+            return transport_and_error(*rows, lengths, fraction=fraction, undefined=undefined, groups=groups)
         if not self.training:
             return transport(e, batch.q, "straight_through"), None
         return transport(e, batch.q, self.transport, self.book.noise(e.detach(), recomputed=recomputed)), None
