@@ -7,6 +7,7 @@ of the test. A process may be told to kill itself at an exact place: see ``Kill`
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -92,6 +93,8 @@ class Command:
         """The exit status as of ``subprocess``: negative for the signal that ended the process."""
         self.process.join(timeout)
         if self.process.exitcode is None:
+            self.send(signal.SIGUSR2)  # writes where each thread is
+            time.sleep(1)
             self.process.kill()
             raise AssertionError(f"still running after {timeout} s: {self.text()}")
         return self.process.exitcode
@@ -118,6 +121,7 @@ def _run(
     os.dup2(1 if errors is None else os.open(errors, flags), 2)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+    faulthandler.register(signal.SIGUSR2, sys.stderr)
     if kill or counts:
         _watch(kill, counts)
     sys.argv = ["vqlab", *words]

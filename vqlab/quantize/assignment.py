@@ -101,7 +101,8 @@ def assign(
     """
     rows = seen.rows
     q, squares = look_up(e, codes, indices)
-    known = RowLengths(seen.lengths, torch.linalg.vector_norm(codes.detach(), dim=1)[indices], squares)
+    code_lengths = torch.linalg.vector_norm(codes.detach(), dim=1)
+    known = RowLengths(seen.lengths, code_lengths.index_select(0, indices), squares)
     undefined = undefined_rows(e.detach(), q.detach(), kind, fraction, known)
     counts, sums = counts_and_sums(e.detach(), indices, len(codes), rows)
     unused = (counts == 0).sum()

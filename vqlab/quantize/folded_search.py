@@ -79,14 +79,16 @@ class _FoldedCodes:
     def __init__(self, table: Float[Tensor, "K D"], bias: Float[Tensor, " K"]) -> None:
         self.width = 1 << (len(table).bit_length() // 2)
         missing = -len(table) % self.width
-        self.table = F.pad(table, (0, 0, 0, missing)) if missing else table
-        self.bias = F.pad(bias, (0, missing), value=-torch.inf)[:, None]
+        if missing:
+            table, bias = F.pad(table, (0, 0, 0, missing)), F.pad(bias, (0, missing), value=-torch.inf)
+        self.table, self.bias = table, bias[:, None]
         self.height = len(self.table) // self.width
         self.block = max(_MIN_VECTORS, _SCORES // len(self.table))
         self.vectors = max(self.block, _MAXIMA // (self.width + self.height))
-        # A code's number is that of its column plus that of its row.
-        numbers = torch.cat([torch.arange(self.width), torch.arange(0, len(self.table), self.width)])
-        self.numbers = torch.stack([numbers, torch.ones_like(numbers)]).to(table.dtype)
+        # A code's number is that of its column plus that of its row; below it is what counts them.
+        of_columns = torch.arange(self.width, dtype=table.dtype)
+        of_rows = torch.arange(0, len(table), self.width, dtype=table.dtype)
+        self.numbers = F.pad(torch.cat([of_columns, of_rows])[None], (0, 0, 0, 1), value=1)
         # One buffer for all blocks: memory of this size goes back to the system when it is freed.
         self.buffer: Tensor | None = None
 
