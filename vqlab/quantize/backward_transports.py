@@ -47,7 +47,7 @@ def _direction_undefined(e: Rows, q: Rows, sign: int) -> Bool[Tensor, " N"]:
 def _nearly_opposite(lengths: RowLengths) -> Bool[Tensor, " N"]:
     """Where e and q may be opposite or of very different lengths, or one of them of length nearly 0."""
     # With a = ‖e‖ and b = ‖q‖, 2ab (1 + c) = (a + b)² − ‖e − q‖² is resolved unless it is a small part of (a + b)², as
-    # it also is if a/b is far from 1. NaN is suspect.
+    # it also is if a/b is far from 1. Below 10⁻⁹, the root of 10⁻¹⁸, a + b is suspect, and so is NaN.
     return ~(lengths.squares < ((lengths.e + lengths.q) * 0.9975).square() - 1e-18)
 
 
